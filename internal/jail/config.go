@@ -1,0 +1,50 @@
+package jail
+
+import (
+	"fmt"
+	"time"
+)
+
+// A Config says when a jail bans, whom, and for how long.
+type Config struct {
+	Name string
+	// MaxRetry is the number of failures that make a ban; 0 and 1 ban at the first.
+	MaxRetry int
+	// FindTime is how long a failure counts.
+	FindTime time.Duration
+	// BanTime is how long a ban lasts; negative means for ever.
+	BanTime time.Duration
+	// MaxMatches is how many log lines are kept per offender; the newest win.
+	MaxMatches int
+	// Prefix4 and Prefix6 widen an address to a prefix of that length before it
+	// is counted and banned; 0 leaves it as it is.
+	Prefix4, Prefix6 int
+	// Observe decides and writes down, and carries nothing out.
+	Observe bool
+}
+
+// DefaultConfig is what Fail2Ban's jail.conf says where it says nothing else.
+func DefaultConfig(name string) Config {
+	return Config{Name: name, MaxRetry: 5, FindTime: 10 * time.Minute, BanTime: 10 * time.Minute, MaxMatches: 5}
+}
+
+// Validate reports the first setting that no jail can work with.
+func (c Config) Validate() error {
+	switch {
+	case c.Name == "":
+		return fmt.Errorf("a jail needs a name")
+	case c.FindTime <= 0:
+		return fmt.Errorf("findtime: must be more than zero, not %s", c.FindTime)
+	case c.BanTime == 0:
+		return fmt.Errorf("bantime: must not be zero; -1 bans for ever")
+	case c.MaxRetry < 0:
+		return fmt.Errorf("maxretry: must not be negative, not %d", c.MaxRetry)
+	case c.MaxMatches < 0:
+		return fmt.Errorf("maxmatches: must not be negative, not %d", c.MaxMatches)
+	case c.Prefix4 < 0 || c.Prefix4 > 32:
+		return fmt.Errorf("prefix4: must be 0 to 32, not %d", c.Prefix4)
+	case c.Prefix6 < 0 || c.Prefix6 > 128:
+		return fmt.Errorf("prefix6: must be 0 to 128, not %d", c.Prefix6)
+	}
+	return nil
+}

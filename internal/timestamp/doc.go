@@ -1,0 +1,2 @@
+// Package timestamp finds and reads the time written in a line.
+package timestamp
