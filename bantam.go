@@ -153,7 +153,8 @@ type Decision struct {
 	At time.Time `json:"at"`
 	// Cause says why a ban ended; empty for other kinds.
 	Cause string `json:"cause,omitempty"`
-	// Position is how far the jail had read when it decided; zero for a
-	// decision that no line made.
-	Position Position `json:"position,omitzero"`
+	// Positions are how far the jail had read when it decided, for each source
+	// that moved since its last decision. They are stored with it, so that after a
+	// restart the lines before them decide nothing twice.
+	Positions []Position `json:"positions,omitempty"`
 }

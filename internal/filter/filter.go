@@ -1,5 +1,31 @@
-// Package filter judges a line for all jails of its source.
+// Package filter judges a line for all jails of its source: it finds the line's
+// date, applies each jail's expressions to the rest, puts together what several
+// lines of one session say, and names who failed.
+//
+// It promises that the same lines give the same failures: all it keeps is what its
+// lines told it, its only clock is the time at which a line was read, and it does
+// no I/O. Whatever a line holds, judging it costs time linear in its length for each
+// expression and a bounded amount of memory, and never panics.
+//
+// It leaves to others: reading lines, resolving host names, who is to be ignored,
+// whether a failure is too old to count, and counting.
+//
+// Expressions are Python's, with Fail2Ban's tags in them (detection.md 4). They are
+// matched by an engine behind a small interface; what the engine at hand cannot do
+// is an error of Compile, never a silent difference.
 package filter
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"bantam"
+	"bantam/internal/timestamp"
+)
 
 // A Config is one jail's filter, with every option already substituted.
 type Config struct {
@@ -14,10 +40,334 @@ type Config struct {
 	DatePattern []string
 	// MaxLines is Fail2Ban's maxlines; 0 and 1 judge each line alone.
 	MaxLines int
-	// UseDNS is yes, warn, no or raw: whether host names count.
+	// UseDNS is yes, warn, no or raw: whether host names count. Empty is warn.
 	UseDNS string
 	// LogTimezone is the zone of stamps without one, or empty for local time.
 	LogTimezone string
 	// LogEncoding is empty or "auto" for UTF-8, else a name of Python's codecs.
 	LogEncoding string
+	// Local is the zone that counts as local time; nil is time.Local.
+	Local *time.Location
+}
+
+// Rules are a Config made ready. They do not change and may be shared.
+type Rules struct {
+	config Config
+	dns    dnsMode
+	decode decoder
+
+	prefix       *rule
+	fail, ignore []*rule
+	// early is whether ignoreregex is searched before anything else, too. The
+	// odd condition is Fail2Ban's: it weighs one search against the many it saves.
+	early bool
+}
+
+// A rule is one expression.
+type rule struct {
+	expression
+	names []string // of its groups by index, "" for one without a name
+}
+
+// dnsMode is what becomes of a captured host name.
+type dnsMode uint8
+
+const (
+	dnsResolve dnsMode = iota // it is handed on to be resolved
+	dnsIgnore                 // it is nobody
+	dnsRaw                    // the name itself is counted
+)
+
+// Compile checks a filter and makes it ready. The error joins everything that is
+// wrong with it, each with the option and the number of the expression, from 1 on.
+func Compile(c Config) (*Rules, error) {
+	r := &Rules{config: c}
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	switch strings.ToLower(strings.TrimSpace(c.UseDNS)) {
+	case "", "warn", "yes":
+	case "no":
+		r.dns = dnsIgnore
+	case "raw":
+		r.dns = dnsRaw
+	default:
+		fail("usedns: %q is none of yes, warn, no, raw", c.UseDNS)
+	}
+	if c.MaxLines > 1 {
+		fail("maxlines: judging %d lines together is not built yet; use <F-MLFID> sessions", c.MaxLines)
+	}
+	var err error
+	if r.decode, err = newDecoder(c.LogEncoding); err != nil {
+		fail("logencoding: %w", err)
+	}
+	if _, err := r.detector(); err != nil {
+		errs = append(errs, err)
+	}
+
+	compile := func(option, expr string) *rule {
+		rule, err := r.compile(expr)
+		if err != nil {
+			fail("%s: %w: in %q", option, err, expr)
+			return nil
+		}
+		return rule
+	}
+	identified := false
+	if c.Prefregex != "" {
+		if r.prefix = compile("prefregex", c.Prefregex); r.prefix != nil {
+			identified = r.prefix.identifies()
+		}
+	}
+	for i, expr := range c.Failregex {
+		option := fmt.Sprintf("failregex %d", i+1)
+		rule := compile(option, expr)
+		if rule != nil && !identified && !rule.identifies() {
+			fail("%s: nothing in it says who failed: it needs <HOST>, <ADDR>, <F-ID> or <F-MLFID>: in %q", option, expr)
+		}
+		r.fail = append(r.fail, rule)
+	}
+	for i, expr := range c.Ignoreregex {
+		r.ignore = append(r.ignore, compile(fmt.Sprintf("ignoreregex %d", i+1), expr))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	r.early = len(r.ignore) > 0 && len(r.ignore) < len(r.fail)-2
+	return r, nil
+}
+
+// Jail is the name of the jail the rules are for.
+func (r *Rules) Jail() string { return r.config.Jail }
+
+func (r *Rules) compile(expr string) (*rule, error) {
+	if strings.TrimSpace(expr) == "" {
+		return nil, errors.New("the expression is empty")
+	}
+	expanded, err := expandTags(expr, r.dns == dnsIgnore)
+	if err != nil {
+		return nil, err
+	}
+	e, err := theEngine.compile(expanded)
+	if err != nil {
+		return nil, err
+	}
+	return &rule{e, e.groups()}, nil
+}
+
+// identifies reports whether a group says who failed.
+func (r *rule) identifies() bool {
+	return slices.ContainsFunc(r.names, func(name string) bool {
+		switch name {
+		case "fid", "ip4", "ip6", "dns", "mlfid":
+			return true
+		}
+		return false
+	})
+}
+
+func (r *Rules) detector() (*timestamp.Detector, error) {
+	return timestamp.New(r.config.DatePattern, timestamp.Options{Zone: r.config.LogTimezone, Local: r.config.Local})
+}
+
+// A Filter is the judge for all jails of one source. It is not safe for concurrent
+// use; it belongs to the source that calls it.
+type Filter struct {
+	views []*view
+	jails int
+}
+
+// A view is how a line looks to the jails that agree about its date and encoding:
+// for them it is decoded, dated and cut only once.
+type view struct {
+	key      string
+	detector *timestamp.Detector
+	peek     *timestamp.Detector // Filter.Time's own: looking ahead teaches nothing
+	decode   decoder
+	local    *time.Location
+	jails    []*judge
+
+	last time.Time // event time of the last line that had one
+
+	decoded []byte // scratch
+	text    []byte // scratch: the line without its date, and a line end
+}
+
+// A judge is one jail's rules with the sessions they are in the middle of.
+type judge struct {
+	*Rules
+	sessions sessions
+	content  []byte // scratch
+	spans    []int  // scratch
+}
+
+// New makes the judge of one source.
+func New(rules ...*Rules) *Filter {
+	f := &Filter{jails: len(rules)}
+	for _, r := range rules {
+		c := r.config
+		local := c.Local
+		if local == nil {
+			local = time.Local
+		}
+		key := fmt.Sprintf("%q %q %q %p", c.DatePattern, c.LogTimezone, strings.ToLower(c.LogEncoding), local)
+		i := slices.IndexFunc(f.views, func(v *view) bool { return v.key == key })
+		if i < 0 {
+			v := &view{key: key, decode: r.decode, local: local}
+			// Compile has checked the patterns.
+			v.detector, _ = r.detector()
+			v.peek, _ = r.detector()
+			i, f.views = len(f.views), append(f.views, v)
+		}
+		f.views[i].jails = append(f.views[i].jails, &judge{Rules: r})
+	}
+	return f
+}
+
+// Time is the event time written in a line that is not to be judged, as a source
+// needs it to find where to begin; now stands in for what the date leaves out.
+// It is false for a line without a date.
+func (f *Filter) Time(text []byte, now time.Time) (time.Time, bool) {
+	for _, v := range f.views {
+		text := v.decode(text, &v.decoded)
+		if m, ok := v.peek.Find(text, now); ok && !m.Time.IsZero() {
+			return m.Time, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// Judge appends to out what the line proves, in the order of the jails: nothing for
+// most lines, a Failure per jail that it concerns. Position and Known are left to
+// the source. Nothing of the result refers to line.Text.
+//
+// Whether a failure is older than the jail's findtime is not asked here.
+func (f *Filter) Judge(line *bantam.Line, out []bantam.Failure) []bantam.Failure {
+	for _, v := range f.views {
+		at := v.look(line)
+		for _, j := range v.jails {
+			out = j.judge(v, line, at, out)
+		}
+	}
+	return out
+}
+
+// A live line whose stamp differs from the clock by more than clockSkew is taken to
+// be written now: its stamp is in another zone, or its writer's clock is wrong. An
+// undated line that follows a dated one within clockSkew belongs to it.
+const clockSkew = time.Minute
+
+// look decodes and dates the line and cuts out the date. The time returned is zero
+// if the line cannot be placed: then it feeds sessions but makes no failure.
+func (v *view) look(line *bantam.Line) (at time.Time) {
+	text := v.decode(line.Text, &v.decoded)
+	start, end := 0, 0
+	switch m, ok := (timestamp.Match{}), false; {
+	case !line.Time.IsZero():
+		at = line.Time
+	default:
+		m, ok = v.detector.Find(text, line.Read)
+		if ok {
+			start, end = m.Start, m.End
+		}
+		if at = m.Time; !at.IsZero() {
+			if line.Live && at.Sub(line.Read).Abs() > clockSkew {
+				at = line.Read
+			}
+			v.last = at
+			break
+		}
+		optional := ok && start == end
+		recent := !v.last.IsZero() && line.Read.Sub(v.last) < clockSkew
+		switch {
+		// While catching up, a line without a date stands where its forerunner
+		// stands, however long ago that was.
+		case recent, !line.Live && !v.last.IsZero():
+			at = v.last
+		case optional, line.Live:
+			at = line.Read
+		}
+	}
+	if at.After(line.Read) {
+		at = line.Read
+	}
+	v.text = append(append(append(v.text[:0], text[:start]...), text[end:]...), '\n')
+	return at
+}
+
+// judge applies one jail's rules to the line as v sees it.
+func (j *judge) judge(v *view, line *bantam.Line, at time.Time, out []bantam.Failure) []bantam.Failure {
+	text := v.text
+	if j.early && j.ignored(text) {
+		return out
+	}
+	var base fields
+	if j.prefix != nil {
+		spans := j.prefix.find(text, j.spans[:0])
+		if spans == nil {
+			return out
+		}
+		j.spans = spans
+		base = base.add(j.prefix.names, text, spans)
+		if content := base.get("content"); content != "" {
+			j.content = append(append(j.content[:0], content...), '\n')
+			text = j.content
+		}
+	}
+	for i, rule := range j.fail {
+		spans := rule.find(text, j.spans[:0])
+		if spans == nil {
+			continue
+		}
+		j.spans = spans
+		if j.ignored(text) {
+			return out
+		}
+		data := base.clone().add(rule.names, text, spans)
+		data.alternatives()
+		if data.get("mlfid") == "" && !data.identified() {
+			continue // an optional group did not take part: the next may know who it was
+		}
+		logged := v.logged(line)
+		lines := []string{logged}
+		if data.get("mlfid") != "" {
+			if data, lines = j.sessions.merge(data, i+1, logged, line.Read); data == nil {
+				return out
+			}
+		}
+		if at.IsZero() {
+			return out
+		}
+		return j.failure(data, bantam.Failure{
+			Jail: j.config.Jail, Time: at, Read: line.Read, Lines: lines, Regex: i + 1,
+		}, out)
+	}
+	return out
+}
+
+func (j *judge) ignored(text []byte) bool {
+	for _, rule := range j.ignore {
+		if spans := rule.find(text, j.spans[:0]); spans != nil {
+			j.spans = spans
+			return true
+		}
+	}
+	return false
+}
+
+// maxLogged is how much of a line is kept with a failure. What a service writes
+// about one attempt is far shorter; what is longer is somebody's attack on memory.
+const maxLogged = 8 << 10
+
+// logged is the line as it is kept with a failure. A line of the journal has its
+// time written before it, as those of files have.
+func (v *view) logged(line *bantam.Line) string {
+	text := v.decode(line.Text, &v.decoded)
+	if len(text) > maxLogged {
+		text = bytes.ToValidUTF8(text[:maxLogged], nil)
+	}
+	if !line.Time.IsZero() {
+		return line.Time.In(v.local).Format("2006-01-02T15:04:05.999999") + " " + string(text)
+	}
+	return string(text)
 }

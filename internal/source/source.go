@@ -6,10 +6,18 @@
 // the line holds. A log that is not there yet is waited for. A line longer than
 // MaxLine is cut to it, so memory is bounded by the number of sources.
 //
+// Each file has one goroutine and one descriptor, however many jails watch it; a
+// descriptor more is held for a while after a rotation, because log writers go on
+// writing to the renamed file until they are told. Journals are read through
+// journalctl, one process for each set of matches.
+//
 // What a line means is left to the filter, what a failure means to the jail.
 package source
 
 import (
+	"fmt"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"bantam"
@@ -18,6 +26,9 @@ import (
 // MaxLine is the longest line handed on, in bytes; the rest of a longer one is
 // read and dropped.
 const MaxLine = 64 << 10
+
+// Journal is the Position.Source of what comes from a journal.
+const Journal = "journal"
 
 // A Judge is what lines are handed to: the filter of all jails of one source.
 // A source calls it from one goroutine only.
@@ -30,6 +41,12 @@ type Judge interface {
 	Time(text []byte, now time.Time) (t time.Time, ok bool)
 }
 
+// Judges makes the judge for the jails that share a source: a file by its
+// absolute path, or Journal. It is called at start, at reload and when a pattern
+// finds a new file, with the jails sorted, and never twice at once. It must not
+// call back into Sources.
+type Judges func(source string, jails []string) Judge
+
 // A Config says where one jail's lines come from.
 type Config struct {
 	Jail string
@@ -37,9 +54,16 @@ type Config struct {
 	Paths []Path
 	// JournalMatch are the matches of a journal source in journalctl's words
 	// ("_SYSTEMD_UNIT=ssh.service", "+"), one slice per alternative. Nil means
-	// that the jail does not read the journal.
+	// that the jail does not read the journal, but with the backend Systemd,
+	// which has nothing else to read, that it reads every entry.
 	JournalMatch [][]string
-	// Backend is Auto, Inotify, Polling or Systemd.
+	// JournalDir, JournalFiles (patterns) and JournalNamespace choose another
+	// journal than the system's, as journalctl's options -D, --file and
+	// --namespace do.
+	JournalDir       string
+	JournalFiles     []string
+	JournalNamespace string
+	// Backend is Auto, Inotify, Polling or Systemd; empty is Auto.
 	Backend string
 	// FindTime is how far back lines count; reading starts no further back.
 	FindTime time.Duration
@@ -53,10 +77,94 @@ type Path struct {
 
 // Backends as jail.conf names them; "pyinotify" is read as Inotify. Auto takes
 // the files if one of them exists, else the journal if JournalMatch is set and
-// there is a journal, else waits for the files.
+// there is a journal, else waits for the files. Where inotify cannot serve, as on
+// network file systems or when its watches are used up, files are polled.
 const (
 	Auto    = "auto"
 	Inotify = "inotify"
 	Polling = "polling"
 	Systemd = "systemd"
 )
+
+// Validate reports what Configure would refuse: a backend nobody knows, a
+// pattern that cannot be read, a path that is not absolute, a jail without name.
+// It looks at no file.
+func (c *Config) Validate() error {
+	if c.Jail == "" {
+		return fmt.Errorf("source: a jail without a name")
+	}
+	if _, err := backend(c.Backend); err != nil {
+		return fmt.Errorf("jail %s: %w", c.Jail, err)
+	}
+	for _, p := range c.Paths {
+		if !filepath.IsAbs(p.Pattern) || strings.IndexByte(p.Pattern, 0) >= 0 {
+			return fmt.Errorf("jail %s: log path %q is not absolute", c.Jail, p.Pattern)
+		}
+		if _, err := filepath.Match(p.Pattern, ""); err != nil {
+			return fmt.Errorf("jail %s: log path %q: %w", c.Jail, p.Pattern, err)
+		}
+	}
+	for _, words := range c.JournalMatch {
+		for _, w := range words {
+			if !isMatch(w) {
+				return fmt.Errorf("jail %s: journal match %q is not FIELD=value", c.Jail, w)
+			}
+		}
+	}
+	if c.FindTime < 0 {
+		return fmt.Errorf("jail %s: findtime %v is negative", c.Jail, c.FindTime)
+	}
+	return nil
+}
+
+// isMatch reports whether journalctl would take a word for a match: FIELD=value, the
+// path of a program or device, or the "+" between alternatives.
+func isMatch(word string) bool {
+	if strings.IndexByte(word, 0) >= 0 {
+		return false
+	}
+	field, _, ok := strings.Cut(word, "=")
+	ok = ok && field != "" && strings.Trim(field, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == ""
+	return ok || word == "+" || strings.HasPrefix(word, "/")
+}
+
+// backend is the constant a configured name stands for.
+func backend(name string) (string, error) {
+	switch name {
+	case "", Auto:
+		return Auto, nil
+	case Inotify, "pyinotify":
+		return Inotify, nil
+	case Polling, Systemd:
+		return name, nil
+	}
+	return "", fmt.Errorf("unknown backend %q: use auto, inotify, polling or systemd", name)
+}
+
+// States of a source, for Status.State. Anything else there is the error that
+// keeps the source from being read.
+const (
+	Reading = "reading"
+	Waiting = "waiting for the file"
+)
+
+// A Status is what one source is doing.
+type Status struct {
+	// Name is the file's path, Journal, or a pattern that fits no file yet.
+	Name  string   `json:"name"`
+	Jails []string `json:"jails"`
+	// Backend is Inotify, Polling or Systemd: how news of it comes.
+	Backend string `json:"backend"`
+	// State is Reading, Waiting, or what is wrong.
+	State string `json:"state"`
+	// Live is false while it catches up with what was written before the start.
+	Live bool `json:"live"`
+	// Lines and Bytes were read since the start, what was read again included.
+	Lines int64 `json:"lines"`
+	Bytes int64 `json:"bytes"`
+	// Last is the wall time at which the last line was read.
+	Last time.Time `json:"last,omitzero"`
+	// Lag is how many bytes of a file are still to be read, a last line without
+	// line end included; always 0 for a journal, which does not tell.
+	Lag int64 `json:"lag"`
+}

@@ -1,0 +1,60 @@
+# What can be done with this tree. Each target sets up what it needs.
+
+GO       ?= go
+BIN      := bin/bantam
+LDFLAGS  := -s -w
+FUZZTIME ?= 10s
+
+# Pinned: an upgrade is a commit of its own.
+GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@2026.2.2
+
+.PHONY: build demo test lint fuzz bench bench-daemon clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/bantam
+
+# A ban from the log line to the dropped packet, in a private network.
+demo: build
+	@$(GO) run ./test/demo -bantam $(BIN)
+
+test: packages
+	$(GO) vet ./...
+	$(GO) test -race ./...
+
+# The programs that tests use as peers and witnesses, where apt-get can install them.
+PEERS := nft:nftables ipset:ipset iptables:iptables ip:iproute2 python3:python3 \
+	/lib/systemd/systemd-journal-remote:systemd-journal-remote journalctl:systemd cc:gcc
+.PHONY: packages
+packages:
+	@missing=; for p in $(PEERS); do command -v "$${p%%:*}" >/dev/null || missing="$$missing $${p##*:}"; done; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+		else echo "not installed, so some tests will be skipped:$$missing"; fi; \
+	fi
+
+lint:
+	@unformatted=$$($(GO) run $(GOFUMPT) -l .); if [ -n "$$unformatted" ]; then echo "not in gofumpt's form:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+# Every fuzz target of every package, FUZZTIME each.
+fuzz:
+	@$(GO) list ./... | while read -r pkg; do \
+		dir=$$($(GO) list -f '{{.Dir}}' $$pkg); \
+		grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go 2>/dev/null | sed 's/^func //' | while read -r target; do \
+			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done || exit 1; \
+	done
+
+# The benchmarks beside the code; bench/README.md says how each figure is made.
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# The daemon from outside, beside Fail2Ban's Debian package; needs root.
+bench-daemon: build
+	bench/daemon.sh
+
+clean:
+	rm -rf bin tmp

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"errors"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bantam"
+	"bantam/internal/control"
+)
+
+func (a *app) bannedCommand() *cobra.Command {
+	var jail string
+	cmd := &cobra.Command{
+		Use:   "banned [ADDRESS|PREFIX]",
+		Short: "Who is banned, since when, until when, why",
+		Long: `List the running bans, oldest first: all of them, those of one jail, or those that
+concern an address or prefix. With an address, the exit code is 1 if it is not banned.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usageError{errors.New("bantam banned takes one address or prefix")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ids, err := parseIDs(args)
+			if err != nil {
+				return err
+			}
+			req := control.BansRequest{Jail: jail}
+			if len(ids) > 0 {
+				req.ID = ids[0]
+			}
+			reply, printed, err := ask(cmd.Context(), a, control.GetBans, req)
+			if err == nil && !printed {
+				a.printBans(reply.Bans, req.ID)
+			}
+			if err == nil && len(ids) > 0 && len(reply.Bans) == 0 {
+				return errSilent
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&jail, "jail", "j", "", "only in this jail")
+	a.completeJail(cmd)
+	return cmd
+}
+
+func (a *app) printBans(bans []bantam.Ban, asked bantam.ID) {
+	if len(bans) == 0 {
+		if asked.IsZero() {
+			a.printf("nobody is banned\n")
+		} else {
+			a.printf("%s is not banned\n", asked)
+		}
+		return
+	}
+	now := time.Now()
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	row := func(cells ...string) {
+		for i, c := range cells {
+			if i > 0 {
+				_, _ = w.Write([]byte{'\t'})
+			}
+			_, _ = w.Write([]byte(c))
+		}
+		_, _ = w.Write([]byte{'\n'})
+	}
+	row("ADDRESS", "JAIL", "SINCE", "UNTIL", "LEFT", "WHY")
+	for _, b := range bans {
+		end, left := "for ever", ""
+		if !b.Permanent() {
+			end, left = stamp(b.End, now), length(b.End.Sub(now))
+		}
+		row(safe(b.ID.String()), safe(b.Jail), stamp(b.Time, now), end, left, why(b))
+	}
+	_ = w.Flush()
+}
+
+// why is the reason of a ban in a few words.
+func why(b bantam.Ban) string {
+	text := plural(b.Failures, "failure")
+	if b.By == bantam.ByOperator {
+		text = "by hand"
+		if b.Reason != "" {
+			text += ": " + safe(b.Reason)
+		}
+	}
+	if b.Count > 1 {
+		text += ", ban number " + itoa(b.Count)
+	}
+	if b.Observed {
+		text += ", observed only"
+	}
+	return text
+}

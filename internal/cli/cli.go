@@ -1,0 +1,230 @@
+// Package cli is the command line: one file per command, and what they share in
+// this one. testdata/*.txt shows what each prints, and runs it.
+//
+// What comes from logs is printed escaped: a user name is an attacker's text, and a
+// terminal obeys what it is shown.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"bantam"
+	"bantam/internal/config"
+	"bantam/internal/control"
+)
+
+// Exit codes.
+const (
+	ExitOK         = 0
+	ExitFailed     = 1 // it could not be done; the message says why
+	ExitUsage      = 2 // the command line is not understood
+	ExitNotRunning = 3 // there is no daemon to ask
+)
+
+// DefaultSocket is where the daemon's API listens.
+const DefaultSocket = "/run/bantam/bantam.sock"
+
+// An app is one run of the program: where it prints and what it was told.
+type app struct {
+	stdout, stderr io.Writer
+	library        fs.FS
+
+	config string // -c
+	socket string // --socket
+	json   bool   // --json
+}
+
+// Main runs the command line args, of which the first is the name the program was
+// called by, and returns its exit code. ctx ends what waits or runs.
+func Main(ctx context.Context, args []string, library fs.FS, stdout, stderr io.Writer) int {
+	a := &app{stdout: stdout, stderr: stderr, library: library}
+	switch name := filepath.Base(args[0]); name {
+	case "fail2ban-client", "fail2ban-server", "fail2ban-regex":
+		// The original's programs end with 255 when they could not do it.
+		fmt.Fprintf(stderr, "bantam: called as %s, which is not built yet\nbantam: hint: bantam help shows the commands there are\n", name)
+		return 255
+	}
+	root := a.root()
+	root.SetArgs(args[1:])
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	return a.explain(err)
+}
+
+// usageError is a command line that is not understood.
+type usageError struct{ error }
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "bantam",
+		Short: "Keep attackers out",
+		Long: `Bantam reads logs, notices who keeps failing, and shuts them out in the kernel.
+
+Called alone it shows the state of everything.`,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true, SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), "") },
+	}
+	root.PersistentFlags().StringVarP(&a.config, "config", "c", "", `folder of the configuration; "library" for what is built in`)
+	root.PersistentFlags().StringVar(&a.socket, "socket", DefaultSocket, "socket of the daemon")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(a.runCommand(), a.stopCommand(), a.statusCommand(), a.banCommand(), a.unbanCommand(), a.bannedCommand(),
+		a.allowCommand(), a.reloadCommand(), a.checkCommand(), a.pingCommand(), a.versionCommand())
+	return root
+}
+
+// explain prints an error as a person reads it and returns the exit code.
+func (a *app) explain(err error) int {
+	if err == nil {
+		return ExitOK
+	}
+	code, text, hint := ExitFailed, err.Error(), ""
+	var usage usageError
+	var refused *control.Error
+	var problem *config.Problem
+	switch {
+	case errors.As(err, &usage):
+		code, hint = ExitUsage, "bantam help shows the commands, bantam help COMMAND its flags"
+	case errors.Is(err, control.ErrNotRunning):
+		code, hint = ExitNotRunning, "start it with: sudo bantam run; or name its --socket"
+	case errors.As(err, &refused):
+		hint = refused.Hint
+	case errors.As(err, &problem):
+		hint = problem.Hint
+	case strings.HasPrefix(text, "unknown command"):
+		code, hint = ExitUsage, "bantam help shows the commands"
+	}
+	switch {
+	case errors.Is(err, errSilent):
+	case a.json:
+		a.print(&control.Error{Text: text, Hint: hint})
+	default:
+		for line := range strings.Lines(text) {
+			fmt.Fprintln(a.stderr, "bantam: "+safe(strings.TrimRight(line, "\n")))
+		}
+		if hint != "" {
+			fmt.Fprintln(a.stderr, "bantam: hint: "+safe(hint))
+		}
+	}
+	return code
+}
+
+// errSilent ends a command that has already said what is wrong.
+var errSilent = errors.New("said already")
+
+// print writes v as JSON for people and programs.
+func (a *app) print(v any) {
+	e := json.NewEncoder(a.stdout)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		fmt.Fprintln(a.stderr, "bantam: print:", err)
+	}
+}
+
+func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.stdout, format, args...) }
+
+// ask asks the daemon, and prints the reply as JSON if that is wanted.
+func ask[Request, Reply any](ctx context.Context, a *app, e control.Endpoint[Request, Reply], req Request) (reply Reply, printed bool, err error) {
+	reply, err = control.Call(ctx, control.NewClient(a.socket), e, req)
+	if err == nil && a.json {
+		a.print(reply)
+	}
+	return reply, a.json, err
+}
+
+// folder is the configuration in use; empty means the library alone.
+func (a *app) folder() string {
+	return config.Find(a.config, "/etc/bantam", "/etc/fail2ban")
+}
+
+// safe is text for a terminal: what is not printable is escaped, so that neither
+// control sequences nor reversed writing reach it.
+func safe(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == unicode.ReplacementChar:
+			b.WriteString(`\ufffd`)
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r < 0x100:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+// parseIDs reads addresses and prefixes from the command line.
+func parseIDs(args []string) ([]bantam.ID, error) {
+	ids := make([]bantam.ID, len(args))
+	for i, arg := range args {
+		id, err := bantam.ParsePrefix(arg)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		ids[i] = id
+	}
+	return ids, nil
+}
+
+// length is a duration as people say it: its two largest units, "2d 4h", "5m".
+func length(d time.Duration) string {
+	if d < 0 {
+		return "for ever"
+	}
+	if d < time.Second {
+		return "0s"
+	}
+	var parts []string
+	for _, u := range []struct {
+		name string
+		unit time.Duration
+	}{{"w", 7 * 24 * time.Hour}, {"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}} {
+		if n := d / u.unit; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d%s", n, u.name))
+			d -= n * u.unit
+		} else if len(parts) > 0 {
+			break
+		}
+		if len(parts) == 2 {
+			break
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// until says when a ban ends, seen from now.
+func until(b bantam.Ban, now time.Time) string {
+	if b.Permanent() {
+		return "for ever"
+	}
+	return fmt.Sprintf("until %s (%s)", stamp(b.End, now), length(b.End.Sub(now)))
+}
+
+// stamp is a time in local time, with its day only if that is not today.
+func stamp(t, now time.Time) string {
+	t, now = t.Local(), now.Local()
+	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateTime)
+}

@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bantam"
+	"bantam/internal/control"
+	"bantam/internal/daemon"
+)
+
+// bantamNone is no address.
+var bantamNone bantam.ID
+
+func (a *app) runCommand() *cobra.Command {
+	var pidFile string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Watch and ban, until stopped",
+		Long: `Run the daemon in the foreground: watch the logs, ban in the kernel.
+
+SIGTERM and SIGINT stop it and leave the bans in place, where the kernel ends them in
+their time; SIGHUP reloads the configuration; SIGUSR1 opens the log file anew.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), pidFile) },
+	}
+	cmd.Flags().StringVar(&pidFile, "pidfile", "", "file for the process number")
+	return cmd
+}
+
+func (a *app) run(ctx context.Context, pidFile string) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP, syscall.SIGUSR1)
+	defer signal.Stop(hangups)
+
+	d, err := daemon.New(ctx, daemon.Options{
+		Config: a.folder(), Library: a.library, Socket: a.socket, PIDFile: pidFile, Stderr: a.stderr,
+	})
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	// The first screen says what is watched and what is waited for.
+	if err := a.status(ctx, ""); err != nil && ctx.Err() == nil {
+		stop()
+		return errors.Join(err, <-ended)
+	}
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case sig := <-hangups:
+			if sig == syscall.SIGUSR1 {
+				d.Reopen()
+			} else {
+				_, _ = d.Reload(ctx, control.None{}) // what is wrong is in the log
+			}
+		}
+	}
+}
+
+func (a *app) stopCommand() *cobra.Command {
+	var unban bool
+	cmd := &cobra.Command{
+		Use:   "stop",
+		Short: "Stop the daemon",
+		Long: `Stop the daemon and wait until it has ended. Bans stay in the kernel and end in their
+time, so a restart leaves no gap; --unban takes them all out. The database keeps
+them either way, and the next start puts them back.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client := control.NewClient(a.socket)
+			if _, err := control.Call(cmd.Context(), client, control.Stop, control.StopRequest{Unban: unban}); err != nil {
+				return err
+			}
+			if err := a.awaitEnd(cmd.Context(), client); err != nil {
+				return err
+			}
+			switch {
+			case a.json:
+				a.print(control.StopRequest{Unban: unban})
+			case unban:
+				a.printf("stopped; every ban is out of the kernel\n")
+			default:
+				a.printf("stopped; the bans stay in the kernel until they end\n")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&unban, "unban", false, "take every ban out of the kernel")
+	return cmd
+}
+
+// stopWait is how long stop waits for the daemon to end.
+const stopWait = 15 * time.Second
+
+// awaitEnd waits until nobody answers any more.
+func (a *app) awaitEnd(ctx context.Context, client *control.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, stopWait)
+	defer cancel()
+	for tick := time.NewTicker(5 * time.Millisecond); ; {
+		_, err := control.Call(ctx, client, control.Ping, control.None{})
+		if errors.Is(err, control.ErrNotRunning) {
+			tick.Stop()
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return &control.Error{Text: "the daemon was asked to stop and is still there", Hint: "its log says what it waits for"}
+		}
+	}
+}
+
+func (a *app) reloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Read the configuration again; bans stay",
+		Long: `Check the configuration and, if nothing in it is wrong, put it to work. Bans, counts
+and positions stay. If something is wrong, nothing changes.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			reply, printed, err := ask(cmd.Context(), a, control.Reload, control.None{})
+			if err != nil || printed {
+				return err
+			}
+			for _, w := range reply.Warnings {
+				a.printf("warning: %s\n", safe(w))
+			}
+			a.printf("reloaded: %s\n", plural(len(reply.Jails), "jail"))
+			return nil
+		},
+	}
+}
+
+func (a *app) pingCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "ping", Short: "Is the daemon there?", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			pong, printed, err := ask(cmd.Context(), a, control.Ping, control.None{})
+			if err == nil && !printed {
+				a.printf("bantam %s answers (pid %d)\n", pong.Version, pong.PID)
+			}
+			return err
+		},
+	}
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "The version of this program", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if a.json {
+				a.print(map[string]string{"version": bantam.Version})
+			} else {
+				a.printf("bantam %s\n", bantam.Version)
+			}
+			return nil
+		},
+	}
+}

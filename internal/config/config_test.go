@@ -1,0 +1,797 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bantam/internal/action"
+	"bantam/internal/source"
+	"bantam/library"
+)
+
+// folder writes files in the form of txtar, "-- NAME --" before each, and is
+// the folder they are in.
+func folder(t testing.TB, files string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for part := range strings.SplitSeq("\n"+files, "\n-- ") {
+		name, text, ok := strings.Cut(part+"\n", " --\n")
+		if !ok {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// testLib is a library of few words.
+var testLib = fstest.MapFS{
+	"jail.conf": {Data: []byte(`[DEFAULT]
+maxretry = 7
+prefix6 = 64
+filter = %(__name__)s
+banaction = bantam
+action = %(banaction)s[port="%(port)s", protocol=tcp]
+port = 0:65535
+where = /var/log
+
+[t]
+enabled = true
+logpath = %(where)s/t.log
+
+[other]
+logpath = %(where)s/other.log
+port = 80
+`)},
+	"bantam.conf":          {Data: []byte("[Definition]\nlogtarget = STDERR\nsocket =\ndbfile = /var/lib/bantam/bantam.db\n")},
+	"filter.d/t.conf":      {Data: []byte("[INCLUDES]\nbefore = common.conf\n[Definition]\nfailregex = ^%(pre)s <HOST>\n")},
+	"filter.d/other.conf":  {Data: []byte("[Definition]\nfailregex = ^other <HOST>\n")},
+	"filter.d/common.conf": {Data: []byte("[DEFAULT]\npre = lib\n")},
+}
+
+// load loads files over testLib.
+func load(t testing.TB, files string) *Config {
+	t.Helper()
+	c, err := Load(folder(t, files), testLib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// jailOf is the jail of that name.
+func jailOf(t testing.TB, c *Config, name string) Jail {
+	t.Helper()
+	for _, j := range c.Jails {
+		if j.Name == name {
+			return j
+		}
+	}
+	t.Fatalf("there is no jail %s; problems: %v", name, c.Problems)
+	return Jail{}
+}
+
+// report is what `check` would print.
+func report(c *Config) string {
+	var b strings.Builder
+	for _, p := range c.Problems {
+		if p.Warning {
+			b.WriteString("warning: ")
+		}
+		b.WriteString(p.String() + "\n")
+		if p.Hint != "" {
+			b.WriteString("hint: " + p.Hint + "\n")
+		}
+	}
+	return b.String()
+}
+
+// good is a jail that works beside the one under test.
+const good = "\n[good]\nenabled = true\nfailregex = ^g <HOST>\nlogpath = /g.log\naction = a\nfilter =\n-- action.d/a.conf --\n[Definition]\n-- filter.d/f.conf --\n[Definition]\nfailregex = ^f <HOST>\n"
+
+func TestWrongJailsAreSetAside(t *testing.T) {
+	tests := []struct{ name, jail, want, hint string }{
+		{"an unknown unit", "findtime = 10x", `jail.conf:4: findtime: unknown unit "x" in "10x"`, "use s, m, h, d or w, as in 10m"},
+		{"a time cut short", "bantime = 604800;7 days", `jail.conf:4: bantime: "604800;7 days" is not a time`, `only a ";" behind a blank`},
+		{"an empty time", "bantime =", `jail.conf:4: bantime: the time is empty`, "use s"},
+		{"a ban of nothing", "bantime = 0", `jail.conf:4: bantime: a ban must last longer than zero`, "-1 bans for ever"},
+		{"a stray percent sign", "bantime = 5%", `jail.conf:4: bantime: "%" is no reference`, "write %%"},
+		{"an integer with trailing text", "maxretry = 5 # five", `jail.conf:4: maxretry: "5 # five" is not a whole number`, "only at the start of a line"},
+		{"a prefix too long", "prefix4 = 33", `jail.conf:4: prefix4: 33 is not within 0 and 32`, "number"},
+		{"a missing filter", "filter = ff", `jail.conf:4: filter: there is no filter "ff"`, ""},
+		{"a blank before a filter's bracket", "filter = f [x=1]", `jail.conf:4: filter: there is no filter "f "`, "no blank"},
+		{"bad filter syntax", "filter = f[a=\"1\" , b=2]", `jail.conf:4: filter: in "f[a=\"1\" , b=2]": a comma or the closing bracket expected at " , b=2"`, "none between a closing quote and the comma"},
+		{"a quoted semicolon", "action = a[x=\"b ; c\"]", `jail.conf:4: action: the bracket of "a[x=\"b" is not closed`, "even inside quotes"},
+		{"an action twice", "action = a a[x=1]", `jail.conf:4: action: there are two actions "a"`, "actname="},
+		{"an undefined reference", "bantime = %(bantme)s", `jail.conf:4: bantime: %(bantme)s is not defined`, ""},
+		{"a reference with a guess", "bantime = %(findtme)s\nfindtime = 5m", `jail.conf:4: bantime: %(findtme)s is not defined`, "did you mean %(findtime)s?"},
+		{"an upper-case section", "bantime = %(DEFAULT/findtime)s", `jail.conf:4: bantime: %(DEFAULT/findtime)s is not defined`, "%(default/findtime)s"},
+		{"a circle", "bantime = %(findtime)s\nfindtime = %(bantime)s", `jail.conf:5: findtime: the references go round in a circle, or more than 10 deep`, ""},
+		{"known without a past", "maxlines = %(known/maxlines)s", `jail.conf:4: maxlines: %(known/maxlines)s is not defined`, "neither the filter"},
+		{"maxlines of zero", "maxlines = 0", `jail.conf:4: maxlines: 0 is less than 1`, ""},
+		{"an unknown backend", "backend = gamin", `jail.conf:4: backend: unknown backend "gamin"`, "use auto, inotify, polling or systemd"},
+		{"a mask with a hole", "ignoreip = 10.0.0.0/255.0.255.0", `jail.conf:4: ignoreip: "10.0.0.0/255.0.255.0" is neither an address nor a prefix: the mask has a hole`, "192.0.2.0/24"},
+		{"a blank in a path", "logpath = /v/my app.log", `jail.conf:4: logpath: "/v/my app.log": the word behind the path must be head or tail, not "app.log"`, "head or tail"},
+		{"a comment behind a path", "logpath = /v/x.log # c", `jail.conf:4: logpath: "/v/x.log # c": the word behind the path must be head or tail, not "c"`, "only at the start of a line"},
+		{"a swallowed option", "logpath = /v/x.log\n  bantime = 6", `jail.conf:4: logpath: "bantime = 6": the word behind the path must be head or tail, not "6"`, "at the margin"},
+		{"a relative path", "logpath = x.log", `jail.conf:4: logpath: the path "x.log" is not absolute`, "begin it with /"},
+		{"a bad journal match", "journalmatch = sshd", `jail.conf:4: journalmatch: "sshd" is not FIELD=value`, "_SYSTEMD_UNIT"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := load(t, "-- jail.conf --\n\n[t]\nenabled = true\n"+tt.jail+good)
+			j := jailOf(t, c, "t")
+			if j.Err == nil || j.Err.Error() != tt.want {
+				t.Errorf("the error is %v\nwant %s", j.Err, tt.want)
+			}
+			if !strings.Contains(report(c), tt.want) || !strings.Contains(report(c), tt.hint) {
+				t.Errorf("the report is\n%swant the hint %s", report(c), tt.hint)
+			}
+			if g := jailOf(t, c, "good"); g.Err != nil {
+				t.Errorf("the good jail is set aside: %v", g.Err)
+			}
+		})
+	}
+}
+
+func TestWrongFiltersSetTheirJailAside(t *testing.T) {
+	tests := []struct{ name, filter, want, hint string }{
+		{"a bare line", "[Definition]\nfailregex\n", `filter.d/t.conf:2: "failregex" is neither an option nor a section`, "indented"},
+		{"a reference that only Init could satisfy", "[Definition]\nfailregex = ^%(x)s <HOST>\n[Init]\nx = 1\n", `filter.d/t.conf:2: failregex: %(x)s is not defined`, "write <x>"},
+		{"tags in a circle", "[Definition]\nfailregex = <a>\na = <b>\nb = <a>\n", `filter.d/t.conf:3: a: <a> refers to itself`, "circle"},
+		{"not UTF-8", "[Definition]\nfailregex = \xe9\n", `filter.d/t.conf:2: the file is not UTF-8`, "UTF-8"},
+		{"bad maxlines", "[Definition]\nfailregex = x\nmaxlines = many\n", `filter.d/t.conf:3: maxlines: "many" is not a whole number`, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := load(t, "-- jail.conf --\n[t]\nenabled = true\nfilter = t\nlogpath = /t.log\naction = a"+good+"-- filter.d/t.conf --\n"+tt.filter)
+			j := jailOf(t, c, "t")
+			if j.Err == nil || j.Err.Error() != tt.want {
+				t.Errorf("the error is %v\nwant %s", j.Err, tt.want)
+			}
+			if !strings.Contains(report(c), tt.hint) {
+				t.Errorf("the report is\n%swant the hint %s", report(c), tt.hint)
+			}
+			if g := jailOf(t, c, "good"); g.Err != nil {
+				t.Errorf("the good jail is set aside: %v", g.Err)
+			}
+		})
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	tests := []struct{ name, jail, want string }{
+		{"an unknown option with a guess", "maxrety = 3", `warning: jail.conf:8: unknown option "maxrety"; did you mean maxretry?`},
+		{"an unknown option without one", "frobnicate = 3", `warning: jail.conf:8: unknown option "frobnicate"`},
+		{"an unknown truth", "observe = perhaps", `warning: jail.conf:8: observe: "perhaps" is none of yes`},
+		{"a comment among addresses", "ignoreip = 192.0.2.1 # me", `warning: jail.conf:8: ignoreip: "#" is passed over`},
+		{"a length longer than the address", "ignoreip = 10.0.0.0/33", `warning: jail.conf:8: ignoreip: "10.0.0.0/33" is longer than an address: taken as 10.0.0.0`},
+		{"unknown usedns", "usedns = maybe", `warning: jail.conf:8: usedns: "maybe" is none of yes, warn, no and raw: taken as no`},
+		{"longer bans", "bantime.increment = true", `warning: jail.conf:8: bantime.increment: not built yet`},
+		{"countries", "ignorecountry = de", `warning: jail.conf:8: ignorecountry: not built yet`},
+		{"a parameter for the backend", "backend = polling[x=1]", `warning: jail.conf:8: backend: the backend polling takes no parameter "x"`},
+		{"an action that is not there", "action = aa", `warning: jail.conf:8: action: there is no action "aa"`},
+		{"no action", "action =", `warning: jail.conf:8: action: the jail has no action: it counts and bans nobody`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := load(t, "-- jail.conf --\n[DEFAULT]\nfilter = f\n\n\nlogpath = /t.log\n[t]\nenabled = true\n"+tt.jail+good)
+			if j := jailOf(t, c, "t"); j.Err != nil {
+				t.Errorf("the jail is set aside: %v", j.Err)
+			}
+			if !strings.Contains(report(c), tt.want) {
+				t.Errorf("the report is\n%swant %s", report(c), tt.want)
+			}
+		})
+	}
+}
+
+func TestNoWarnings(t *testing.T) {
+	c := load(t, `-- jail.conf --
+[DEFAULT]
+mine = /var/log/mine.log
+ours = tcp
+destemail = a@example.org
+[t]
+enabled = true
+filter = f
+logpath = %(mine)s
+action = a[port="%(port)s", protocol=<ours>]
+port = ssh
+bantime.increment = no
+[off]
+frobnicate = 1
+-- filter.d/f.conf --
+[Definition]
+failregex = ^f <HOST>
+anything = goes
+-- action.d/a.conf --
+[Definition]
+`)
+	if len(c.Problems) > 0 {
+		t.Error(report(c))
+	}
+}
+
+func TestCommentBehindEnabled(t *testing.T) {
+	c := load(t, "-- jail.conf --\n[t]\nenabled = true # on\n")
+	if len(c.Jails) != 0 {
+		t.Errorf("the jails are %v", c.Jails)
+	}
+	want := `warning: jail.conf:2: enabled: "true # on" is none of yes, true, on, 1, no, false, off and 0: taken as no, the jail is off
+hint: "#" starts a comment only at the start of a line: put it on a line of its own
+`
+	if got := report(c); got != want {
+		t.Errorf("the report is\n%s", got)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	c := load(t, `-- jail.conf --
+[DEFAULT]
+ignoreip = 127.0.0.1/8, ::1
+banaction = bantam
+action_ = %(banaction)s[port="%(port)s", protocol="%(protocol)s"]
+action = %(action_)s
+protocol = tcp
+[t]
+enabled = true
+filter = f
+port = ssh,2222
+maxretry = 3
+maxmatches = %(maxretry)s
+findtime = 1h 30
+bantime = 1w # a week
+prefix4 = 24
+prefix6 = 56
+observe = yes
+backend = AUTO
+logpath = /v/a.log
+   /v/my app.log head
+# a comment does not end it
+   /v/*.log tail
+journalmatch = _SYSTEMD_UNIT=a.service + _COMM=a _COMM=b
+   "_COMM=c d"
+ignoreip = %(known/ignoreip)s 192.0.2.0/24
+ignoreself = no
+ignorecommand = /bin/false <ip>
+logencoding = latin-1
+logtimezone = UTC
+[p]
+enabled = on
+filter = f
+bantime = -1
+failregex = %(known/failregex)s
+  ^more <HOST>
+backend = systemd[journalpath=/j, namespace=ns]
+logpath = /ignored
+`+"-- filter.d/f.conf --\n[Definition]\nfailregex = ^f <HOST>\njournalmatch = _COMM=f\nignoreregex = ^i\ndatepattern = ^%%Y\nmaxlines = 3\nusedns = no\n")
+	if len(c.Problems) > 0 {
+		t.Error(report(c))
+	}
+	got := jailOf(t, c, "t")
+	want := Jail{Name: "t"}
+	want.Jail.Name, want.Jail.MaxRetry, want.Jail.MaxMatches = "t", 3, 3
+	want.Jail.FindTime, want.Jail.BanTime = 3630*time.Second, 7*24*time.Hour
+	want.Jail.Prefix4, want.Jail.Prefix6, want.Jail.Observe = 24, 56, true
+	want.Filter.Jail, want.Filter.Name, want.Filter.UseDNS, want.Filter.MaxLines = "t", "f", "no", 3
+	want.Filter.Failregex, want.Filter.Ignoreregex, want.Filter.DatePattern = []string{"^f <HOST>"}, []string{"^i"}, []string{"^%Y"}
+	want.Filter.LogTimezone, want.Filter.LogEncoding = "UTC", "latin-1"
+	want.Source = source.Config{
+		Jail: "t", Backend: "auto", FindTime: 3630 * time.Second,
+		Paths:        []source.Path{{Pattern: "/v/a.log"}, {Pattern: "/v/my app.log"}, {Pattern: "/v/*.log", Tail: true}},
+		JournalMatch: [][]string{{"_SYSTEMD_UNIT=a.service"}, {"_COMM=a", "_COMM=b"}, {"_COMM=c d"}},
+	}
+	want.Lookup.Jail, want.Lookup.IgnoreIP, want.Lookup.IgnoreCommand = "t", []string{"127.0.0.1/8", "::1", "192.0.2.0/24"}, "/bin/false <ip>"
+	want.Actions = []action.Config{{Jail: "t", Name: "bantam", Params: map[string]string{"port": "ssh,2222", "protocol": "tcp", "name": "t"}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	p := jailOf(t, c, "p")
+	if p.Jail.BanTime >= 0 || p.Jail.MaxRetry != 3 || p.Jail.MaxMatches != 5 || !p.Lookup.IgnoreSelf {
+		t.Errorf("the jail is %+v", p.Jail)
+	}
+	if !slices.Equal(p.Filter.Failregex, []string{"^f <HOST>", "^more <HOST>"}) {
+		t.Errorf("failregex is %q", p.Filter.Failregex)
+	}
+	if s := p.Source; s.Backend != source.Systemd || s.JournalDir != "/j" || s.JournalNamespace != "ns" || s.Paths != nil || len(s.JournalMatch) != 1 {
+		t.Errorf("the source is %+v", s)
+	}
+}
+
+func TestFilesLieOverEachOther(t *testing.T) {
+	c := load(t, `-- jail.conf --
+[INCLUDES]
+before = paths.conf
+after = last.conf
+   missing.local
+[t]
+enabled = true
+filter = f
+action = a
+logpath = %(log)s
+failregex = ^1
+ignoreregex = conf
+prefregex = conf
+usedns = no
+datepattern = conf
+-- paths.conf --
+[INCLUDES]
+before = jail.conf
+  paths.conf
+[DEFAULT]
+log = /conf.log
+-- paths.local --
+[DEFAULT]
+log = /paths-local.log
+-- last.conf --
+[t]
+prefregex = last
+-- jail.d/b.conf --
+[t]
+datepattern = b
+-- jail.d/B.conf --
+[t]
+datepattern = B
+ignoreregex = B
+-- jail.d/.hidden.conf --
+[t]
+failregex = hidden
+-- jail.d/readme --
+what
+-- jail.local --
+[t]
+failregex = ^2
+-- jail.d/c.local --
+[t]
+failregex = ^3
+-- action.d/a.local --
+[Definition]
+-- filter.d/f.conf --
+[Definition]
+-- filter.d/f.d/x.conf --
+[Definition]
+failregex = ^x
+`)
+	j := jailOf(t, c, "t")
+	if len(c.Problems) > 0 {
+		t.Error(report(c))
+	}
+	if f := j.Filter; !slices.Equal(f.Failregex, []string{"^3"}) || !slices.Equal(f.Ignoreregex, []string{"B"}) ||
+		f.Prefregex != "last" || !slices.Equal(f.DatePattern, []string{"b"}) {
+		t.Errorf("the filter is %+v", f)
+	}
+	if len(j.Source.Paths) != 1 || j.Source.Paths[0].Pattern != "/paths-local.log" {
+		t.Errorf("the paths are %v", j.Source.Paths)
+	}
+	if v, ok := c.Value("t", "Failregex"); !ok || v.File != "jail.d/c.local" || v.Line != 2 {
+		t.Errorf("failregex comes from %+v", v)
+	}
+}
+
+func TestFiltersAreCombined(t *testing.T) {
+	tests := []struct {
+		name, filter, jail string
+		want               []string
+	}{
+		{"Init beats Definition", "[Definition]\nx = D\nfailregex = ^<x> %(x)s\n[Init]\nx = I\n", "f", []string{"^I I"}},
+		{"parameters beat Init", "[Definition]\nx = D\nfailregex = ^<x> %(x)s\n[Init]\nx = I\n", "f[X=P]", []string{"^P P"}},
+		{"DEFAULT serves references", "[Definition]\nfailregex = ^<x> %(x)s\n[DEFAULT]\nx = 1\n", "f", []string{"^1 1"}},
+		{"an option that is obeyed may stand in DEFAULT", "[Definition]\n[DEFAULT]\nfailregex = ^d\n", "f", []string{"^d"}},
+		{"modes", "[Definition]\nm-a = A\n  AA\nm-b = B\nfailregex = <m-<mode>>\n[Init]\nmode = a\n", "f[mode=b]", []string{"B"}},
+		{"a tag of several lines", "[Definition]\nm-a = A\n  AA\nfailregex = <m-<mode>>\n[Init]\nmode = a\n", "f", []string{"A", "AA"}},
+		{"known in a parameter", "[Definition]\nfailregex = ^<x>\n[Init]\nx = a\n", `f[x="<known/x>|b"]`, []string{"^a|b"}},
+		{"sections by log type", "[Definition]\nfailregex = ^<lt_<logtype>/p>\n[lt_file]\np = file%(q)s\nq = 1\n", "f", []string{"^file1"}},
+		{"logtype of Init does not count", "[Definition]\nfailregex = <logtype>\n[Init]\nlogtype = short\n", "f", []string{"file"}},
+		{"logtype of Definition does", "[Definition]\nlogtype = short\nfailregex = <logtype>\n", "f", []string{"short"}},
+		{"the jail's options are not there but three", "[Definition]\nfailregex = <maxretry> <backend> <enabled> <HOST>\n", "f", []string{"<maxretry> auto true <HOST>"}},
+		{"tags with a variant per family stay", "[Definition]\nfailregex = <x>\n[Init]\nx = 1\n[Init?family=inet6]\nx = 2\n", "f", []string{"<x>"}},
+		{"the context of a section in another", "[Definition]\na = d\nfailregex = <lt/o> %(lt/o)s\n[lt]\na = l\no = %(a)s\n", "f", []string{"l d"}},
+		{"a group of a parameter's name is destroyed", "[Definition]\nfailregex = ^(?P<user>x) <HOST>\n", "f[user=abc]", []string{"^(?Pabcx) <HOST>"}},
+		{"percent signs of a parameter", "[Definition]\nfailregex = <x>\n", "f[x=5%%]", []string{"5%"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := load(t, "-- jail.conf --\n[t]\nenabled = true\nlogpath = /t.log\nfilter = "+tt.jail+"\n-- filter.d/f.conf --\n"+tt.filter)
+			j := jailOf(t, c, "t")
+			if j.Err != nil || !slices.Equal(j.Filter.Failregex, tt.want) {
+				t.Errorf("got %q, %v, want %q", j.Filter.Failregex, j.Err, tt.want)
+			}
+		})
+	}
+}
+
+func TestKnown(t *testing.T) {
+	c := load(t, `-- jail.conf --
+[DEFAULT]
+ignoreip = 192.0.2.1
+[t]
+enabled = true
+filter = f
+logpath = /t.log
+failregex = ^jail
+port = 1
+action = a
+[u]
+enabled = true
+filter = f
+-- jail.local --
+[DEFAULT]
+ignoreip = %(known/ignoreip)s 192.0.2.2
+[t]
+failregex = %(known/failregex)s
+  ^local
+port = %(known/port)s,2
+action = b[port="%(port)s"]
+ignoreip = 192.0.2.3
+-- filter.d/f.conf --
+[Definition]
+failregex = ^filter
+`)
+	j := jailOf(t, c, "t")
+	if !slices.Equal(j.Filter.Failregex, []string{"^filter", "^local"}) {
+		t.Errorf("failregex is %q: known/ must mean the filter's", j.Filter.Failregex)
+	}
+	if len(j.Actions) != 1 || j.Actions[0].Params["port"] != "1,2" {
+		t.Errorf("the actions are %+v", j.Actions)
+	}
+	// In [DEFAULT] known/ is the option itself, as in the original.
+	if u := jailOf(t, c, "u"); u.Err == nil || !strings.Contains(report(c), "write the earlier value out") {
+		t.Errorf("the error is %v", u.Err)
+	}
+}
+
+func TestKnownReachesOneFileBack(t *testing.T) {
+	c := load(t, `-- jail.conf --
+[t]
+enabled = true
+filter = t
+logpath = /t.log
+ignoreip = 192.0.2.1
+-- jail.d/a.conf --
+[t]
+ignoreip = %(known/ignoreip)s 192.0.2.2
+-- jail.local --
+[t]
+ignoreip = %(known/ignoreip)s 192.0.2.3
+`)
+	if j := jailOf(t, c, "t"); j.Err == nil || !strings.HasPrefix(j.Err.Error(), "jail.d/a.conf:2: ignoreip: the references go round in a circle") {
+		t.Errorf("the error is %v", j.Err)
+	}
+}
+
+func TestLibraryBelowTheFolder(t *testing.T) {
+	t.Run("without a folder the library is all", func(t *testing.T) {
+		c, err := Load("", testLib)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := jailOf(t, c, "t")
+		if len(c.Jails) != 1 || j.Jail.MaxRetry != 7 || j.Filter.Failregex[0] != "^lib <HOST>" || len(c.Problems) > 0 {
+			t.Errorf("got %+v\n%s", c.Jails, report(c))
+		}
+	})
+	t.Run("a folder without jail.conf changes it", func(t *testing.T) {
+		c := load(t, "-- jail.local --\n[other]\nenabled = true\nport = 81\n[t]\nenabled = false\n-- filter.d/other.local --\n[Definition]\nfailregex = %(known/failregex)s\n  ^two\n")
+		j := jailOf(t, c, "other")
+		if len(c.Jails) != 1 || j.Jail.MaxRetry != 7 || j.Actions[0].Params["port"] != "81" || len(j.Filter.Failregex) != 2 {
+			t.Errorf("got %+v\n%s", c.Jails, report(c))
+		}
+	})
+	t.Run("a folder with jail.conf has its own defaults", func(t *testing.T) {
+		c := load(t, "-- jail.conf --\n[DEFAULT]\nfilter = %(__name__)s\n-- jail.local --\n[other]\nenabled = true\n")
+		j := jailOf(t, c, "other")
+		if len(c.Jails) != 1 || j.Jail.MaxRetry != 3 || j.Jail.Prefix6 != 0 || len(j.Actions) != 0 {
+			t.Errorf("got %+v\n%s", c.Jails, report(c))
+		}
+		if len(j.Source.Paths) != 1 || j.Source.Paths[0].Pattern != "/var/log/other.log" {
+			t.Errorf("the paths are %v", j.Source.Paths)
+		}
+	})
+	t.Run("naming a jail of the library does not enable it", func(t *testing.T) {
+		if c := load(t, "-- jail.conf --\n[t]\nport = 1\n"); len(c.Jails) != 0 {
+			t.Errorf("got %+v", c.Jails)
+		}
+	})
+	t.Run("a jail that says where its lines come from stands alone", func(t *testing.T) {
+		c := load(t, "-- jail.conf --\n[other]\nenabled = true\nlogpath = /mine.log\nfilter = other\n")
+		if v, ok := c.Value("other", "port"); ok {
+			t.Errorf("port comes from %s", v.File)
+		}
+		if j := jailOf(t, c, "other"); j.Filter.Failregex[0] != "^other <HOST>" {
+			t.Errorf("got %+v", j.Filter)
+		}
+	})
+	t.Run("the folder's filter stands alone, the library's includes its own", func(t *testing.T) {
+		c := load(t, "-- jail.conf --\n[t]\nenabled = true\nlogpath = /t.log\nfilter = t\n[other]\nenabled = true\nfilter = other\n-- filter.d/common.conf --\n[DEFAULT]\npre = mine\n-- filter.d/other.local --\n[Definition]\nfailregex = ^local\n")
+		if got := jailOf(t, c, "t").Filter.Failregex[0]; got != "^lib <HOST>" {
+			t.Errorf("got %q", got)
+		}
+		if got := jailOf(t, c, "other").Filter.Failregex; !slices.Equal(got, []string{"^local"}) {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestDaemon(t *testing.T) {
+	library := Daemon{LogLevel: "INFO", LogTarget: "STDERR", SyslogSocket: "auto", DBFile: "/var/lib/bantam/bantam.db", DBMaxMatches: 10, DBPurgeAge: 24 * time.Hour, AllowIPv6: "auto", PIDFile: "/var/run/fail2ban/fail2ban.pid"}
+	if diff := cmp.Diff(library, load(t, "-- jail.conf --\n").Daemon); diff != "" {
+		t.Error(diff)
+	}
+	c := load(t, "-- fail2ban.conf --\n[DEFAULT]\ndbpurgeage = 1w\n[Definition]\nloglevel = debug\nsocket = /run/x\n-- fail2ban.d/a.conf --\n[Definition]\ndbfile = None\n-- bantam.local --\n[Definition]\nallowipv6 = no\nlogtargt = /x\n[Thread]\nstacksize = 0\n")
+	want := Daemon{
+		Fail2Ban: true, LogLevel: "DEBUG", LogTarget: "/var/log/fail2ban.log", SyslogSocket: "auto", Socket: "/run/x",
+		PIDFile: "/var/run/fail2ban/fail2ban.pid", DBFile: ":memory:", DBMaxMatches: 10, DBPurgeAge: 7 * 24 * time.Hour, AllowIPv6: "no",
+	}
+	if diff := cmp.Diff(want, c.Daemon); diff != "" {
+		t.Error(diff)
+	}
+	for _, want := range []string{"warning: fail2ban.d/a.conf:2: dbfile: bans are kept in memory only", `bantam.local:3: unknown option "logtargt"; did you mean logtarget?`} {
+		if !strings.Contains(report(c), want) {
+			t.Errorf("the report is\n%swant %s", report(c), want)
+		}
+	}
+	c = load(t, "-- fail2ban.conf --\n[Definition]\nloglevel = LOUD\ndbpurgeage = 1x\ndbmaxmatches = no\nallowipv6 = perhaps\npidfile = %(x)s\n")
+	if len(c.Problems) != 5 || c.Daemon.LogLevel != "INFO" || c.Daemon.DBPurgeAge != 24*time.Hour {
+		t.Errorf("got %+v\n%s", c.Daemon, report(c))
+	}
+}
+
+func TestLoadErrors(t *testing.T) {
+	tests := []struct {
+		name string
+		dir  func(t *testing.T) string
+		want string
+	}{
+		{"no such folder", func(t *testing.T) string { return filepath.Join(t.TempDir(), "no") }, "there is no such folder"},
+		{"the folder is a file", func(t *testing.T) string { return folder(t, "-- jail.conf --\n") + "/jail.conf" }, "this is not a folder"},
+		{"jail.conf is a folder", func(t *testing.T) string { return folder(t, "-- jail.conf/x --\n") }, "jail.conf: this is a folder, not a file"},
+		{"jail.conf is a pipe", func(t *testing.T) string {
+			dir := t.TempDir()
+			if err := syscall.Mkfifo(filepath.Join(dir, "jail.conf"), 0o600); err != nil {
+				t.Skip("make a pipe: ", err)
+			}
+			return dir
+		}, "jail.conf: this is not a regular file"},
+		{"jail.conf cannot be parsed", func(t *testing.T) string { return folder(t, "-- jail.conf --\n[a]\nb\n") }, `jail.conf:2: "b" is neither an option nor a section`},
+		{"jail.local cannot be parsed", func(t *testing.T) string { return folder(t, "-- jail.local --\na = 1\n") }, `jail.local:1: "a = 1" stands before the first [section]`},
+		{"a byte-order mark", func(t *testing.T) string { return folder(t, "-- jail.conf --\n\ufeff[a]\n") }, "jail.conf:1: the file begins with a byte-order mark"},
+		{"not UTF-8", func(t *testing.T) string { return folder(t, "-- jail.d/x.conf --\n[a]\nb = \xff\n") }, "jail.d/x.conf:2: the file is not UTF-8"},
+		{"every section of a long file is enabled", func(t *testing.T) string {
+			var b strings.Builder
+			for i := range maxJails + 1 {
+				fmt.Fprintf(&b, "[j%d]\n", i)
+			}
+			return folder(t, "-- jail.conf --\n[DEFAULT]\nenabled = 1\n"+b.String())
+		}, "more than 10000 jails are enabled"},
+		{"fail2ban.conf cannot be parsed", func(t *testing.T) string { return folder(t, "-- fail2ban.conf --\nx\n") }, "fail2ban.conf:1:"},
+		{"files that include each other without end", func(t *testing.T) string {
+			var b strings.Builder
+			for i := range 12 {
+				fmt.Fprintf(&b, "-- %d.conf --\n[INCLUDES]\nbefore = %d.conf\nafter = %d.conf\n", i, i+1, i+1)
+			}
+			return folder(t, b.String()+"-- 12.conf --\n-- jail.conf --\n[INCLUDES]\nbefore = 0.conf\n")
+		}, "more than 1000 files are included"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Load(tt.dir(t), testLib)
+			var p *Problem
+			if !errors.As(err, &p) || !strings.Contains(p.String(), tt.want) || p.Hint == "" {
+				t.Errorf("got %v want %s and a hint", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestUnreadableFile(t *testing.T) {
+	dir := folder(t, "-- jail.conf --\n")
+	if err := os.Chmod(filepath.Join(dir, "jail.conf"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := os.Open(filepath.Join(dir, "jail.conf")); err == nil {
+		f.Close()
+		t.Skip("this user may read every file")
+	}
+	if _, err := Load(dir, testLib); err == nil || err.Error() != "jail.conf: the file cannot be read: permission denied" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLinks(t *testing.T) {
+	dir := folder(t, "-- jail.conf --\n[t]\nenabled = true\nfilter = t\nlogpath = /x\n")
+	for name, target := range map[string]string{"jail.local": os.DevNull, "jail.d": "nowhere"} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "fail2ban.local")); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(dir, testLib)
+	if err != nil || jailOf(t, c, "t").Err != nil {
+		t.Fatal(err)
+	}
+	if want := `warning: fail2ban.local: the link to "nowhere" leads nowhere`; !strings.Contains(report(c), want) {
+		t.Errorf("the report is\n%s", report(c))
+	}
+}
+
+func TestFind(t *testing.T) {
+	root := folder(t, "-- full/jail.local --\n-- empty/x --\n-- last/x --\n")
+	at := func(s string) string { return filepath.Join(root, s) }
+	for _, tt := range []struct {
+		name, dir  string
+		candidates []string
+		want       string
+	}{
+		{"a folder that is named is taken unseen", "/no/where", []string{at("full")}, "/no/where"},
+		{"library means none", "library", []string{at("full"), at("last")}, ""},
+		{"the first that holds jails", "", []string{at("full"), at("last")}, at("full")},
+		{"the last if the first holds none", "", []string{at("empty"), at("last")}, at("last")},
+		{"none", "", []string{at("empty"), at("no")}, ""},
+	} {
+		if got := Find(tt.dir, tt.candidates...); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// Hostile files take time in proportion to their size, not to its square.
+func TestLargeFilesAreReadInTime(t *testing.T) {
+	const n = 1 << 20
+	for name, text := range map[string]string{
+		"brackets":        "action = " + strings.Repeat("[", n),
+		"quoted brackets": "action = " + strings.Repeat("[']'", n/16),
+		"entries":         "action = " + strings.Repeat("a ", n/16),
+		"references":      "x = " + strings.Repeat("%(", n/2),
+		"tags":            "x = " + strings.Repeat("<a", n/2),
+		"options":         manyOptions(n),
+		"addresses":       "ignoreip = " + strings.Repeat("a/ ", n/16),
+		"continuations":   "logpath = /x\n" + strings.Repeat(" /y\n", n/64),
+		"percent signs":   "failregex = " + strings.Repeat("%%", n/4),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, start := folder(t, "-- jail.conf --\n[t]\nenabled = true\nfilter = t\n"+text), time.Now()
+			if _, err := Load(dir, testLib); err != nil {
+				t.Error(err)
+			}
+			// A square would take hours, so that a slow machine is no matter.
+			if took := time.Since(start); took > 30*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
+func manyOptions(size int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < size; i++ {
+		fmt.Fprintf(&b, "maxretr%d = 1\n", i)
+	}
+	return b.String()
+}
+
+func TestProblemsAreNamedOnce(t *testing.T) {
+	c := load(t, "-- jail.conf --\n[DEFAULT]\nenabled = true\nfindtime = 1x\nfilter = t\nlogpath = /x\n[a]\n[b]\n")
+	n := strings.Count(report(c), "unknown unit")
+	if len(c.Jails) != 2 || c.Jails[0].Err == nil || c.Jails[1].Err == nil || n != 1 {
+		t.Errorf("%d jails, %d reports\n%s", len(c.Jails), n, report(c))
+	}
+}
+
+func TestLoadFilter(t *testing.T) {
+	f, err := LoadFilter(testLib, "t", map[string]string{"pre": "mine"})
+	if err != nil || f.Name != "t" || f.UseDNS != "warn" || !slices.Equal(f.Failregex, []string{"^mine <HOST>"}) {
+		t.Errorf("got %+v, %v", f, err)
+	}
+	if _, err := LoadFilter(testLib, "tt", nil); err == nil {
+		t.Error("a filter that is not there was loaded")
+	}
+}
+
+func TestLibrary(t *testing.T) {
+	c, err := Load("", library.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Problems) > 0 {
+		t.Error(report(c))
+	}
+	if len(c.Jails) != 1 || c.Jails[0].Name != "sshd" {
+		t.Fatalf("the enabled jails are %+v", c.Jails)
+	}
+	j := c.Jails[0]
+	if j.Jail.Prefix6 != 64 || j.Jail.MaxRetry != 5 || j.Jail.BanTime != 10*time.Minute || len(j.Source.JournalMatch) != 2 {
+		t.Errorf("got %+v", j)
+	}
+	want := []action.Config{{Jail: "sshd", Name: "bantam", Params: map[string]string{"port": "ssh", "protocol": "tcp", "name": "sshd"}}}
+	if diff := cmp.Diff(want, j.Actions); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Every jail of the library works once enabled, from a folder with and without a
+// jail.conf.
+func TestLibraryJails(t *testing.T) {
+	c, err := Load("", library.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := c.jails.order
+	if len(names) < 6 || slices.Contains(names, "manual") {
+		t.Errorf("the jails are %q", names)
+	}
+	var b strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&b, "[%s]\nenabled = true\n", name)
+	}
+	for _, file := range []string{"-- jail.local --\n", "-- jail.conf --\n[DEFAULT]\nfilter = %(__name__)s\naction = bantam[port=\"%(port)s\"]\n"} {
+		c, err := Load(folder(t, file+b.String()), library.FS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(c.Jails) != len(names) || len(c.Problems) > 0 {
+			t.Errorf("%d of %d jails are there\n%s", len(c.Jails), len(names), report(c))
+		}
+		for _, j := range c.Jails {
+			if len(j.Filter.Failregex) == 0 || len(j.Source.Paths) == 0 || len(j.Actions) != 1 || strings.ContainsAny(j.Actions[0].Params["port"], " :") {
+				t.Errorf("%s is %+v", j.Name, j)
+			}
+		}
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add("[DEFAULT]\nenabled = true\nfilter = t[a=\"%(x)s\"]\n[t]\nx = 1\naction = a[b=1] c\n", "[Definition]\nfailregex = <a> %(a)s\n")
+	f.Add("[t]\nenabled = 1\nlogpath = /a head\n /b\nignoreip = 1.2.3.4/5\nbackend = systemd[x=1]\n", "[INCLUDES]\nbefore = t.conf\n[Init?family=inet6]\na=1\n")
+	f.Fuzz(func(t *testing.T, jail, filter string) {
+		lib := fstest.MapFS{"jail.conf": {Data: []byte(jail)}, "filter.d/t.conf": {Data: []byte(filter)}}
+		c, err := Load("", fs.FS(lib))
+		if err != nil {
+			return
+		}
+		for _, p := range c.Problems {
+			if strings.ContainsFunc(p.String(), func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				t.Fatalf("a problem holds control characters: %q", p.String())
+			}
+		}
+		for _, j := range c.Jails {
+			if j.Err != nil {
+				continue
+			}
+			if err := j.Jail.Validate(); err != nil {
+				t.Fatalf("a jail that is not set aside: %v", err)
+			}
+			if err := j.Source.Validate(); err != nil {
+				t.Fatalf("a source that is not set aside: %v", err)
+			}
+		}
+	})
+}
+
+func BenchmarkLoadLibrary(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Load("", library.FS); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

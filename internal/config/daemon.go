@@ -1,0 +1,173 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Daemon is what fail2ban.conf and bantam.conf say about the program itself.
+type Daemon struct {
+	// Fail2Ban is true when the folder has a fail2ban.conf: then its defaults
+	// are Fail2Ban's, and the log is in Fail2Ban's form.
+	Fail2Ban     bool
+	LogLevel     string // one of Fail2Ban's words, in capitals
+	LogTarget    string // a path or one of Fail2Ban's words
+	SyslogSocket string // a path or "auto"
+	// Socket is where fail2ban-client is answered, "" for nowhere. Bantam's own
+	// API has another.
+	Socket       string
+	PIDFile      string        // "" for none
+	DBFile       string        // ":memory:" for no file
+	DBMaxMatches int           // log lines kept per ban
+	DBPurgeAge   time.Duration // how long bans that are over are remembered
+	AllowIPv6    string        // "auto", "yes" or "no"
+}
+
+var logLevels = []string{"CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG", "TRACEDEBUG", "HEAVYDEBUG"}
+
+// daemon reads fail2ban.conf and bantam.conf, the latter over the former, with
+// the library's bantam.conf below where the folder has no fail2ban.conf.
+func (t *tree) daemon(extra map[string]*Value) (Daemon, []Problem, error) {
+	var places []place
+	conf, local, err := t.candidates(false, "fail2ban")
+	if err != nil {
+		return Daemon{}, nil, err
+	}
+	fail2ban := len(conf)+len(local) > 0
+	if !fail2ban {
+		if conf, local, err = t.candidates(true, "bantam"); err != nil {
+			return Daemon{}, nil, err
+		}
+	}
+	places = append(conf, local...)
+	if conf, local, err = t.candidates(false, "bantam"); err != nil {
+		return Daemon{}, nil, err
+	}
+	s, err := t.load(append(append(places, conf...), local...))
+	if err != nil {
+		return Daemon{}, nil, err
+	}
+	r := daemonReader{scope: &scope{set: s, section: "Definition", extra: extra}}
+	d := Daemon{
+		Fail2Ban:     fail2ban,
+		LogLevel:     strings.ToUpper(r.text("loglevel")),
+		LogTarget:    r.text("logtarget"),
+		SyslogSocket: r.text("syslogsocket"),
+		Socket:       r.text("socket"),
+		PIDFile:      r.text("pidfile"),
+		DBFile:       r.text("dbfile"),
+		DBMaxMatches: 10,
+		DBPurgeAge:   24 * time.Hour,
+		AllowIPv6:    r.text("allowipv6"),
+	}
+	if !slices.Contains(logLevels, d.LogLevel) {
+		r.problem("loglevel", "unknown level "+quote(d.LogLevel), "use one of "+strings.Join(logLevels, ", "))
+		d.LogLevel = "INFO"
+	}
+	switch on, known := boolean(d.AllowIPv6); {
+	case strings.EqualFold(d.AllowIPv6, "auto"):
+		d.AllowIPv6 = "auto"
+	case !known || d.AllowIPv6 == "":
+		r.problem("allowipv6", quote(d.AllowIPv6)+" is none of auto, yes and no", "")
+		d.AllowIPv6 = "auto"
+	case on:
+		d.AllowIPv6 = "yes"
+	default:
+		d.AllowIPv6 = "no"
+	}
+	if strings.EqualFold(d.DBFile, "none") || d.DBFile == ":memory:" || d.DBFile == "" {
+		d.DBFile = ":memory:"
+		r.problem("dbfile", "bans are kept in memory only: a restart forgets them", "")
+		r.problems[len(r.problems)-1].Warning = true
+	}
+	if n, err := integer(r.text("dbmaxmatches")); err == nil && n >= 0 {
+		d.DBMaxMatches = n
+	} else {
+		r.problem("dbmaxmatches", quote(r.text("dbmaxmatches"))+" is not a number of lines", "")
+	}
+	f, err := seconds(r.text("dbpurgeage"))
+	age, fits := duration(f)
+	switch {
+	case err != nil:
+		r.problem("dbpurgeage", err.Error(), unitHint)
+	case f > 0 && !fits:
+		d.DBPurgeAge = math.MaxInt64
+	case f < 0:
+		r.problem("dbpurgeage", "the time must not be negative", unitHint)
+	default:
+		d.DBPurgeAge = age
+	}
+	r.unknown()
+	return d, r.problems, nil
+}
+
+type daemonReader struct {
+	scope    *scope
+	problems []Problem
+}
+
+// text is an option or its default; what cannot be made out is reported once and
+// gives the default too.
+func (r *daemonReader) text(key string) string {
+	v := r.scope.set.raw("Definition", key)
+	if v != nil {
+		text, err := r.scope.expand(v)
+		if err == nil {
+			return trim(text)
+		}
+		var p *Problem
+		if !errors.As(err, &p) {
+			p = problemAt(v, err.Error(), "")
+		}
+		if !slices.Contains(r.problems, *p) {
+			r.problems = append(r.problems, *p)
+		}
+	}
+	for _, k := range daemonKeys {
+		if k.name == key {
+			return k.def
+		}
+	}
+	return ""
+}
+
+func (r *daemonReader) problem(key, text, hint string) {
+	v := r.scope.set.raw("Definition", key)
+	if v == nil {
+		v = &Value{key: key}
+	}
+	r.problems = append(r.problems, *problemAt(v, text, hint))
+}
+
+// unknown warns of options that nothing reads.
+func (r *daemonReader) unknown() {
+	used := r.scope.set.references()
+	for _, name := range []string{defaultName, "Definition"} {
+		sec := r.scope.set.sections[name]
+		if name == defaultName {
+			sec = r.scope.set.defaults
+		}
+		if sec == nil {
+			continue
+		}
+		for _, key := range sec.keys {
+			if !hasKey(daemonKeys, key) && !used[key] {
+				r.problems = append(r.problems, unknownKey(sec.opts[key], keyNames(daemonKeys)))
+			}
+		}
+	}
+}
+
+// unknownKey is the warning for an option that nothing reads.
+func unknownKey(v *Value, names []string) Problem {
+	p := problemAt(v, fmt.Sprintf("unknown option %s", quote(v.key)), "nothing reads it")
+	if guess := nearest(v.key, names); guess != "" {
+		p.Text += "; did you mean " + guess + "?"
+	}
+	p.Key, p.Warning = "", true
+	return *p
+}

@@ -1,0 +1,647 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"bantam"
+	"bantam/internal/action"
+	"bantam/internal/filter"
+	"bantam/internal/jail"
+	"bantam/internal/lookup"
+	"bantam/internal/source"
+)
+
+// A Jail is what an enabled jail's section makes of the packages it needs.
+type Jail struct {
+	Name    string
+	Jail    jail.Config
+	Filter  filter.Config
+	Source  source.Config
+	Lookup  lookup.Config
+	Actions []action.Config
+	// Err is the first *Problem that keeps the jail from working; the other fields
+	// are then only as good as they could be made. Nil for a sound jail.
+	Err error
+}
+
+// longName is from where on a jail's name makes names that iptables refuses.
+const longName = 26
+
+// jailReader reads one jail.
+type jailReader struct {
+	tree     *tree
+	scope    *scope
+	jail     *Jail
+	problems []Problem
+}
+
+// readJail reads the section name of the jail files; ok is false if the jail is
+// not enabled.
+func readJail(t *tree, s *set, name string, extra map[string]*Value) (j Jail, problems []Problem, ok bool) {
+	j = Jail{Name: name}
+	r := &jailReader{tree: t, jail: &j, scope: &scope{set: s, section: name, extra: extra}}
+	if !r.boolean("enabled", false) && j.Err == nil {
+		return j, r.problems, false
+	}
+	if j.Err == nil {
+		r.name()
+		r.filter()
+		r.source()
+		r.lookup()
+		r.count()
+		r.actions()
+		r.later()
+	}
+	return j, r.problems, true
+}
+
+// fail sets the jail aside.
+func (r *jailReader) fail(p *Problem) {
+	p.Jail = r.jail.Name
+	r.problems = append(r.problems, *p)
+	if r.jail.Err == nil {
+		r.jail.Err = p
+	}
+}
+
+// failed is fail for an error that may be a Problem already.
+func (r *jailReader) failed(v *Value, err error) {
+	var p *Problem
+	if !errors.As(err, &p) {
+		p = problemAt(v, err.Error(), "")
+	}
+	if p.File == "" && v != nil {
+		p.File, p.Line, p.Key = v.File, v.Line, v.key
+	}
+	r.fail(p)
+}
+
+func (r *jailReader) warn(p *Problem) {
+	p.Jail, p.Warning = r.jail.Name, true
+	r.problems = append(r.problems, *p)
+}
+
+// get is an option's value with references replaced; v is nil if no file has it
+// or it cannot be made out, which sets the jail aside.
+func (r *jailReader) get(key string) (v *Value, text string) {
+	if v = r.scope.set.raw(r.jail.Name, key); v == nil {
+		return nil, ""
+	}
+	text, err := r.scope.expand(v)
+	if err != nil {
+		r.failed(v, err)
+		return nil, ""
+	}
+	return v, text
+}
+
+func (r *jailReader) boolean(key string, def bool) bool {
+	v, text := r.get(key)
+	if v == nil {
+		return def
+	}
+	b, known := boolean(text)
+	if !known {
+		what := fmt.Sprintf("%s is none of yes, true, on, 1, no, false, off and 0: taken as no", quote(text))
+		if key == "enabled" {
+			what += ", the jail is off"
+		}
+		r.warn(problemAt(v, what, commentHint(text, v)))
+	}
+	return b
+}
+
+func (r *jailReader) integer(key string, def, least, most int) int {
+	v, text := r.get(key)
+	if v == nil {
+		return def
+	}
+	n, err := integer(text)
+	if err == nil && (n < least || n > most) {
+		err = fmt.Errorf("%d is not within %d and %d", n, least, most)
+		if most == math.MaxInt32 {
+			err = fmt.Errorf("%d is less than %d", n, least)
+		}
+	}
+	if err != nil {
+		hint := commentHint(text, v)
+		if hint == "" {
+			hint = "write a number and nothing else"
+		}
+		r.fail(problemAt(v, err.Error(), hint))
+		return def
+	}
+	return n
+}
+
+// seconds reads a time; ok is false if the option is not there or wrong.
+func (r *jailReader) seconds(key string) (v *Value, f float64, ok bool) {
+	v, text := r.get(key)
+	if v == nil {
+		return nil, 0, false
+	}
+	f, err := seconds(text)
+	if err != nil {
+		r.fail(problemAt(v, err.Error(), timeHint(text, v)))
+		return v, 0, false
+	}
+	return v, f, true
+}
+
+func timeHint(text string, v *Value) string {
+	if strings.Contains(text, ";") || v.cut {
+		return "only a \";\" behind a blank starts a comment"
+	}
+	return unitHint
+}
+
+func (r *jailReader) name() {
+	name := r.jail.Name
+	at := &Problem{}
+	if s := r.scope.set.sections[name]; s != nil && len(s.keys) > 0 {
+		at.File = s.opts[s.keys[0]].File
+		at.Line = s.line
+	}
+	switch {
+	case name == "--all", strings.ContainsFunc(name, unicode.IsControl), strings.HasPrefix(name, "-"):
+		at.Text, at.Hint = fmt.Sprintf("%s cannot be the name of a jail", quote(name)), "use letters, digits, - and _"
+		r.fail(at)
+	case len(name) >= longName:
+		at.Text = fmt.Sprintf("the name of the jail is longer than %d characters", longName-1)
+		at.Hint = "actions that make a firewall chain of it may fail"
+		r.warn(at)
+	}
+}
+
+// count reads what the jail itself needs.
+func (r *jailReader) count() {
+	c := jail.DefaultConfig(r.jail.Name)
+	c.MaxRetry = r.integer("maxretry", 3, 0, math.MaxInt32)
+	c.MaxMatches = r.integer("maxmatches", c.MaxMatches, 0, math.MaxInt32)
+	c.Prefix4 = r.integer("prefix4", 0, 0, 32)
+	c.Prefix6 = r.integer("prefix6", 0, 0, 128)
+	c.Observe = r.boolean("observe", false)
+	if v, f, ok := r.seconds("findtime"); ok {
+		d, fits := duration(f)
+		switch {
+		case d <= 0 && fits:
+			r.fail(problemAt(v, "the time must be more than zero", unitHint))
+		case !fits:
+			r.fail(problemAt(v, "the time is longer than 292 years", unitHint))
+		default:
+			c.FindTime = d
+		}
+	}
+	if v, f, ok := r.seconds("bantime"); ok {
+		f = math.Trunc(f)
+		d, fits := duration(f)
+		switch {
+		case f == -1, f > 0 && !fits:
+			c.BanTime = -time.Second
+		case f <= 0:
+			r.fail(problemAt(v, "a ban must last longer than zero", "-1 bans for ever"))
+		default:
+			c.BanTime = d
+		}
+	}
+	r.jail.Jail = c
+	r.jail.Source.FindTime = c.FindTime
+	if err := c.Validate(); err != nil && r.jail.Err == nil {
+		r.failed(nil, err)
+	}
+}
+
+// filter reads the filter and what the jail sets of its options.
+func (r *jailReader) filter() {
+	out := &r.jail.Filter
+	out.Jail = r.jail.Name
+	v, text := r.get("filter")
+	var c *combined
+	switch {
+	case v == nil && r.jail.Err != nil:
+		return
+	case trim(text) == "":
+		p := &Problem{Text: "the jail has no filter", Hint: "name one with filter = NAME"}
+		if v != nil {
+			p = problemAt(v, p.Text, p.Hint)
+		}
+		if r.scope.set.raw(r.jail.Name, "failregex") == nil {
+			r.warn(p)
+		}
+	default:
+		name, params, err := nameParams(text)
+		if err != nil {
+			r.fail(problemAt(v, err.Error(), optionHint(text, v)))
+			return
+		}
+		if c, err = r.tree.filter(name, params, r.basics()); err != nil {
+			r.failed(v, err)
+			return
+		}
+		out.Name = name
+	}
+	if c != nil {
+		r.scope.known = c.opts
+	}
+	cfg, warnings, err := filterConfig(out.Name, c, func(key string) (*Value, string, error) {
+		if v := r.scope.set.raw(r.jail.Name, key); v != nil {
+			text, err := r.scope.expand(v)
+			return v, text, err
+		}
+		if c != nil && c.opts[key] != nil {
+			return c.opts[key], c.opts[key].Text, nil
+		}
+		return nil, "", nil
+	})
+	if err != nil {
+		r.failed(nil, err)
+		return
+	}
+	for _, p := range warnings {
+		r.warn(p)
+	}
+	cfg.Jail = r.jail.Name
+	if _, text := r.get("logencoding"); text != "" {
+		cfg.LogEncoding = text
+	}
+	if _, text := r.get("logtimezone"); text != "" {
+		cfg.LogTimezone = text
+	}
+	r.jail.Filter = cfg
+	if len(cfg.Failregex) == 0 && trim(text) != "" {
+		p := &Problem{Text: "the jail has no failregex: nothing will ever match", Hint: "is the filter's mode right?"}
+		if v != nil {
+			p = problemAt(v, p.Text, p.Hint)
+		}
+		r.warn(p)
+	}
+	r.journal(c)
+}
+
+// basics are the options of the jail that its filter can refer to.
+func (r *jailReader) basics() map[string]string {
+	out := map[string]string{"enabled": "true"}
+	for _, key := range []string{"backend", "filter"} {
+		if v, text := r.get(key); v != nil {
+			out[key] = text
+		}
+	}
+	if out["backend"] == "" {
+		out["backend"] = source.Auto
+	}
+	return out
+}
+
+// optionHint is the hint for a bad NAME[…].
+func optionHint(text string, v *Value) string {
+	if v.cut {
+		return commentHint("", v)
+	}
+	return paramHint
+}
+
+// journal reads journalmatch, the jail's or else the filter's.
+func (r *jailReader) journal(c *combined) {
+	v, text := r.get("journalmatch")
+	if v == nil && c != nil && c.opts["journalmatch"] != nil {
+		v = c.opts["journalmatch"]
+		text = v.Text
+	}
+	if v == nil {
+		return
+	}
+	matches := [][]string{}
+	for _, line := range lines(text) {
+		words, err := shellWords(line)
+		if err != nil {
+			r.fail(problemAt(v, err.Error(), ""))
+			return
+		}
+		var group []string
+		for _, word := range append(words, "+") {
+			if word != "+" {
+				group = append(group, word)
+				continue
+			}
+			if len(group) > 0 {
+				matches = append(matches, group)
+			}
+			group = nil
+		}
+		for _, word := range words {
+			if word != "+" && !strings.Contains(word, "=") && !strings.HasPrefix(word, "/") {
+				r.fail(problemAt(v, fmt.Sprintf("%s is not FIELD=value", quote(word)), "write it as for journalctl: _SYSTEMD_UNIT=ssh.service"))
+				return
+			}
+		}
+	}
+	r.jail.Source.JournalMatch = matches
+}
+
+// source reads where lines come from.
+func (r *jailReader) source() {
+	s := &r.jail.Source
+	s.Jail, s.Backend = r.jail.Name, source.Auto
+	if v, text := r.get("backend"); v != nil {
+		r.backend(v, text)
+	}
+	if s.Backend == source.Inotify || s.Backend == source.Polling ||
+		s.Backend == source.Auto && !r.boolean("systemd_if_nologs", true) {
+		s.JournalMatch = nil
+	}
+	r.boolean("skip_if_nologs", false)
+	v, text := r.get("logpath")
+	if v == nil {
+		if s.Backend != source.Systemd && s.JournalMatch == nil && r.jail.Err == nil {
+			r.warn(&Problem{Key: "logpath", Text: "the jail reads no log", Hint: "name one with logpath = /var/log/…"})
+		}
+		return
+	}
+	if s.Backend == source.Systemd {
+		return
+	}
+	seen := map[string]bool{}
+	for _, line := range lines(text) {
+		p, problem := r.path(v, line)
+		switch {
+		case problem != nil:
+			r.fail(problem)
+		case seen[p.Pattern]:
+			r.warn(problemAt(v, fmt.Sprintf("%s stands there twice", quote(p.Pattern)), ""))
+		default:
+			seen[p.Pattern] = true
+			s.Paths = append(s.Paths, p)
+		}
+	}
+	if r.jail.Err == nil {
+		if err := s.Validate(); err != nil {
+			r.failed(v, err)
+		}
+	}
+}
+
+// backend reads the name of a back end and, for a journal, which one.
+func (r *jailReader) backend(v *Value, text string) {
+	name, params, err := nameParams(trim(text))
+	if err != nil {
+		r.fail(problemAt(v, err.Error(), optionHint(text, v)))
+		return
+	}
+	s := &r.jail.Source
+	switch name := strings.ToLower(name); name {
+	case source.Auto, source.Inotify, source.Polling, source.Systemd:
+		s.Backend = name
+	case "pyinotify":
+		s.Backend = source.Inotify
+	default:
+		hint := "use auto, inotify, polling or systemd"
+		if h := commentHint(text, v); h != "" {
+			hint = h
+		}
+		r.fail(problemAt(v, "unknown backend "+quote(name), hint))
+		return
+	}
+	for _, p := range params {
+		key := strings.ToLower(p.key)
+		switch {
+		case s.Backend != source.Systemd:
+			r.warn(problemAt(v, fmt.Sprintf("the backend %s takes no parameter %s", s.Backend, quote(p.key)), "only systemd takes any"))
+		case key == "journalpath":
+			s.JournalDir = p.value
+		case key == "journalfiles":
+			s.JournalFiles = fields(p.value)
+		case key == "namespace":
+			s.JournalNamespace = p.value
+		case key == "journalflags", key == "rotated":
+			r.warn(problemAt(v, p.key+" has no effect: journals are read through journalctl, rotated ones included", ""))
+		default:
+			r.warn(problemAt(v, "systemd takes no parameter "+quote(p.key), "use journalpath, journalfiles or namespace"))
+		}
+	}
+}
+
+// path reads one line of logpath: a path, and perhaps where to start in it.
+func (r *jailReader) path(v *Value, line string) (source.Path, *Problem) {
+	p := source.Path{Pattern: line}
+	if at := strings.LastIndexByte(line, ' '); at >= 0 {
+		word := line[at+1:]
+		p.Pattern = strings.TrimRightFunc(line[:at], isSpace)
+		switch strings.ToLower(word) {
+		case "head":
+		case "tail":
+			p.Tail = true
+		default:
+			hint := "one path a line; a path with a blank in it needs the word head or tail behind it"
+			switch {
+			case strings.Contains(line, "#"):
+				hint = commentHint(line, v)
+			case strings.ContainsAny(word, "=:") && !strings.HasPrefix(word, "/"), strings.Contains(p.Pattern, " ="):
+				hint = "an indented line goes on the value above it: begin an option at the margin"
+			}
+			return p, problemAt(v, fmt.Sprintf("%s: the word behind the path must be head or tail, not %s", quote(line), quote(word)), hint)
+		}
+	}
+	if !filepath.IsAbs(p.Pattern) {
+		hint := "begin it with /"
+		if strings.Contains(line, "=") {
+			hint = "an indented line goes on the value above it: begin an option at the margin"
+		}
+		return p, problemAt(v, fmt.Sprintf("the path %s is not absolute", quote(p.Pattern)), hint)
+	}
+	if _, err := filepath.Match(p.Pattern, ""); err != nil {
+		return p, problemAt(v, fmt.Sprintf("the pattern %s cannot be read", quote(p.Pattern)), "is a bracket not closed?")
+	}
+	return p, nil
+}
+
+// fields cuts a list at blanks and commas.
+func fields(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || isSpace(r) })
+}
+
+// lookup reads who is never banned.
+func (r *jailReader) lookup() {
+	c := &r.jail.Lookup
+	c.Jail = r.jail.Name
+	c.IgnoreSelf = r.boolean("ignoreself", true)
+	if _, text := r.get("ignorecommand"); text != "" {
+		c.IgnoreCommand = text
+	}
+	v, text := r.get("ignoreip")
+	if v == nil {
+		return
+	}
+	seen := map[string]bool{}
+	for _, word := range fields(text) {
+		if strings.HasPrefix(word, "#") {
+			r.warn(problemAt(v, quote(word)+" is passed over; the words behind it are not", commentHint("#", v)))
+			continue
+		}
+		word, err := r.ignore(v, word)
+		if err != nil {
+			r.fail(problemAt(v, err.Error(), "write 192.0.2.0/24 or 192.0.2.0/255.255.255.0"))
+			continue
+		}
+		if !seen[word] {
+			seen[word] = true
+			c.IgnoreIP = append(c.IgnoreIP, word)
+		}
+	}
+}
+
+// ignore checks a word of ignoreip that looks like a prefix. A length that is too
+// long means the address alone, as in the original.
+func (r *jailReader) ignore(v *Value, word string) (string, error) {
+	addr, mask, ok := strings.Cut(word, "/")
+	if !ok {
+		return word, nil
+	}
+	a, err := netip.ParseAddr(strings.Trim(addr, "[]"))
+	if err != nil {
+		return word, nil // a name or file:PATH
+	}
+	if _, err = bantam.ParsePrefix(word); err == nil {
+		return word, nil
+	}
+	if n, err := strconv.Atoi(mask); err == nil && n > a.BitLen() {
+		r.warn(problemAt(v, fmt.Sprintf("%s is longer than an address: taken as %s", quote(word), a), ""))
+		return a.String(), nil
+	}
+	return "", err
+}
+
+// actions reads what a ban does.
+func (r *jailReader) actions() {
+	v, text := r.get("action")
+	if v == nil && r.jail.Err != nil {
+		return
+	}
+	list := entries(text)
+	if len(list) == 0 {
+		p := &Problem{Key: "action", Text: "the jail has no action: it counts and bans nobody"}
+		if v != nil {
+			p = problemAt(v, p.Text, "")
+		}
+		r.warn(p)
+		return
+	}
+	seen := map[string]bool{}
+	for _, entry := range list {
+		name, params, err := nameParams(entry)
+		if err == nil && trim(name) != name {
+			err = fmt.Errorf("there is a blank before the bracket in %s", quote(entry))
+		}
+		if err != nil {
+			r.fail(problemAt(v, err.Error(), optionHint(text, v)))
+			continue
+		}
+		c := action.Config{Jail: r.jail.Name, Name: name, Params: map[string]string{}}
+		for _, p := range params {
+			c.Params[p.key] = p.value
+		}
+		if c.Params["name"] == "" {
+			c.Params["name"] = r.jail.Name
+		}
+		if full := effectiveName(c); seen[full] {
+			r.fail(problemAt(v, fmt.Sprintf("there are two actions %s", quote(full)), "tell them apart with "+printable(name)+"[actname=OTHER]"))
+			continue
+		} else {
+			seen[full] = true
+		}
+		if !r.tree.hasAction(name) {
+			r.warn(problemAt(v, fmt.Sprintf("there is no action %s", quote(name)), "put it into action.d/"+printable(name)+".conf"))
+		}
+		r.jail.Actions = append(r.jail.Actions, c)
+	}
+}
+
+// effectiveName is the name by which one jail's actions are told apart.
+func effectiveName(c action.Config) string {
+	name := c.Params["name"]
+	switch {
+	case c.Params["actname"] != "":
+		return c.Params["actname"]
+	case name == c.Jail:
+		return c.Name
+	case strings.HasPrefix(name, c.Jail):
+		return c.Name + strings.TrimPrefix(name, c.Jail)
+	}
+	return c.Name + "-" + name
+}
+
+// native are the actions that need no file.
+var native = map[string]bool{"bantam": true}
+
+func (t *tree) hasAction(name string) bool {
+	if native[name] {
+		return true
+	}
+	if strings.HasSuffix(name, ".py") {
+		return t.exists(place{false, "action.d/" + name})
+	}
+	_, err := t.layered("action.d/" + name)
+	return err == nil
+}
+
+// later warns of options that this version knows and does not obey.
+func (r *jailReader) later() {
+	for _, sec := range []*section{r.scope.set.sections[r.jail.Name], r.scope.set.defaults} {
+		if sec == nil {
+			continue
+		}
+		for _, key := range sec.keys {
+			if !laterKeys[key] || r.scope.set.raw(r.jail.Name, key) != sec.opts[key] {
+				continue
+			}
+			v, text := r.get(key)
+			if v == nil || trim(text) == "" {
+				continue
+			}
+			hint := "the jail runs without it"
+			if key == "bantime.increment" {
+				if on, _ := boolean(text); !on {
+					continue
+				}
+				hint = "every ban lasts the jail's bantime"
+			}
+			r.warn(problemAt(v, "not built yet", hint))
+		}
+	}
+}
+
+// checkDir is the Problem of a folder that cannot be used.
+func checkDir(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case missing(err):
+		return &Problem{File: dir, Text: "there is no such folder", Hint: "name another with -c, or -c library for none"}
+	case err != nil:
+		return &Problem{File: dir, Text: "the folder cannot be read: " + plain(err)}
+	case !info.IsDir():
+		return &Problem{File: dir, Text: "this is not a folder", Hint: "-c takes the folder that jail.conf is in"}
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return &Problem{File: dir, Text: "the folder cannot be read: " + plain(err), Hint: "run as root, or make it readable"}
+	}
+	defer f.Close()
+	return nil
+}
+
+// plain is an error without the path, which stands in front of it already.
+func plain(err error) string {
+	if in, ok := err.(*fs.PathError); ok {
+		err = in.Err
+	}
+	return err.Error()
+}

@@ -1,0 +1,177 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bantam/internal/filter"
+)
+
+// stock unpacks the distribution's fail2ban package into a folder of the test,
+// which it skips when the package cannot be had.
+func stock(t *testing.T) (root string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"apt-get", "dpkg-deb"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip("the distribution's package cannot be had: ", err)
+		}
+	}
+	get := exec.CommandContext(t.Context(), "apt-get", "download", "fail2ban")
+	get.Dir = dir
+	if out, err := get.CombinedOutput(); err != nil {
+		t.Skipf("the distribution's package cannot be had: %v\n%s", err, out)
+	}
+	packages, err := filepath.Glob(filepath.Join(dir, "*.deb"))
+	if err != nil || len(packages) != 1 {
+		t.Skipf("the distribution's package cannot be had: found %q", packages)
+	}
+	root = filepath.Join(dir, "root")
+	if out, err := exec.CommandContext(t.Context(), "dpkg-deb", "-x", packages[0], root).CombinedOutput(); err != nil {
+		t.Fatalf("unpack the package: %v\n%s", err, out)
+	}
+	return root
+}
+
+// literals turns lines of Python literals into JSON.
+const literals = `
+import ast, json, sys
+print(json.dumps([ast.literal_eval(l) for l in sys.stdin if l.startswith('[')]))
+`
+
+// What the package's own reader hands its server is what we hand the filter, for
+// every jail of the package.
+func TestStockTree(t *testing.T) {
+	root := stock(t)
+	dir := filepath.Join(root, "etc/fail2ban")
+	c, err := Load(dir, testLib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var local strings.Builder
+	var names []string
+	for _, name := range c.jails.order {
+		names = append(names, name)
+		fmt.Fprintf(&local, "[%s]\nenabled = true\n", name)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "jail.local"), []byte(local.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = Load(dir, testLib); err != nil {
+		t.Fatal(err)
+	}
+	if len(names) < 80 || len(c.Jails) != len(names) {
+		t.Errorf("%d of %d jails are there", len(c.Jails), len(names))
+	}
+	for _, p := range c.Problems {
+		t.Log(p)
+		if strings.Contains(p.Text, "unknown option") {
+			t.Errorf("an option of the package is not known: %s", p)
+		}
+	}
+	want := stockFilters(t, root, dir)
+	compared := 0
+	for _, j := range c.Jails {
+		w, ok := want[j.Name]
+		if !ok {
+			if j.Err == nil {
+				t.Logf("%s loads here and not there", j.Name)
+			}
+			continue
+		}
+		if j.Err != nil {
+			t.Errorf("%s is set aside: %v", j.Name, j.Err)
+			continue
+		}
+		got := filter.Config{
+			Prefregex: j.Filter.Prefregex, Failregex: j.Filter.Failregex, Ignoreregex: j.Filter.Ignoreregex,
+			DatePattern: j.Filter.DatePattern, MaxLines: j.Filter.MaxLines,
+		}
+		if diff := cmp.Diff(w, got); diff != "" {
+			t.Errorf("%s: theirs - ours +\n%s", j.Name, diff)
+		}
+		compared++
+	}
+	if compared < 70 {
+		t.Errorf("only %d jails could be compared", compared)
+	}
+}
+
+// stockFilters is what the package's reader makes of the folder.
+func stockFilters(t *testing.T, root, dir string) map[string]filter.Config {
+	t.Helper()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("python3 is not installed: ", err)
+	}
+	read := exec.CommandContext(t.Context(), python, filepath.Join(root, "usr/bin/fail2ban-client"), "-c", dir, "-d")
+	read.Env = append(os.Environ(), "PYTHONPATH="+filepath.Join(root, "usr/lib/python3/dist-packages"))
+	dump, err := read.Output()
+	if err != nil {
+		t.Skipf("the package's reader does not run here: %v", err)
+	}
+	convert := exec.CommandContext(t.Context(), python, "-c", literals)
+	convert.Stdin = strings.NewReader(string(dump))
+	text, err := convert.Output()
+	if err != nil {
+		t.Fatalf("convert the dump: %v", err)
+	}
+	var commands [][]any
+	if err := json.Unmarshal(text, &commands); err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]filter.Config{}
+	for _, command := range commands {
+		if len(command) == 3 && command[0] == "add" {
+			out[command[1].(string)] = filter.Config{}
+		}
+		if len(command) < 4 || command[0] != "set" && command[0] != "multi-set" {
+			continue
+		}
+		name, _ := command[1].(string)
+		f, ok := out[name]
+		if !ok {
+			continue
+		}
+		var values []string
+		for _, v := range command[3:] {
+			switch v := v.(type) {
+			case string:
+				values = append(values, v)
+			case []any:
+				for _, s := range v {
+					values = append(values, fmt.Sprint(s))
+				}
+			case float64:
+				values = append(values, fmt.Sprint(v))
+			}
+		}
+		switch command[2] {
+		case "addfailregex":
+			f.Failregex = append(f.Failregex, values...)
+		case "addignoreregex":
+			f.Ignoreregex = append(f.Ignoreregex, values...)
+		case "prefregex":
+			f.Prefregex = values[0]
+		case "datepattern":
+			for _, v := range values {
+				f.DatePattern = append(f.DatePattern, lines(v)...)
+			}
+		case "maxlines":
+			f.MaxLines, _ = integer(values[0])
+		}
+		out[name] = f
+	}
+	if len(out) == 0 || !slices.ContainsFunc(commands, func(c []any) bool { return len(c) > 0 && c[0] == "start" }) {
+		t.Fatalf("the package's reader says nothing: %.500s", dump)
+	}
+	return out
+}

@@ -1,0 +1,166 @@
+// Package control is how a running daemon is asked: HTTP with JSON bodies on a unix
+// socket that only its owner can open. docs/formats/control.md describes it.
+//
+// protocol.go names every request and what it carries; Handle and Call are its two
+// ends, so a request is added in one line here, one in the daemon, and its use.
+package control
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"bantam"
+	"bantam/internal/action"
+	"bantam/internal/jail"
+	"bantam/internal/source"
+	"bantam/internal/store"
+)
+
+// An Endpoint is one request: how it is addressed, what it carries, what answers.
+type Endpoint[Request, Reply any] struct{ Method, Path string }
+
+// None is the body of requests and replies that carry nothing.
+type None struct{}
+
+// The requests.
+var (
+	Ping      = Endpoint[None, Pong]{http.MethodGet, "/v1/ping"}
+	GetStatus = Endpoint[None, Status]{http.MethodGet, "/v1/status"}
+	GetBans   = Endpoint[BansRequest, BansReply]{http.MethodPost, "/v1/bans"}
+	Ban       = Endpoint[BanRequest, BanReply]{http.MethodPost, "/v1/ban"}
+	Unban     = Endpoint[UnbanRequest, UnbanReply]{http.MethodPost, "/v1/unban"}
+	GetAllow  = Endpoint[None, AllowReply]{http.MethodGet, "/v1/allow"}
+	Allow     = Endpoint[AllowRequest, AllowReply]{http.MethodPost, "/v1/allow"}
+	Disallow  = Endpoint[AllowRequest, AllowReply]{http.MethodDelete, "/v1/allow"}
+	Reload    = Endpoint[None, ReloadReply]{http.MethodPost, "/v1/reload"}
+	Stop      = Endpoint[StopRequest, None]{http.MethodPost, "/v1/stop"}
+)
+
+// Pong says who answers.
+type Pong struct {
+	Version string `json:"version"`
+	PID     int    `json:"pid"`
+}
+
+// Status is the state of everything.
+type Status struct {
+	Version string    `json:"version"`
+	PID     int       `json:"pid"`
+	Since   time.Time `json:"since"` // wall time of the start
+	// Config is the folder in use; empty means the library alone.
+	Config string `json:"config,omitempty"`
+	// Database is its path; empty means memory.
+	Database string `json:"database,omitempty"`
+	// Firewall names where bans go, "nftables inet bantam"; empty if nowhere.
+	Firewall string          `json:"firewall,omitempty"`
+	Memory   uint64          `json:"memory"` // bytes resident
+	Jails    []JailStatus    `json:"jails"`
+	Allowed  int             `json:"allowed"` // prefixes never banned, by the operator
+	Actions  []action.Status `json:"actions"`
+	// Unsaved is how many decisions the database has not taken; StoreError why.
+	Unsaved    int    `json:"unsaved,omitempty"`
+	StoreError string `json:"store_error,omitempty"`
+}
+
+// JailStatus is one jail: its figures, its sources, or why it is set aside.
+type JailStatus struct {
+	jail.Status
+	// Aside is why the jail does not run; its figures are zero then.
+	Aside   string          `json:"aside,omitempty"`
+	Sources []source.Status `json:"sources,omitempty"`
+	// Dropped is what the kernel has dropped for the jail since the table was made.
+	Dropped *Traffic `json:"dropped,omitempty"`
+}
+
+// Traffic is what a rule has counted.
+type Traffic struct {
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// BansRequest asks for running bans: of one jail or all, around one ID or all.
+type BansRequest struct {
+	Jail string    `json:"jail,omitempty"`
+	ID   bantam.ID `json:"id,omitzero"`
+}
+
+// BansReply are running bans, oldest first.
+type BansReply struct {
+	Bans []bantam.Ban `json:"bans"`
+}
+
+// BanRequest asks for a ban.
+type BanRequest struct {
+	Jail string    `json:"jail"`
+	ID   bantam.ID `json:"id"`
+	// Seconds is how long; 0 takes the jail's bantime, negative means for ever.
+	Seconds float64 `json:"seconds,omitempty"`
+	Reason  string  `json:"reason,omitempty"`
+	// Force bans what the jail's ignore rules would let off. The allow list
+	// cannot be overruled.
+	Force bool `json:"force,omitempty"`
+}
+
+// BanReply is the ban as it stands, stored and in the kernel.
+type BanReply struct {
+	Ban bantam.Ban `json:"ban"`
+	// Already is true if the ID was banned at least that long before.
+	Already bool `json:"already,omitempty"`
+}
+
+// UnbanRequest asks to end bans: of one jail or all, of one ID or all.
+type UnbanRequest struct {
+	Jail string    `json:"jail,omitempty"`
+	ID   bantam.ID `json:"id,omitzero"`
+	// All must be true if ID is zero, so that nobody lifts everything by mistake.
+	All bool `json:"all,omitempty"`
+}
+
+// UnbanReply are the bans that ended.
+type UnbanReply struct {
+	Bans []bantam.Ban `json:"bans"`
+}
+
+// AllowRequest puts prefixes on the allow list, or takes them off.
+type AllowRequest struct {
+	IDs    []bantam.ID `json:"ids"`
+	Reason string      `json:"reason,omitempty"`
+}
+
+// AllowReply is the allow list as it is now.
+type AllowReply struct {
+	Allowed []store.Allowed `json:"allowed"`
+	// Lifted are bans that ended because of it.
+	Lifted []bantam.Ban `json:"lifted,omitempty"`
+	// Changed are the prefixes that were put on or taken off.
+	Changed []bantam.ID `json:"changed,omitempty"`
+}
+
+// ReloadReply says what runs after a reload.
+type ReloadReply struct {
+	Jails    []string `json:"jails"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// StopRequest stops the daemon.
+type StopRequest struct {
+	// Unban takes every ban out of the kernel. The store keeps them.
+	Unban bool `json:"unban,omitempty"`
+}
+
+// An Error is an answer that something could not be done, made for a person.
+type Error struct {
+	Text string `json:"error"`
+	Hint string `json:"hint,omitempty"` // a way on
+	// Status is the HTTP status it travels with: 4xx for a wrong request, 5xx
+	// when the daemon could not.
+	Status int `json:"-"`
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// Refuse makes the error of a request that cannot be granted as it is.
+func Refuse(hint, format string, args ...any) *Error {
+	return &Error{Text: fmt.Sprintf(format, args...), Hint: hint, Status: http.StatusBadRequest}
+}

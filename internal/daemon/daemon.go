@@ -1,0 +1,362 @@
+// Package daemon builds the pipeline out of a configuration, keeps it running, and
+// owns reload and shutdown. Everything else is its parts.
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"bantam"
+	"bantam/internal/action"
+	"bantam/internal/control"
+	"bantam/internal/filter"
+	"bantam/internal/firewall"
+	"bantam/internal/jail"
+	"bantam/internal/lookup"
+	"bantam/internal/source"
+	"bantam/internal/store"
+)
+
+// drain is how long a stop waits for what was decided to be carried out.
+const drain = 5 * time.Second
+
+// Options say where things are.
+type Options struct {
+	// Config is the folder of the configuration, "" for the library alone.
+	Config  string
+	Library fs.FS
+	Socket  string // of the API
+	PIDFile string // "" for what the configuration says
+	Stderr  io.Writer
+}
+
+// A Daemon is one configuration at work. New builds it, Run runs it.
+type Daemon struct {
+	options Options
+	log     *slog.Logger
+	since   time.Time
+
+	server   *control.Server
+	store    *store.Store
+	nft      *firewall.NFTables // nil if nothing is ever banned
+	guard    *firewall.Guard
+	lookup   *lookup.Lookup
+	jails    *jail.Jails
+	sources  *source.Sources
+	actions  *action.Actions
+	database string
+	pidFile  string
+	logFile  *logFile // nil if the log is no file
+
+	filters atomic.Pointer[map[string]*filter.Rules]
+
+	reloading sync.Mutex // one reload or change of the allow list at a time
+	plan      atomic.Pointer[plan]
+
+	stop  context.CancelCauseFunc
+	unban atomic.Bool // the stop takes the bans out of the kernel
+}
+
+// New checks the configuration, opens the socket, the database and the firewall, and
+// puts the bans of the last run back into the kernel. When it fails nothing is
+// left open.
+func New(ctx context.Context, o Options) (*Daemon, error) {
+	p, err := makePlan(o.Config, o.Library)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.jails) == 1 && len(p.aside) > 0 {
+		return nil, noJail(p)
+	}
+	d := &Daemon{options: o, since: time.Now(), pidFile: cmp.Or(o.PIDFile, p.config.Daemon.PIDFile)}
+	d.plan.Store(p)
+	d.filters.Store(&p.filters)
+	if d.log, d.logFile, err = openLog(p.config.Daemon.LogLevel, p.config.Daemon.LogTarget, o.Stderr); err != nil {
+		return nil, err
+	}
+	for _, a := range p.aside {
+		d.log.Error("jail set aside", "jail", a.jail, "err", a.err)
+	}
+	if err := d.open(ctx, p); err != nil {
+		if d.server != nil {
+			err = errors.Join(err, d.server.Close())
+		}
+		return nil, errors.Join(err, d.close())
+	}
+	d.handle()
+	return d, nil
+}
+
+// open opens what a daemon has only one of, and fills the stages.
+func (d *Daemon) open(ctx context.Context, p *plan) (err error) {
+	if d.server, err = control.Listen(d.options.Socket); err != nil {
+		return err
+	}
+	if d.database = p.config.Daemon.DBFile; d.database == ":memory:" {
+		d.database = ""
+	}
+	if d.store, err = store.Open(ctx, d.log, d.database); err != nil {
+		return &control.Error{Text: err.Error(), Hint: "move the file away to start with an empty one, or name another as dbfile"}
+	}
+	if !p.observes() {
+		d.nft, err = firewall.OpenNFTables(firewall.Options{Log: d.log})
+		if errors.Is(err, firewall.ErrPrivilege) {
+			return &control.Error{Text: err.Error(), Hint: "start it as root, or write observe = true to decide without banning"}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return d.build(ctx, p)
+}
+
+// noJail is the error of a configuration of which no jail can run.
+func noJail(p *plan) error {
+	var errs []error
+	for _, a := range p.aside {
+		errs = append(errs, fmt.Errorf("[%s] %w", a.jail, a.err))
+	}
+	return &control.Error{
+		Text: fmt.Sprintf("no jail can run:\n%v", errors.Join(errs...)),
+		Hint: "bantam check shows all that is wrong, with file and line",
+	}
+}
+
+// build makes the stages and fills them with what the last run left.
+func (d *Daemon) build(ctx context.Context, p *plan) error {
+	allowed, err := d.store.Allowed(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	bans, err := d.store.Bans(ctx, now)
+	if err != nil {
+		return err
+	}
+	state := jail.NewState()
+	state.Configure(p.jails, now)
+	if err := d.store.Counts(ctx, state.Remember); err != nil {
+		return err
+	}
+	restored := state.Restore(bans, now)
+	d.jails = jail.New(d.log, state)
+	d.lookup = lookup.New(d.log)
+	d.lookup.Configure(p.ignore...)
+	d.lookup.SetAllow(store.Prefixes(allowed))
+	effects := map[string]action.Effect{}
+	if d.nft != nil {
+		d.guard = firewall.NewGuard(d.log, d.nft)
+		effects["bantam"] = d.guard
+		if err := d.guard.Configure(ctx, p.rules, store.Prefixes(allowed), restored); err != nil {
+			return err
+		}
+	}
+	d.actions = action.New(d.log, effects)
+	for _, r := range restored {
+		d.tell(r)
+	}
+	d.sources = source.New(d.log, d.judge)
+	resume, err := d.resume(ctx)
+	if err != nil {
+		return err
+	}
+	return d.sources.Configure(p.sources, resume)
+}
+
+// judge makes the filter of the jails that share a source.
+func (d *Daemon) judge(_ string, jails []string) source.Judge {
+	filters := *d.filters.Load()
+	rules := make([]*filter.Rules, 0, len(jails))
+	for _, name := range jails {
+		if r := filters[name]; r != nil {
+			rules = append(rules, r)
+		}
+	}
+	return filter.New(rules...)
+}
+
+// resume looks up how far each jail had read each source.
+func (d *Daemon) resume(ctx context.Context) (func(jail, source string) (bantam.Position, bool), error) {
+	positions, err := d.store.Positions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(jail, source string) (bantam.Position, bool) {
+		p, ok := positions[jail][source]
+		return p, ok
+	}, nil
+}
+
+// Run moves lines to effects until ctx ends or somebody asks for a stop, then drains
+// what was already read. It is called once.
+func (d *Daemon) Run(ctx context.Context) error {
+	ctx, d.stop = context.WithCancelCause(ctx)
+	defer d.stop(nil)
+	d.writePID()
+	failures := make(chan bantam.Failure, 256)
+	known := make(chan bantam.Failure, 256)
+	decisions := make(chan bantam.Decision, 256)
+	told := make(chan bantam.Decision, 256)
+	stored := make(chan []bantam.Decision, 8)
+
+	// Requests are answered until the last decision is carried out, so that whoever
+	// asked for a stop can see when it has happened.
+	serving, served := context.WithCancel(context.WithoutCancel(ctx))
+	answered := make(chan error, 1)
+	go func() {
+		err := d.server.Run(serving)
+		if err != nil {
+			d.stop(err)
+		}
+		answered <- err
+	}()
+
+	var g errgroup.Group
+	g.Go(func() error { defer close(failures); return d.stopOnError(d.sources.Run(ctx, failures)) })
+	g.Go(func() error { d.lookup.Run(failures, known); return nil })
+	g.Go(func() error { d.jails.Run(known, decisions); return nil })
+	g.Go(func() error { d.note(decisions, told); return nil })
+	g.Go(func() error { d.store.Run(told, stored); return nil })
+	g.Go(func() error { d.actions.Run(stored, drain); return nil })
+	g.Go(func() error { d.purge(ctx); return nil })
+	g.Go(func() error { d.watch(ctx); return nil })
+	err := g.Wait()
+	err = errors.Join(err, d.store.SavePositions(d.jails.Positions()), d.close())
+	served()
+	return errors.Join(err, <-answered)
+}
+
+// stopOnError ends the daemon if a part of it cannot go on.
+func (d *Daemon) stopOnError(err error) error {
+	if err != nil {
+		d.stop(err)
+	}
+	return err
+}
+
+// note writes every decision to the log on its way to the store.
+func (d *Daemon) note(in <-chan bantam.Decision, out chan<- bantam.Decision) {
+	defer close(out)
+	for decision := range in {
+		d.tell(decision)
+		out <- decision
+	}
+}
+
+// tell is what the day book says about a decision.
+func (d *Daemon) tell(decision bantam.Decision) {
+	b := decision.Ban
+	text := map[bantam.Kind]string{
+		bantam.Start: "banned", bantam.Prolong: "ban prolonged", bantam.Restore: "ban restored", bantam.End: "unbanned",
+	}[decision.Kind]
+	if b.Observed {
+		text = "would be " + text
+	}
+	until := "for ever"
+	if !b.Permanent() {
+		until = b.End.Format(time.RFC3339)
+	}
+	attrs := []any{"jail", b.Jail, "addr", b.ID, "until", until}
+	switch decision.Kind {
+	case bantam.End:
+		attrs = []any{"jail", b.Jail, "addr", b.ID, "why", decision.Cause}
+	case bantam.Start:
+		attrs = append(attrs, "failures", b.Failures, "by", b.By)
+	}
+	d.log.Info(text, attrs...)
+}
+
+// purge forgets, once an hour, what is older than dbpurgeage.
+func (d *Daemon) purge(ctx context.Context) {
+	hourly := time.NewTicker(time.Hour)
+	defer hourly.Stop()
+	for {
+		select {
+		case now := <-hourly.C:
+			age := d.plan.Load().config.Daemon.DBPurgeAge
+			if n, err := d.store.Purge(ctx, now.Add(-age)); err != nil {
+				d.log.Warn("cannot purge the database", "err", err)
+			} else if n > 0 {
+				d.log.Info("old bans forgotten", "bans", n)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watch puts the bans back when somebody else has taken them out of the kernel.
+func (d *Daemon) watch(ctx context.Context) {
+	if d.nft == nil {
+		return
+	}
+	err := d.nft.Watch(ctx, func() {
+		d.log.Warn("somebody changed the table of the bans; putting it right")
+		if err := d.guard.Resync(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("cannot put the bans back", "err", err)
+		}
+	})
+	if err != nil && ctx.Err() == nil {
+		d.log.Error("foreign changes of the firewall are not noticed any more", "err", err)
+	}
+}
+
+// writePID says where the daemon is. Nothing depends on the file, so a place that
+// cannot be written is only told.
+func (d *Daemon) writePID() {
+	if d.pidFile == "" {
+		return
+	}
+	err := os.MkdirAll(filepath.Dir(d.pidFile), 0o755)
+	if err == nil {
+		err = os.WriteFile(d.pidFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
+	}
+	if err != nil {
+		d.log.Warn("cannot write the pid file", "err", err)
+		d.pidFile = ""
+	}
+}
+
+// close puts away what New opened, but for the socket. Bans stay in the kernel
+// unless the stop was to lift them.
+func (d *Daemon) close() error {
+	var errs []error
+	if d.pidFile != "" {
+		if err := os.Remove(d.pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	if d.nft != nil {
+		if d.unban.Load() {
+			errs = append(errs, d.nft.Remove())
+		}
+		errs = append(errs, d.nft.Close())
+	}
+	if d.store != nil {
+		errs = append(errs, d.store.Close())
+	}
+	if d.logFile != nil {
+		errs = append(errs, d.logFile.close())
+	}
+	return errors.Join(errs...)
+}
+
+// prefixes is the allow list as the firewall and lookup want it.
+func (d *Daemon) prefixes(ctx context.Context) ([]netip.Prefix, []store.Allowed, error) {
+	allowed, err := d.store.Allowed(ctx)
+	return store.Prefixes(allowed), allowed, err
+}

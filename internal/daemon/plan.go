@@ -1,0 +1,137 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"bantam/internal/config"
+	"bantam/internal/filter"
+	"bantam/internal/firewall"
+	"bantam/internal/jail"
+	"bantam/internal/lookup"
+	"bantam/internal/source"
+)
+
+// A plan is a configuration that was checked by every package that obeys it and is
+// ready to be put to work. Making one touches nothing.
+type plan struct {
+	config *config.Config
+
+	jails   []jail.Config
+	filters map[string]*filter.Rules
+	sources []source.Config
+	ignore  []*lookup.Rules
+	rules   []firewall.Rule
+
+	aside    []aside
+	problems []config.Problem // config's and those found here
+}
+
+// aside is a jail that cannot run, and why.
+type aside struct {
+	jail string
+	err  error
+}
+
+// observes reports whether no jail of the plan bans anybody for real.
+func (p *plan) observes() bool {
+	for _, j := range p.jails {
+		if !j.Observe && j.Name != jail.Manual {
+			return false
+		}
+	}
+	return len(p.jails) > 1
+}
+
+// makePlan reads and checks the configuration in dir, "" for the library alone.
+// The error is of the kind that stops everything; what concerns one jail is in the
+// plan.
+func makePlan(dir string, library fs.FS) (*plan, error) {
+	cfg, err := config.Load(dir, library)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{config: cfg, filters: map[string]*filter.Rules{}, problems: cfg.Problems}
+	for _, c := range cfg.Jails {
+		err := c.Err
+		if err == nil {
+			if err = p.add(c); err != nil {
+				p.problems = append(p.problems, problemOf(c.Name, err))
+			}
+		}
+		if err != nil {
+			p.aside = append(p.aside, aside{c.Name, err})
+		}
+	}
+	manual := jail.DefaultConfig(jail.Manual)
+	manual.BanTime = -1
+	p.jails = append(p.jails, manual)
+	p.jails[len(p.jails)-1].Observe = p.observes()
+	p.rules = append(p.rules, firewall.Rule{Jail: jail.Manual})
+	return p, nil
+}
+
+// add checks one jail and adds it to the plan if it can run.
+func (p *plan) add(c config.Jail) error {
+	if c.Name == jail.Manual {
+		return fmt.Errorf("the name %q belongs to the bans made by hand; give the jail another", jail.Manual)
+	}
+	if err := c.Jail.Validate(); err != nil {
+		return err
+	}
+	rules, err := filter.Compile(c.Filter)
+	if err != nil {
+		return err
+	}
+	ignore, err := lookup.Compile(c.Lookup)
+	if err != nil {
+		return err
+	}
+	blocks, err := blockingRule(c)
+	if err != nil {
+		return err
+	}
+	if blocks != nil {
+		p.rules = append(p.rules, *blocks)
+	}
+	p.jails = append(p.jails, c.Jail)
+	p.filters[c.Name] = rules
+	p.sources = append(p.sources, c.Source)
+	p.ignore = append(p.ignore, ignore)
+	return nil
+}
+
+// blockingRule is what the jail's actions block, nil if it has none.
+func blockingRule(c config.Jail) (rule *firewall.Rule, err error) {
+	for _, a := range c.Actions {
+		if a.Name != "bantam" {
+			return nil, fmt.Errorf("action %q is not built yet; write banaction = bantam", a.Name)
+		}
+		if rule != nil {
+			return nil, errors.New("action bantam is named twice; give one of them all the ports")
+		}
+		r, err := firewall.ParseRule(c.Name, a.Params)
+		if err != nil {
+			return nil, err
+		}
+		rule = &r
+	}
+	return rule, nil
+}
+
+// problemOf is what a stage refused, as a problem of the jail.
+func problemOf(name string, err error) config.Problem {
+	return config.Problem{Jail: name, Text: err.Error()}
+}
+
+// Check reads and checks the configuration in dir, "" for the library alone, as
+// the daemon would, and returns all that is wrong with it. The error is of the kind
+// that keeps the daemon from starting at all.
+func Check(dir string, library fs.FS) (cfg *config.Config, problems []config.Problem, err error) {
+	p, err := makePlan(dir, library)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p.config, p.problems, nil
+}

@@ -1,0 +1,336 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/metrics"
+	"slices"
+	"strings"
+	"time"
+
+	"bantam"
+	"bantam/internal/control"
+	"bantam/internal/jail"
+)
+
+// carryOut is how long a request waits for the kernel.
+const carryOut = 10 * time.Second
+
+// errStop is why the context ends when somebody asks for a stop.
+var errStop = errors.New("asked to stop")
+
+// handle says who answers which request.
+func (d *Daemon) handle() {
+	control.Handle(d.server, control.Ping, d.ping)
+	control.Handle(d.server, control.GetStatus, d.status)
+	control.Handle(d.server, control.GetBans, d.bans)
+	control.Handle(d.server, control.Ban, d.ban)
+	control.Handle(d.server, control.Unban, d.lift)
+	control.Handle(d.server, control.GetAllow, d.allowed)
+	control.Handle(d.server, control.Allow, d.allow)
+	control.Handle(d.server, control.Disallow, d.disallow)
+	control.Handle(d.server, control.Reload, d.Reload)
+	control.Handle(d.server, control.Stop, d.stopRequest)
+}
+
+func (d *Daemon) ping(context.Context, control.None) (control.Pong, error) {
+	return control.Pong{Version: bantam.Version, PID: os.Getpid()}, nil
+}
+
+// Status is the state of everything.
+func (d *Daemon) status(ctx context.Context, _ control.None) (control.Status, error) {
+	p := d.plan.Load()
+	st := control.Status{
+		Version: bantam.Version, PID: os.Getpid(), Since: d.since, Config: p.config.Dir,
+		Database: d.database, Memory: residentMemory(), Jails: []control.JailStatus{}, Actions: d.actions.Status(),
+	}
+	figures, err := d.jails.Status(ctx)
+	if err != nil {
+		return st, err
+	}
+	dropped := map[string]control.Traffic{}
+	if d.nft != nil {
+		st.Firewall = "nftables inet bantam"
+		counters, err := d.nft.Counters()
+		if err != nil {
+			d.log.Warn("cannot read the counters of the firewall", "err", err)
+		}
+		for name, c := range counters {
+			dropped[name] = control.Traffic{Packets: c.Packets, Bytes: c.Bytes}
+		}
+	}
+	sources := d.sources.Status()
+	for _, f := range figures {
+		j := control.JailStatus{Status: f}
+		for _, s := range sources {
+			if slices.Contains(s.Jails, f.Jail) {
+				j.Sources = append(j.Sources, s)
+			}
+		}
+		if t, ok := dropped[f.Jail]; ok {
+			j.Dropped = &t
+		}
+		st.Jails = append(st.Jails, j)
+	}
+	for _, a := range p.aside {
+		st.Jails = append(st.Jails, control.JailStatus{Status: jail.Status{Jail: a.jail}, Aside: a.err.Error()})
+	}
+	_, allowed, err := d.prefixes(ctx)
+	if err != nil {
+		return st, err
+	}
+	st.Allowed = len(allowed)
+	if st.Unsaved, err = d.store.Err(); err != nil {
+		st.StoreError = err.Error()
+	}
+	return st, nil
+}
+
+// residentMemory is what the Go runtime has from the system, less what it gave back.
+func residentMemory() uint64 {
+	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64() - s[1].Value.Uint64()
+}
+
+func (d *Daemon) bans(ctx context.Context, r control.BansRequest) (control.BansReply, error) {
+	bans, err := d.jails.Bans(ctx, r.Jail, r.ID)
+	return control.BansReply{Bans: bans}, refuse(err)
+}
+
+// refuse makes an unknown jail the client's mistake.
+func refuse(err error) error {
+	var unknown *jail.UnknownJailError
+	if errors.As(err, &unknown) {
+		return control.Refuse("bantam status lists the jails", "%s", unknown)
+	}
+	return err
+}
+
+func (d *Daemon) ban(ctx context.Context, r control.BanRequest) (control.BanReply, error) {
+	var reply control.BanReply
+	if _, ok := r.ID.Prefix(); !ok {
+		return reply, control.Refuse("write 192.0.2.1, 2001:db8::1 or 192.0.2.0/24", "%q is %s", r.ID, bantam.ErrNotAddress)
+	}
+	if r.Jail == "" {
+		r.Jail = jail.Manual
+	}
+	if d.nft == nil {
+		return reply, control.Refuse("take observe out of the configuration to ban", "this daemon only observes")
+	}
+	if by, ignored := d.lookup.Ignored(r.Jail, r.ID); ignored && (!r.Force || by == "allow") {
+		hint := "add --force to ban it all the same"
+		if by == "allow" {
+			hint = "take it off first: bantam allow remove " + r.ID.String()
+		}
+		return reply, control.Refuse(hint, "%s is never to be banned in %s (by %s)", r.ID, r.Jail, by)
+	}
+	decision, ok, err := d.jails.Ban(ctx, r.Jail, r.ID, seconds(r.Seconds), bantam.ByOperator, r.Reason)
+	if err != nil {
+		return reply, refuse(err)
+	}
+	if !ok {
+		running, err := d.jails.Bans(ctx, r.Jail, r.ID)
+		if err != nil || len(running) == 0 {
+			return reply, errors.Join(fmt.Errorf("the ban of %s in %s would have ended already", r.ID, r.Jail), err)
+		}
+		return control.BanReply{Ban: running[0], Already: true}, nil
+	}
+	reply.Ban = decision.Ban
+	return reply, d.carriedOut(ctx, decision)
+}
+
+// seconds is a length in seconds as a duration; what is too long for one is for ever.
+func seconds(s float64) time.Duration {
+	const most = float64(1<<63-1) / float64(time.Second)
+	if s < 0 || s >= most {
+		return -1
+	}
+	return time.Duration(s * float64(time.Second))
+}
+
+// carriedOut waits until the kernel has what was decided.
+func (d *Daemon) carriedOut(ctx context.Context, decisions ...bantam.Decision) error {
+	if len(decisions) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, carryOut)
+	defer cancel()
+	if err := d.actions.Wait(ctx, decisions[len(decisions)-1].Seq); err != nil {
+		return &control.Error{
+			Text: fmt.Sprintf("decided and written down, but not carried out yet: %s", err),
+			Hint: "it is tried again; bantam status shows what hangs",
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) lift(ctx context.Context, r control.UnbanRequest) (control.UnbanReply, error) {
+	if r.ID.IsZero() != r.All {
+		return control.UnbanReply{}, control.Refuse("", "say whom to unban, or all, and not both")
+	}
+	decisions, err := d.jails.Unban(ctx, r.Jail, r.ID, bantam.CauseOperator)
+	if err != nil {
+		return control.UnbanReply{}, refuse(err)
+	}
+	return control.UnbanReply{Bans: bansOf(decisions)}, d.carriedOut(ctx, decisions...)
+}
+
+func bansOf(decisions []bantam.Decision) []bantam.Ban {
+	bans := make([]bantam.Ban, len(decisions))
+	for i, decision := range decisions {
+		bans[i] = decision.Ban
+	}
+	return bans
+}
+
+func (d *Daemon) allowed(ctx context.Context, _ control.None) (control.AllowReply, error) {
+	_, allowed, err := d.prefixes(ctx)
+	return control.AllowReply{Allowed: allowed}, err
+}
+
+func (d *Daemon) allow(ctx context.Context, r control.AllowRequest) (control.AllowReply, error) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	for _, id := range r.IDs {
+		if _, ok := id.Prefix(); !ok {
+			return control.AllowReply{}, control.Refuse("write 192.0.2.1, 2001:db8::1 or 192.0.2.0/24", "%q is %s", id, bantam.ErrNotAddress)
+		}
+	}
+	if err := d.store.Allow(r.IDs, r.Reason, time.Now()); err != nil {
+		return control.AllowReply{}, err
+	}
+	reply, err := d.applyAllow(ctx)
+	if err != nil {
+		return reply, err
+	}
+	lifted, err := d.jails.Allow(ctx, r.IDs)
+	if err != nil {
+		return reply, err
+	}
+	reply.Lifted, reply.Changed = bansOf(lifted), r.IDs
+	return reply, d.carriedOut(ctx, lifted...)
+}
+
+func (d *Daemon) disallow(ctx context.Context, r control.AllowRequest) (control.AllowReply, error) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	removed, err := d.store.Disallow(r.IDs)
+	if err != nil {
+		return control.AllowReply{}, err
+	}
+	if len(removed) == 0 {
+		var texts []string
+		for _, id := range r.IDs {
+			texts = append(texts, id.String())
+		}
+		return control.AllowReply{}, control.Refuse("bantam allow list shows what is", "%s is not on the allow list", strings.Join(texts, ", "))
+	}
+	reply, err := d.applyAllow(ctx)
+	reply.Changed = removed
+	return reply, err
+}
+
+// applyAllow brings the stored allow list to those who obey it.
+func (d *Daemon) applyAllow(ctx context.Context) (control.AllowReply, error) {
+	prefixes, allowed, err := d.prefixes(ctx)
+	if err != nil {
+		return control.AllowReply{}, err
+	}
+	d.lookup.SetAllow(prefixes)
+	if d.guard != nil {
+		err = d.guard.SetAllow(ctx, prefixes)
+	}
+	return control.AllowReply{Allowed: allowed}, err
+}
+
+func (d *Daemon) stopRequest(_ context.Context, r control.StopRequest) (control.None, error) {
+	d.unban.Store(r.Unban)
+	d.log.Info("asked to stop", "unban", r.Unban)
+	d.stop(errStop)
+	return control.None{}, nil
+}
+
+// Reopen opens the log file anew, after somebody has renamed it.
+func (d *Daemon) Reopen() {
+	if d.logFile == nil {
+		return
+	}
+	if err := d.logFile.reopen(); err != nil {
+		d.log.Error("cannot open the log anew", "err", err)
+		return
+	}
+	d.log.Info("log opened anew")
+}
+
+// Reload reads the configuration again and, if nothing in it is wrong, puts it to
+// work: jails that stay keep their counts and bans. Otherwise nothing changes.
+func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.ReloadReply, err error) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	defer func() {
+		if err != nil {
+			d.log.Error("not reloaded", "err", err)
+		}
+	}()
+	p, err := makePlan(d.options.Config, d.options.Library)
+	if err != nil {
+		return reply, unchanged(err.Error())
+	}
+	var wrong []string
+	for _, problem := range p.problems {
+		if problem.Warning {
+			reply.Warnings = append(reply.Warnings, problem.String())
+		} else {
+			wrong = append(wrong, problem.String())
+		}
+	}
+	if len(wrong) > 0 {
+		return reply, unchanged(strings.Join(wrong, "\n"))
+	}
+	if d.nft == nil && !p.observes() {
+		return reply, control.Refuse("stop and start it once", "this daemon was started to observe only and holds no firewall")
+	}
+	if err := d.apply(ctx, p); err != nil {
+		return reply, err
+	}
+	for _, j := range p.jails {
+		reply.Jails = append(reply.Jails, j.Name)
+	}
+	d.log.Info("reloaded", "jails", len(p.jails))
+	return reply, nil
+}
+
+func unchanged(why string) error {
+	return control.Refuse("bantam check shows it all; what ran before goes on unchanged", "nothing was reloaded:\n%s", why)
+}
+
+// apply puts a plan to work in place of the running one.
+func (d *Daemon) apply(ctx context.Context, p *plan) error {
+	resume, err := d.resume(ctx)
+	if err != nil {
+		return err
+	}
+	bans, err := d.store.Bans(ctx, time.Now())
+	if err != nil {
+		return err
+	}
+	prefixes, _, err := d.prefixes(ctx)
+	if err != nil {
+		return err
+	}
+	if d.guard != nil {
+		if err := d.guard.Configure(ctx, p.rules, prefixes, nil); err != nil {
+			return err
+		}
+	}
+	d.filters.Store(&p.filters)
+	d.lookup.Configure(p.ignore...)
+	if err := d.jails.Configure(ctx, p.jails, bans); err != nil {
+		return err
+	}
+	d.plan.Store(p)
+	return d.sources.Configure(p.sources, resume)
+}

@@ -1,0 +1,183 @@
+package filter
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"bantam"
+)
+
+// fields are what the named groups of a match captured. A group that took no part
+// has no entry; one that matched nothing has an empty one.
+type fields map[string]string
+
+func (d fields) get(name string) string { return d[name] }
+
+// add copies the groups that took part in a match over d, which may be nil.
+func (d fields) add(names []string, text []byte, spans []int) fields {
+	for i, name := range names {
+		if name == "" || 2*i+1 >= len(spans) || spans[2*i] < 0 {
+			continue
+		}
+		if d == nil {
+			d = make(fields)
+		}
+		d[name] = string(text[spans[2*i]:spans[2*i+1]])
+	}
+	return d
+}
+
+func (d fields) clone() fields {
+	c := make(fields, len(d))
+	for k, v := range d {
+		c[k] = v
+	}
+	return c
+}
+
+// identified reports whether d says who failed.
+func (d fields) identified() bool {
+	for _, name := range [...]string{"ip4", "ip6", "dns", "fid"} {
+		if _, ok := d[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// alternatives gives a field that is missing or empty the first of its <F-ALT_…> that
+// is not, and gathers <F-TUPLE_…>.
+func (d fields) alternatives() {
+	var names []string
+	for name := range d {
+		if strings.HasPrefix(name, "alt_") || strings.HasPrefix(name, "tuple_") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	tuples := make(map[string][]string)
+	for _, name := range names {
+		if field, ok := strings.CutPrefix(name, "alt_"); ok {
+			if field = target(field); d[field] == "" && (d[name] != "" || !has(d, field)) {
+				d[field] = d[name]
+			}
+		} else {
+			field := target(strings.TrimPrefix(name, "tuple_"))
+			tuples[field] = append(tuples[field], d[name])
+		}
+	}
+	for field, parts := range tuples {
+		if first, ok := d[field]; ok {
+			parts = append([]string{first}, parts...)
+		}
+		d[field] = "('" + strings.Join(parts, "', '") + "')"
+	}
+}
+
+// target is the field that an alternative's name stands for: <F-ALT_USER_1> feeds user.
+func target(name string) string {
+	if i := strings.LastIndexByte(name, '_'); i > 0 && i < len(name)-1 &&
+		strings.Trim(name[i+1:], "0123456789") == "" {
+		name = name[:i]
+	}
+	return groupName(strings.ToUpper(name))
+}
+
+func has(d fields, name string) bool { _, ok := d[name]; return ok }
+
+// failure completes fl with who failed and appends it to out, or appends nothing if
+// that turns out to be nobody (detection.md 4.4).
+func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []bantam.Failure {
+	addr, isAddr := d.address()
+	fid, hasFid := d["fid"]
+	name, hasName := d["dns"]
+	if !isAddr && hasName && !has(d, "ip4") && !has(d, "ip6") {
+		addr, isAddr = parseAddr(name, "")
+	} else {
+		hasName = false
+	}
+	raw := j.dns == dnsRaw
+	var ip string // the address, if it is not what is counted
+	switch {
+	case isAddr && hasFid && fid != "" && fid != addr.String():
+		fl.ID, ip = textOrAddr(fid, raw), addr.String()
+	case isAddr:
+		fl.ID = addr
+	case hasName && raw && hasFid && fid != "":
+		fl.ID, ip = bantam.TextID(fid), name
+	case hasName && raw:
+		fl.ID = bantam.TextID(name)
+	case hasName && j.dns == dnsResolve:
+		fl.Host = name
+	case hasName:
+		return out
+	case hasFid && fid != "":
+		fl.ID = textOrAddr(fid, raw)
+	}
+	if fl.ID.IsZero() && fl.Host == "" {
+		return out // a number like 999.1.2.3 is nobody's address
+	}
+	for name, value := range d {
+		switch name {
+		case "ip4", "ip6", "dns", "cidr", "content", "nofail", "mlfid", "mlfforget", "mlfgained", "mlfattempt":
+			continue
+		case "fid":
+			if fl.Host == "" && ip == "" {
+				continue // it is the ID
+			}
+		case "user":
+			fl.User = value
+			continue
+		}
+		if strings.HasPrefix(name, "alt_") || strings.HasPrefix(name, "tuple_") {
+			continue
+		}
+		if fl.Data == nil {
+			fl.Data = make(map[string]string)
+		}
+		fl.Data[name] = value
+	}
+	if ip != "" {
+		if fl.Data == nil {
+			fl.Data = make(map[string]string)
+		}
+		fl.Data["ip"] = ip
+	}
+	return append(out, fl)
+}
+
+// address is what an address group captured, with its length if there is one.
+func (d fields) address() (bantam.ID, bool) {
+	for _, name := range [...]string{"ip4", "ip6"} {
+		if text, ok := d[name]; ok {
+			return parseAddr(text, d["cidr"])
+		}
+	}
+	return bantam.ID{}, false
+}
+
+// parseAddr reads an address; a length that its family does not have is left out.
+func parseAddr(text, length string) (bantam.ID, bool) {
+	text = strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")
+	addr, err := netip.ParseAddr(text)
+	if err != nil || addr.Zone() != "" {
+		return bantam.ID{}, false
+	}
+	if length != "" {
+		if id, err := bantam.ParsePrefix(text + "/" + length); err == nil {
+			return id, true
+		}
+	}
+	return bantam.AddrID(addr), true
+}
+
+// textOrAddr is the ID of an <F-ID>: an address or prefix by value, else the text.
+func textOrAddr(text string, raw bool) bantam.ID {
+	if !raw {
+		if id, err := bantam.ParsePrefix(text); err == nil {
+			return id
+		}
+	}
+	return bantam.TextID(text)
+}

@@ -1,0 +1,182 @@
+package filter
+
+import (
+	"slices"
+	"time"
+)
+
+// Bounds of what is remembered of sessions (detection.md 4.7 gives the first two).
+const (
+	maxSessions  = 100
+	sessionTime  = 300 * time.Second // from its first line, by the clock
+	maxUsers     = 16                // different names that matter are two
+	maxRemember  = 64                // lines
+	rememberSize = 64 << 10          // bytes of them, the newest counting first
+)
+
+// sessions are the connections of one jail that are in the middle of something,
+// by the text of <F-MLFID>.
+type sessions struct {
+	byID  map[string]*session
+	order []*session // oldest first; may hold ended ones
+}
+
+// A session is what several lines of one connection said so far.
+type session struct {
+	id      string
+	since   time.Time // wall time of its first line
+	data    fields
+	users   []string // different names, empty ones aside
+	pending bool     // there was a failure, but nobody knows yet whose
+	lines   []string // of failures
+	quiet   []string // lines that were no failures, since the last failure
+	attempt attempt
+}
+
+// An attempt is what the last failure of a session that bore <F-MLFATTEMPT> was told by.
+// A service may report one attempt in several ways: sshd says "Invalid user x" and
+// then "Failed password for invalid user x". So a line with that tag which another
+// expression matches, from the same address, belongs to the attempt before it; the
+// same expression matching again is a new attempt.
+type attempt struct {
+	addr    string
+	regexes []int
+}
+
+// repeats reports whether a line tells once more of the attempt; if not, the line
+// begins a new one.
+func (a *attempt) repeats(line fields, regex int) bool {
+	addr := line["ip4"] + "\x00" + line["ip6"] + "\x00" + line["dns"]
+	if len(a.regexes) > 0 && a.addr == addr && !slices.Contains(a.regexes, regex) {
+		a.regexes = append(a.regexes, regex)
+		return true
+	}
+	a.addr, a.regexes = addr, append(a.regexes[:0], regex)
+	return false
+}
+
+// merge adds a line that bears a session's name. It returns what the session's
+// lines say together and which lines prove it, or nil if there is no failure yet.
+// Regex is the number of the expression that matched the line.
+//
+// A line may say of itself that it is no failure (NOFAIL), that access was granted
+// (GAINED, which is NOFAIL too), or that the session is over (FORGET). What it says
+// of NOFAIL does not hold while a failure waits for its address, nor in a session
+// that went through more than one user name.
+func (ss *sessions) merge(line fields, regex int, logged string, read time.Time) (fields, []string) {
+	gained := line["mlfgained"] != ""
+	if gained && line["nofail"] == "" {
+		line["nofail"] = line["mlfgained"]
+	}
+	forget := line["mlfforget"] != ""
+
+	s := ss.get(line["mlfid"], read)
+	// Only an address makes two lines one attempt: one without is still needed for
+	// what it says about the session.
+	attempt := line["mlfattempt"] != "" && line.identified()
+	if s != nil && attempt && s.attempt.repeats(line, regex) && !s.pending {
+		s.addUser(line["user"])
+		return nil, nil
+	}
+	if s == nil {
+		s = &session{id: line["mlfid"], since: read, data: line}
+		s.addUser(line["user"])
+		if attempt {
+			s.attempt.repeats(line, regex)
+		}
+		if !forget {
+			ss.put(s)
+		}
+	} else {
+		s.addUser(line["user"])
+		quietBefore := s.data["nofail"] != "" || s.data["mlfgained"] != ""
+		delete(s.data, "nofail")
+		delete(s.data, "mlfgained")
+		if gained {
+			s.pending = false
+		}
+		if !quietBefore && !s.pending {
+			s.lines = nil // they were told already
+		}
+		for k, v := range line {
+			s.data[k] = v
+		}
+		if forget {
+			delete(ss.byID, s.id)
+		}
+	}
+	if s.pending || len(s.users) >= 2 {
+		delete(s.data, "nofail")
+		delete(s.data, "mlfgained")
+		s.pending = false
+	}
+	if s.data["nofail"] != "" {
+		if !forget {
+			s.quiet = remember(s.quiet, logged)
+		}
+		return nil, nil
+	}
+	for _, l := range s.lines {
+		s.quiet = remember(s.quiet, l)
+	}
+	s.lines, s.quiet = remember(s.quiet, logged), nil
+	if !s.data.identified() {
+		s.pending = true
+		return nil, nil
+	}
+	return s.data.clone(), slices.Clone(s.lines)
+}
+
+// get is the session of that name, unless it is too old.
+func (ss *sessions) get(id string, now time.Time) *session {
+	s := ss.byID[id]
+	if s != nil && now.Sub(s.since) > sessionTime {
+		delete(ss.byID, id)
+		return nil
+	}
+	return s
+}
+
+// put adds a session; if there are too many, the oldest is forgotten.
+func (ss *sessions) put(s *session) {
+	if ss.byID == nil {
+		ss.byID = make(map[string]*session)
+	}
+	for len(ss.byID) >= maxSessions {
+		ss.forgetOldest()
+	}
+	ss.byID[s.id] = s
+	ss.order = append(ss.order, s)
+	if len(ss.order) > 2*maxSessions {
+		ss.order = slices.DeleteFunc(ss.order, func(o *session) bool { return ss.byID[o.id] != o })
+	}
+}
+
+func (ss *sessions) forgetOldest() {
+	for i, o := range ss.order {
+		if ss.byID[o.id] == o {
+			delete(ss.byID, o.id)
+			ss.order = slices.Delete(ss.order, 0, i+1)
+			return
+		}
+	}
+}
+
+func (s *session) addUser(name string) {
+	if name != "" && len(s.users) < maxUsers && !slices.Contains(s.users, name) {
+		s.users = append(s.users, name)
+	}
+}
+
+// remember appends a line and drops the oldest beyond the bounds.
+func remember(lines []string, line string) []string {
+	lines = append(lines, line)
+	size, keep := 0, 0
+	for keep < len(lines) && keep < maxRemember {
+		if size += len(lines[len(lines)-1-keep]); size > rememberSize && keep > 0 {
+			break
+		}
+		keep++
+	}
+	return slices.Delete(lines, 0, len(lines)-keep)
+}

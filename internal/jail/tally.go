@@ -1,0 +1,80 @@
+package jail
+
+import (
+	"math"
+	"time"
+)
+
+// A tally counts one offender's failures and says when they add up to a ban.
+//
+// It is a rate estimate, as in Fail2Ban: failures older than findtime are not
+// dropped one by one but scale the count down; after a pause of findtime or more
+// it starts anew. spec/detection.md 6.2 has the rule and its telling cases. The
+// original forgets paused offenders in a sweep that runs now and then; here the
+// pause alone decides, so that the same history always gives the same answer.
+//
+// All times are event times, so that replaying an old log gives the decisions that
+// log deserved. Failures may arrive out of order. Its size is fixed however fast
+// failures come, but for the lines kept.
+type tally struct {
+	first, last int64 // nanoseconds of Unix time
+	count       int32 // the estimate that maxretry is compared with
+	failures    int32 // how many there were, unscaled
+	offence     *offence
+}
+
+// An offence is what is told about an offender beside the count.
+type offence struct {
+	lines []string
+	user  string
+	data  map[string]string
+}
+
+// add records a failure at the time at and reports the count that results.
+func (t *tally) add(at time.Time, findtime time.Duration) int {
+	now, window := at.UnixNano(), int64(findtime)
+	if t.count == 0 || now-t.last >= window {
+		t.first, t.last, t.count, t.failures = now, now, 1, 1
+		t.offence = nil
+		return 1
+	}
+	if now > t.last {
+		if t.first < now-window {
+			// In seconds and in this order, so that halves fall as in the original.
+			scaled := float64(t.count) / time.Duration(now-t.first).Seconds() * findtime.Seconds()
+			t.count = int32(math.RoundToEven(scaled))
+			t.first = now - window
+		}
+		t.last = now
+	}
+	t.count++
+	t.failures++
+	return int(t.count)
+}
+
+// keep remembers what a failure said: the newest lines up to maxmatches, and the
+// first failure's user and data. The very first lines are kept even where
+// maxmatches is 0, until the second failure arrives.
+func (t *tally) keep(lines []string, user string, data map[string]string, maxmatches int) {
+	if t.offence == nil {
+		t.offence = &offence{lines: lines, user: user, data: data}
+		return
+	}
+	o := t.offence
+	if maxmatches == 0 {
+		o.lines = nil
+		return
+	}
+	all := append(o.lines[:len(o.lines):len(o.lines)], lines...)
+	if extra := len(all) - maxmatches; extra > 0 {
+		all = all[extra:]
+	}
+	o.lines = all
+}
+
+// expired reports whether no failure can continue the tally any more. A failure
+// counts only if it is younger than findtime when it is read, and it continues the
+// tally only if it is younger than findtime after the last one.
+func (t *tally) expired(now time.Time, findtime time.Duration) bool {
+	return t.last <= now.UnixNano()-2*int64(findtime)
+}

@@ -1,0 +1,435 @@
+package source
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"bantam"
+)
+
+// A journalSystem is where the host keeps its journal and what reads it.
+type journalSystem struct {
+	program string
+	dirs    []string
+}
+
+var hostJournal = journalSystem{program: "journalctl", dirs: []string{"/var/log/journal", "/run/log/journal"}}
+
+// present reports whether there is a journal for c to read, and a journalctl.
+func (s journalSystem) present(c *Config) bool {
+	if _, err := exec.LookPath(s.program); err != nil {
+		return false
+	}
+	for _, p := range c.JournalFiles {
+		if m, _ := filepath.Glob(p); len(m) > 0 {
+			return true
+		}
+	}
+	dirs := s.dirs
+	if c.JournalDir != "" {
+		dirs = []string{c.JournalDir}
+	}
+	for _, d := range dirs {
+		// Files lie in a folder for each machine.
+		for _, p := range []string{"*.journal", "*/*.journal"} {
+			if m, _ := filepath.Glob(filepath.Join(d, p)); len(m) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// A journalQuery is which entries of which journal to read. Jails with the same query
+// share a reader.
+type journalQuery struct {
+	options []string
+	matches []string
+}
+
+func queryOf(c *Config) *journalQuery {
+	q := &journalQuery{}
+	if c.JournalDir != "" {
+		q.options = append(q.options, "--directory="+c.JournalDir)
+	}
+	for _, p := range c.JournalFiles {
+		q.options = append(q.options, "--file="+p)
+	}
+	if c.JournalNamespace != "" {
+		q.options = append(q.options, "--namespace="+c.JournalNamespace)
+	}
+	for _, words := range c.JournalMatch {
+		words = slices.DeleteFunc(slices.Clone(words), func(w string) bool { return w == "" })
+		if len(words) == 0 {
+			continue
+		}
+		if len(q.matches) > 0 {
+			q.matches = append(q.matches, "+")
+		}
+		q.matches = append(q.matches, words...)
+	}
+	return q
+}
+
+func (q *journalQuery) key() string {
+	return strings.Join(q.options, "\x00") + "\x00\x00" + strings.Join(q.matches, "\x00")
+}
+
+// A gate is a position in a journal that is still to be passed.
+type gate struct {
+	cursor string
+	at     int64 // __REALTIME_TIMESTAMP
+	passed bool
+}
+
+// behind reports whether the entry lies behind the position. Entries are in order but
+// their times are not always, as a clock may be set back: once the entry itself or a
+// later time has come by, everything lies behind.
+func (g *gate) behind(e *entry) bool {
+	return g.passed || e.realtime > g.at && string(e.cursor) != g.cursor
+}
+
+// note takes down that the entry has come by.
+func (g *gate) note(e *entry) {
+	g.passed = g.passed || e.realtime > g.at || g.cursor != "" && string(e.cursor) == g.cursor
+}
+
+// A journalPlace is where one jail stands in a journal.
+type journalPlace struct {
+	plan
+	since int64 // entries received earlier are not wanted; microseconds of wall time
+	known gate  // up to here entries were read before the restart
+	had   gate  // up to here failures have been passed on
+}
+
+// A journal reads the entries of one query through journalctl -f.
+type journal struct {
+	query  *journalQuery
+	system journalSystem
+	timing timing
+	log    *slog.Logger
+
+	wake     chan struct{} // holds one token
+	assigned atomic.Pointer[assignment]
+
+	mu     sync.Mutex // guards status
+	status Status
+
+	// What follows belongs to the goroutine of run.
+	out    chan<- bantam.Failure
+	judge  Judge
+	places map[string]*journalPlace
+	since  int64 // where to begin; microseconds of wall time, 0: at cursor
+	cursor string
+	skip   gate  // up to here entries were handed on
+	last   int64 // the last entry's __REALTIME_TIMESTAMP
+	start  int64 // wall time from which on entries are live
+	live   bool
+	line   bantam.Line
+	text   []byte
+	found  []bantam.Failure
+}
+
+func newJournal(q *journalQuery, sys journalSystem, t timing, log *slog.Logger) *journal {
+	return &journal{
+		query: q, system: sys, timing: t, log: log, wake: make(chan struct{}, 1),
+		status: Status{Name: Journal, Backend: Systemd, State: "starting"},
+	}
+}
+
+func (j *journal) assign(a *assignment) {
+	j.assigned.Store(a)
+	j.mu.Lock()
+	j.status.Jails = jailsOf(a.plans)
+	j.mu.Unlock()
+	wakeUp([]chan struct{}{j.wake})
+}
+
+func (j *journal) report() Status {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	st := j.status
+	st.Jails = slices.Clone(st.Jails)
+	return st
+}
+
+// run reads until ctx ends, and starts journalctl again when it ends: at once for a
+// new assignment, else after a while.
+func (j *journal) run(ctx context.Context, _ *watcher, out chan<- bantam.Failure) {
+	j.out = out
+	wait := j.timing.restart
+	for ctx.Err() == nil {
+		j.adopt()
+		before := j.last
+		j.skip.passed = j.skip.cursor == ""
+		err := j.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if j.assigned.Load() != nil {
+			continue
+		}
+		j.state(err)
+		if j.last != before {
+			wait = j.timing.restart
+		} else if j.cursor != "" && j.since == 0 {
+			// The entry of the cursor may be gone; its time is still good.
+			j.since = j.last
+			j.skip = gate{cursor: j.cursor, at: j.last}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-j.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+		wait = min(2*wait, 60*j.timing.restart)
+	}
+}
+
+// adopt takes up what was assigned last.
+func (j *journal) adopt() {
+	a := j.assigned.Swap(nil)
+	if a == nil {
+		return
+	}
+	now := time.Now()
+	places := make(map[string]*journalPlace, len(a.plans))
+	var from int64
+	for _, pl := range a.plans {
+		if p := j.places[pl.jail]; p != nil {
+			places[pl.jail] = p
+			continue
+		}
+		p := &journalPlace{plan: pl, known: gate{passed: true}, had: gate{passed: true}}
+		since := now
+		if pl.resumed {
+			p.known = gate{cursor: pl.resume.Mark, at: pl.resume.Offset}
+			since = time.UnixMicro(pl.resume.Offset)
+			if t := pl.resume.Time; !t.IsZero() && t.Before(since) {
+				since = t
+			}
+		}
+		p.since = max(since.Add(-pl.findTime).UnixMicro(), 1)
+		if from == 0 || p.since < from {
+			from = p.since
+		}
+		places[pl.jail] = p
+	}
+	if from > 0 {
+		for jail, p := range j.places {
+			// Those that were there have had what is read again.
+			if places[jail] != nil && j.cursor != "" {
+				p.had = gate{cursor: j.cursor, at: j.last}
+			}
+		}
+		if j.since == 0 || from < j.since {
+			j.since = from
+		}
+		j.skip = gate{}
+		j.start, j.live = now.UnixMicro(), false
+	}
+	j.judge, j.places = a.judge, places
+}
+
+// args is journalctl's command line. Without --no-tail it would begin ten entries
+// before the end.
+func (j *journal) args() []string {
+	args := []string{"--output=export", "--output-fields=" + journalFields, "--follow", "--no-tail", "--no-pager", "--quiet"}
+	if j.since > 0 || j.cursor == "" {
+		args = append(args, "--since=@"+strconv.FormatInt(j.since/1e6, 10))
+	} else {
+		args = append(args, "--after-cursor="+j.cursor)
+	}
+	args = append(args, j.query.options...)
+	return append(append(args, "--"), j.query.matches...)
+}
+
+// errEnded says that journalctl ended by itself without a complaint.
+var errEnded = errors.New("journalctl ended")
+
+// follow runs journalctl once and reads what it writes, until it ends, there is a new
+// assignment, or ctx ends.
+func (j *journal) follow(whole context.Context) error {
+	ctx, cancel := context.WithCancel(whole)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, j.system.program, j.args()...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=")
+	// A group of its own is out of the terminal's reach and can be ended whole.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var complaint lastLine
+	cmd.Stderr = &complaint
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("start %s: %w", j.system.program, err)
+	}
+	if err := cmd.Start(); err != nil {
+		if errors.Is(err, exec.ErrNotFound) {
+			return fmt.Errorf("%s is not installed, and nothing else can read the journal", j.system.program)
+		}
+		return fmt.Errorf("start %s: %w", j.system.program, err)
+	}
+	j.state(nil)
+	quit := make(chan struct{})
+	go func() {
+		defer close(quit)
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-j.wake:
+				if j.assigned.Load() != nil {
+					cancel()
+				}
+			}
+		}
+	}()
+	readErr := j.read(ctx, whole, stdout)
+	cancelled := ctx.Err() != nil
+	if readErr != nil {
+		cancel() // the stream is of no use any more
+	}
+	waitErr := cmd.Wait()
+	cancel()
+	<-quit
+	switch text := complaint.String(); {
+	case cancelled:
+		return nil
+	case readErr != nil && !errors.Is(readErr, io.ErrUnexpectedEOF):
+		return readErr
+	case text != "":
+		return fmt.Errorf("%s: %s", j.system.program, text)
+	case waitErr != nil:
+		return fmt.Errorf("%s: %w", j.system.program, waitErr)
+	}
+	return errEnded
+}
+
+// read hands on every entry that comes, until ctx ends; what was begun is handed on
+// until whole ends. Nil means that the stream ended.
+func (j *journal) read(ctx, whole context.Context, stdout io.Reader) error {
+	x := newExportReader(stdout)
+	var e entry
+	for {
+		if err := x.next(&e); err != nil {
+			if errors.Is(err, io.EOF) || ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if e.realtime == 0 || len(e.cursor) == 0 {
+			continue // not an entry that can be told from others
+		}
+		if !j.skip.behind(&e) {
+			j.skip.note(&e)
+			continue
+		}
+		if ctx.Err() != nil || !j.hand(whole, &e) {
+			return nil
+		}
+		j.cursor, j.last, j.since = j.line.Position.Mark, e.realtime, 0
+		j.skip = gate{passed: true}
+	}
+}
+
+// hand gives one entry to the judge and passes on what it finds. It is false if ctx
+// ended before all was taken.
+func (j *journal) hand(ctx context.Context, e *entry) bool {
+	now := time.Now()
+	if !j.live && (e.realtime >= j.start || e.realtime >= now.Add(-time.Second).UnixMicro()) {
+		j.live = true
+	}
+	j.text = e.line(j.text[:0])
+	j.line = bantam.Line{
+		Text:     j.text,
+		Position: bantam.Position{Source: Journal, Mark: string(e.cursor), Offset: e.realtime},
+		Time:     e.time(),
+		Read:     now,
+		Live:     j.live,
+	}
+	j.mu.Lock()
+	j.status.Lines++
+	j.status.Bytes += int64(len(j.text))
+	j.status.Last = now
+	j.status.Live = j.live
+	j.mu.Unlock()
+	j.found = j.judge.Judge(&j.line, j.found[:0])
+	for i := range j.found {
+		f := &j.found[i]
+		p := j.places[f.Jail]
+		if p == nil || e.realtime < p.since || !p.had.behind(e) {
+			continue
+		}
+		f.Known = !p.known.behind(e)
+		if !pass(ctx, j.out, f, &j.line) {
+			return false
+		}
+	}
+	for _, p := range j.places {
+		p.had.note(e)
+		p.known.note(e)
+	}
+	return true
+}
+
+// state publishes what keeps the journal from being read, or that nothing does.
+func (j *journal) state(err error) {
+	state := Reading
+	if err != nil {
+		state = err.Error()
+	}
+	j.mu.Lock()
+	was := j.status.State
+	j.status.State = state
+	j.mu.Unlock()
+	switch {
+	case state == was:
+	case err != nil:
+		j.log.Warn("journal cannot be read", "match", strings.Join(j.query.matches, " "), "err", err)
+	default:
+		j.log.Info("journal is read", "match", strings.Join(j.query.matches, " "))
+	}
+}
+
+// A lastLine keeps the last line written to it that is not empty, cut.
+type lastLine struct {
+	mu   sync.Mutex
+	line []byte
+}
+
+const maxComplaint = 200
+
+func (l *lastLine) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.line = append(l.line, p...)
+	if t := bytes.TrimRight(l.line, "\n"); bytes.IndexByte(t, '\n') >= 0 {
+		l.line = append(l.line[:0], l.line[bytes.LastIndexByte(t, '\n')+1:]...)
+	}
+	if len(l.line) > maxComplaint {
+		l.line = l.line[:maxComplaint]
+	}
+	return len(p), nil
+}
+
+func (l *lastLine) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.ToValidUTF8(strings.TrimSpace(string(l.line)), "\uFFFD")
+}

@@ -1,0 +1,89 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+)
+
+// ErrNewerVersion is wrapped by Open's error for a file that a later release wrote.
+var ErrNewerVersion = errors.New("the database was written by a newer version")
+
+// migrations bring a database from one version to the next; version n is what
+// the first n of them make. They are never changed once released, only added to.
+//
+// Times are microseconds of Unix time, an end of 0 means never. Fail2Ban's own
+// tables have other names, so both programs' can live in one file.
+var migrations = []string{
+	`CREATE TABLE bantam_ban (
+		jail     TEXT    NOT NULL,
+		id       TEXT    NOT NULL,
+		time     INTEGER NOT NULL, -- event time of the last failure, or of the order
+		until    INTEGER NOT NULL,
+		failures INTEGER NOT NULL,
+		count    INTEGER NOT NULL,
+		made_by  TEXT    NOT NULL,
+		reason   TEXT    NOT NULL,
+		user     TEXT    NOT NULL,
+		observed INTEGER NOT NULL,
+		lines    TEXT,             -- JSON list
+		data     TEXT,             -- JSON object
+		ended    INTEGER,          -- wall time; NULL while it runs
+		cause    TEXT,             -- why it ended
+		PRIMARY KEY (jail, id, time)
+	) WITHOUT ROWID;
+	CREATE INDEX bantam_ban_running ON bantam_ban (until) WHERE ended IS NULL;
+	CREATE INDEX bantam_ban_ended ON bantam_ban (ended) WHERE ended IS NOT NULL;
+	CREATE INDEX bantam_ban_id ON bantam_ban (id);
+
+	CREATE TABLE bantam_position (
+		jail   TEXT    NOT NULL,
+		source TEXT    NOT NULL,
+		mark   TEXT    NOT NULL,
+		offset INTEGER NOT NULL,
+		time   INTEGER NOT NULL,
+		PRIMARY KEY (jail, source)
+	) WITHOUT ROWID;
+
+	CREATE TABLE bantam_allow (
+		prefix TEXT    NOT NULL PRIMARY KEY,
+		reason TEXT    NOT NULL,
+		added  INTEGER NOT NULL
+	) WITHOUT ROWID;`,
+}
+
+// migrate brings the database to the newest version, each step in a transaction.
+func migrate(ctx context.Context, db *sql.DB) error {
+	if _, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS bantam_meta (version INTEGER NOT NULL)`); err != nil {
+		return err
+	}
+	var version int
+	switch err := db.QueryRowContext(ctx, `SELECT version FROM bantam_meta`).Scan(&version); {
+	case errors.Is(err, sql.ErrNoRows):
+		if _, err := db.ExecContext(ctx, `INSERT INTO bantam_meta VALUES (0)`); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	}
+	if version > len(migrations) {
+		return fmt.Errorf("%w: it has version %d, this program knows %d", ErrNewerVersion, version, len(migrations))
+	}
+	for ; version < len(migrations); version++ {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		if _, err = tx.ExecContext(ctx, migrations[version]); err == nil {
+			_, err = tx.ExecContext(ctx, `UPDATE bantam_meta SET version = ?`, version+1)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("bring it to version %d: %w", version+1, err), tx.Rollback())
+		}
+		if err := tx.Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

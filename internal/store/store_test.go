@@ -1,0 +1,330 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"bantam"
+)
+
+var now = time.Date(2025, 3, 2, 10, 0, 0, 0, time.UTC)
+
+func open(t *testing.T, path string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), slog.New(slog.DiscardHandler), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func path(t *testing.T) string { return filepath.Join(t.TempDir(), "folder", "bantam.db") }
+
+func ban(n int) bantam.Ban {
+	return bantam.Ban{
+		Jail: "sshd", ID: bantam.AddrID(netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)})),
+		Time: now, End: now.Add(time.Hour), Failures: 5, Count: 1, By: bantam.ByFailures,
+		Lines: []string{"Failed password for <b>ö</b> from 192.0.2.1"}, User: "root", Data: map[string]string{"fport": "22"},
+	}
+}
+
+// do sends decisions through Run and returns what comes out.
+func do(s *Store, decisions ...bantam.Decision) (out []bantam.Decision) {
+	in, stored := make(chan bantam.Decision, len(decisions)), make(chan []bantam.Decision, len(decisions))
+	for _, d := range decisions {
+		in <- d
+	}
+	close(in)
+	s.Run(in, stored)
+	for batch := range stored {
+		out = append(out, batch...)
+	}
+	return out
+}
+
+func running(t *testing.T, s *Store, at time.Time) []bantam.Ban {
+	t.Helper()
+	b, err := s.Bans(t.Context(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range b {
+		b[i].Time, b[i].End = b[i].Time.UTC(), b[i].End.UTC()
+	}
+	return b
+}
+
+func TestBansSurviveARestart(t *testing.T) {
+	file := path(t)
+	s := open(t, file)
+	permanent, network, text := ban(2), ban(3), ban(4)
+	permanent.End, permanent.Reason, permanent.By = time.Time{}, "it's; DROP TABLE bantam_ban", bantam.ByOperator
+	network.ID = bantam.PrefixID(netip.MustParsePrefix("2001:db8::/64"))
+	text.ID, text.Lines, text.Data = bantam.TextID("no'body"), nil, nil
+	want := []bantam.Ban{ban(1), permanent, network, text}
+	position := bantam.Position{Source: "/var/log/auth.log", Mark: "ab", Offset: 17, Time: now}
+	var decisions []bantam.Decision
+	for i, b := range want {
+		decisions = append(decisions, bantam.Decision{Seq: uint64(i + 1), Kind: bantam.Start, Ban: b, At: now, Positions: []bantam.Position{position}})
+	}
+	if out := do(s, decisions...); len(out) != 4 || out[3].Seq != 4 {
+		t.Fatalf("passed on: %+v", out)
+	}
+
+	again := open(t, file)
+	got := running(t, again, now)
+	if len(got) != 4 {
+		t.Fatalf("%d bans after a restart", len(got))
+	}
+	for i := range want {
+		found := false
+		for _, b := range got {
+			found = found || reflect.DeepEqual(b, want[i])
+		}
+		if !found {
+			t.Errorf("ban %+v is not among %+v", want[i], got)
+		}
+	}
+	positions, err := again.Positions(t.Context())
+	if p := positions["sshd"]["/var/log/auth.log"]; err != nil || p.Offset != 17 || p.Mark != "ab" || !p.Time.Equal(now) {
+		t.Errorf("position %+v, %v", p, err)
+	}
+	if mode := fileMode(t, file); mode != 0o600 {
+		t.Errorf("the file has mode %o", mode)
+	}
+}
+
+func fileMode(t *testing.T, path string) os.FileMode {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Mode().Perm()
+}
+
+func TestEndsAndProlongations(t *testing.T) {
+	s := open(t, path(t))
+	longer := ban(1)
+	longer.End = now.Add(2 * time.Hour)
+	do(s, bantam.Decision{Kind: bantam.Start, Ban: ban(1), At: now}, bantam.Decision{Kind: bantam.Prolong, Ban: longer, At: now},
+		bantam.Decision{Kind: bantam.Start, Ban: ban(2), At: now},
+		bantam.Decision{Kind: bantam.End, Ban: ban(2), At: now.Add(time.Minute), Cause: bantam.CauseOperator},
+		bantam.Decision{Kind: bantam.Start, Ban: ban(3), At: now},
+		bantam.Decision{Kind: bantam.End, Ban: ban(3), At: now.Add(time.Minute), Cause: bantam.CauseRemoved})
+	got := running(t, s, now)
+	if len(got) != 2 || !got[0].End.Equal(longer.End) || got[1].ID != ban(3).ID {
+		t.Errorf("running: %+v", got)
+	}
+	if got := running(t, s, now.Add(90*time.Minute)); len(got) != 1 {
+		t.Errorf("later there run %+v", got)
+	}
+	// Banned again in the second in which it was lifted.
+	do(s, bantam.Decision{Kind: bantam.Start, Ban: ban(2), At: now})
+	if got := running(t, s, now); len(got) != 2 {
+		t.Errorf("banned again: %+v", got)
+	}
+}
+
+func TestCountsAndPurge(t *testing.T) {
+	s := open(t, path(t))
+	second := ban(1)
+	second.Time, second.Count = now.Add(3*time.Hour), 2
+	second.End = second.Time.Add(time.Hour)
+	observed := ban(9)
+	observed.Observed = true
+	do(s, bantam.Decision{Kind: bantam.Start, Ban: ban(1), At: now},
+		bantam.Decision{Kind: bantam.End, Ban: ban(1), At: now.Add(time.Hour), Cause: bantam.CauseExpired},
+		bantam.Decision{Kind: bantam.Start, Ban: second, At: now}, bantam.Decision{Kind: bantam.Start, Ban: observed, At: now})
+	counts := map[string]int{}
+	err := s.Counts(t.Context(), func(jail string, id bantam.ID, n int) { counts[jail+" "+id.String()] = n })
+	if err != nil || !reflect.DeepEqual(counts, map[string]int{"sshd 192.0.0.1": 2}) {
+		t.Errorf("counts %v, %v", counts, err)
+	}
+	if n, err := s.Purge(t.Context(), now.Add(90*time.Minute)); err != nil || n != 2 {
+		t.Errorf("purged %d, %v", n, err)
+	}
+	if got := running(t, s, now.Add(3*time.Hour)); len(got) != 1 {
+		t.Errorf("the running ban was purged: %+v", got)
+	}
+}
+
+func TestAllowList(t *testing.T) {
+	s := open(t, "")
+	office := bantam.PrefixID(netip.MustParsePrefix("192.0.2.0/24"))
+	if err := s.Allow([]bantam.ID{office}, "office", now); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Allow([]bantam.ID{bantam.TextID("x")}, "", now); !errors.Is(err, bantam.ErrNotAddress) {
+		t.Errorf("a text is allowed: %v", err)
+	}
+	list, err := s.Allowed(t.Context())
+	if err != nil || len(list) != 1 || list[0].Reason != "office" || len(Prefixes(list)) != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	removed, err := s.Disallow([]bantam.ID{office, office})
+	if err != nil || len(removed) != 1 {
+		t.Errorf("removed %v, %v", removed, err)
+	}
+}
+
+func TestFilesThatAreNoDatabase(t *testing.T) {
+	folder := t.TempDir()
+	garbage := filepath.Join(folder, "garbage")
+	if err := os.WriteFile(garbage, []byte(strings.Repeat("this is no database\n", 500)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	newer := filepath.Join(folder, "newer.db")
+	s := open(t, newer)
+	if _, err := s.db.Exec(`UPDATE bantam_meta SET version = 99`); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, path, want string }{
+		{"garbage", garbage, "not a database"},
+		{"a folder", folder, folder},
+		{"one of a later release", newer, ErrNewerVersion.Error()},
+		{"a path below a file", filepath.Join(garbage, "x.db"), "garbage"},
+	} {
+		_, err := Open(t.Context(), slog.New(slog.DiscardHandler), c.path)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if text, err := os.ReadFile(garbage); err != nil || !strings.HasPrefix(string(text), "this is no database") {
+		t.Errorf("the garbage was changed: %q, %v", text[:20], err)
+	}
+}
+
+// A full disk holds up nobody: decisions are passed on, and written when there is
+// room again.
+func TestFullDisk(t *testing.T) {
+	file := path(t)
+	s := open(t, file)
+	var pages int
+	if err := s.db.QueryRow(`PRAGMA page_count`).Scan(&pages); err != nil {
+		t.Fatal(err)
+	}
+	limit := func(n int) {
+		t.Helper()
+		if _, err := s.db.Exec(fmt.Sprintf(`PRAGMA max_page_count = %d`, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(pages)
+	var decisions []bantam.Decision
+	for i := range 500 {
+		decisions = append(decisions, bantam.Decision{Seq: uint64(i), Kind: bantam.Start, Ban: ban(i), At: now})
+	}
+	if out := do(s, decisions...); len(out) != 500 {
+		t.Fatalf("%d decisions passed on", len(out))
+	}
+	if n, err := s.Err(); n != 500 || err == nil || !strings.Contains(err.Error(), "full") {
+		t.Fatalf("%d are held back, %v", n, err)
+	}
+	limit(1 << 20)
+	do(s)
+	if n, err := s.Err(); n != 0 || err != nil {
+		t.Fatalf("%d are held back, %v", n, err)
+	}
+	if got := running(t, s, now); len(got) != 500 {
+		t.Errorf("%d bans in the file", len(got))
+	}
+}
+
+// Held-back decisions are tried again without a new one.
+func TestRetriesByItself(t *testing.T) {
+	s := open(t, "")
+	rename := func(from, to string) {
+		t.Helper()
+		if _, err := s.db.Exec(`ALTER TABLE ` + from + ` RENAME TO ` + to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		in, out := make(chan bantam.Decision), make(chan []bantam.Decision, 1)
+		go s.Run(in, out)
+		rename("bantam_ban", "gone")
+		in <- bantam.Decision{Kind: bantam.Start, Ban: ban(1), At: now}
+		<-out
+		if n, err := s.Err(); n != 1 || err == nil {
+			t.Errorf("%d held back, %v", n, err)
+		}
+		rename("gone", "bantam_ban")
+		time.Sleep(2 * retryEvery) // of the bubble's clock
+		synctest.Wait()
+		if n, err := s.Err(); n != 0 || err != nil {
+			t.Errorf("%d held back, %v", n, err)
+		}
+		close(in)
+		<-out
+	})
+}
+
+// A file that another program has locked is waited for.
+func TestLockedFile(t *testing.T) {
+	file := path(t)
+	s := open(t, file)
+	other, err := sql.Open("sqlite", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	conn, err := other.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.ExecContext(t.Context(), `BEGIN IMMEDIATE`); err != nil {
+		t.Fatal(err)
+	}
+	in, out := make(chan bantam.Decision), make(chan []bantam.Decision, 1)
+	go s.Run(in, out)
+	in <- bantam.Decision{Kind: bantam.Start, Ban: ban(1), At: now}
+	if _, err := conn.ExecContext(t.Context(), `COMMIT`); err != nil {
+		t.Fatal(err)
+	}
+	<-out
+	if n, err := s.Err(); n != 0 || err != nil {
+		t.Errorf("%d held back, %v", n, err)
+	}
+	close(in)
+	<-out
+}
+
+func BenchmarkWrite(b *testing.B) {
+	for _, batch := range []int{1, 1000} {
+		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
+			s, err := Open(b.Context(), slog.New(slog.DiscardHandler), filepath.Join(b.TempDir(), "b.db"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			n := 0
+			for b.Loop() {
+				decisions := make([]bantam.Decision, batch)
+				for i := range decisions {
+					n++
+					one := ban(n)
+					one.Time = now.Add(time.Duration(n) * time.Second)
+					decisions[i] = bantam.Decision{Kind: bantam.Start, Ban: one, At: now}
+				}
+				s.save(decisions)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/ban")
+		})
+	}
+}

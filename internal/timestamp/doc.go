@@ -1,2 +1,0 @@
-// Package timestamp finds and reads the time written in a line.
-package timestamp

@@ -1,0 +1,563 @@
+package timestamp
+
+import (
+	"math"
+	"time"
+	"unicode/utf8"
+)
+
+// A format is one built-in way to write a date.
+type format struct {
+	// pattern is the format in the words of a datepattern line. The special
+	// words epoch and tai64n stand for formats that have no such pattern.
+	pattern string
+	// anchor is how the format is bound to the start of the line from the outset;
+	// one that is not bound gets a twin that is.
+	anchor anchor
+	// at is a hand-written parser that finds exactly what the pattern finds, or nil.
+	at func(p *parser, pos int) int
+	// first tells the characters a date of this format can begin with; for at only.
+	first func(c byte) bool
+	// needs are features of every line that can hold the format.
+	needs uint8
+}
+
+// An anchor says where in a line a date may begin.
+type anchor uint8
+
+const (
+	anywhere  anchor = iota
+	lineBegin        // behind at most two non-word characters: "[", "<14" is too much
+	column0
+)
+
+const (
+	epochWord  = "epoch"
+	lepochWord = "lepoch"
+	taiWord    = "tai64n"
+)
+
+// formats are the built-in formats in the order in which they are tried
+// (detection.md 5.2). To read another one, add a row; a parser is optional.
+var formats = []format{
+	{pattern: `%ExY(?P<_sep>[-/.])%m(?P=_sep)%d(?:T|  ?)%H:%M:%S(?:[.,]%f)?(?:\s*%z)?`, at: (*parser).iso, first: isDigit, needs: hasClock},
+	{pattern: `(?:%a )?%b %d %H:%M:%S(?:\.%f)?(?: %ExY)?`, at: (*parser).syslog, first: isLetter, needs: hasClock},
+	{pattern: `(?:%a )?%b %d %ExY %H:%M:%S(?:\.%f)?`, needs: hasClock},
+	{pattern: `%d(?P<_sep>[-/])%m(?P=_sep)(?:%ExY|%Exy) %H:%M:%S`, needs: hasClock},
+	{pattern: `%d(?P<_sep>[-/])%b(?P=_sep)%ExY[ :]?%H:%M:%S(?:\.%f)?(?: ?%z)?`, at: (*parser).clf, first: isDigitOrBlank, needs: hasClock},
+	{pattern: `%m/%d/%ExY:%H:%M:%S`, needs: hasClock},
+	{pattern: `%m-%d-%ExY %H:%M:%S(?:\.%f)?`, needs: hasClock},
+	{pattern: epochWord, needs: hasRun},
+	{pattern: `%H:%M:%S`, anchor: lineBegin, needs: hasClock},
+	{pattern: `<%m/%d/%Exy@%H:%M:%S>`, anchor: column0, needs: hasClock | hasAt},
+	{pattern: `%Exy%Exm%Exd  ?%H:%M:%S`, needs: hasClock},
+	{pattern: `%b %d, %ExY %I:%M:%S %p`, needs: hasClock},
+	{pattern: `%b-%d-%Exy %H:%M:%S`, anchor: column0, needs: hasClock},
+	{pattern: `%ExY%Exm%Exd(?:-|T|  ?)%ExH:?%ExM:?%ExS(?:[.,]%f)?(?:\s*%z)?`, needs: hasRun},
+	{pattern: `(?:%Z )?(?:%a )?%b %d %H:%M:%S(?:\.%f)?(?: %ExY)?`, needs: hasClock},
+	{pattern: `(?:%z )?(?:%a )?%b %d %H:%M:%S(?:\.%f)?(?: %ExY)?`, needs: hasClock},
+	{pattern: taiWord, needs: hasAt},
+}
+
+// defaults are the built-in templates: those bound to the start of the line come
+// before those that are not, because what stands in a line's middle may be text
+// that somebody else chose.
+func defaults() []*template {
+	var ts []*template
+	for i := range formats {
+		if formats[i].anchor == anywhere {
+			ts = append(ts, formats[i].template(lineBegin))
+		}
+	}
+	for i := range formats {
+		ts = append(ts, formats[i].template(formats[i].anchor))
+	}
+	return ts
+}
+
+// lineBegins are the built-in formats bound to the start of the line: {^LN-BEG}.
+func lineBegins() []*template {
+	var ts []*template
+	for i := range formats {
+		ts = append(ts, formats[i].template(max(formats[i].anchor, lineBegin)))
+	}
+	return ts
+}
+
+func isDigitOrBlank(c byte) bool { return isDigit(c) || c == ' ' }
+
+// A hit is where a template matched and the fields it read there.
+type hit struct {
+	ok         bool
+	start, end int
+
+	year, month, day     int // year -1, month and day 0 where absent
+	hour, minute, second int
+	afternoon, morning   bool
+	yday                 int // day of the year, 0 where absent
+	sunWeek, monWeek     int // week of the year by its first day, -1 where absent
+	weekday              int // 0 is Sunday, -1 where absent
+	zone                 []byte
+	epoch                bool // seconds since 1970, in sec and nsec
+	sec, nsec            int64
+}
+
+func (h *hit) clear() {
+	*h = hit{year: -1, sunWeek: -1, monWeek: -1, weekday: -1}
+}
+
+// A template is one pattern ready to be searched for, with its history.
+type template struct {
+	anchored bool
+	needs    uint8
+	decade   int // see plausible
+
+	// One of these finds it.
+	at      func(p *parser, pos int) int
+	anchor  anchor
+	first   func(c byte) bool
+	regex   *pattern
+	nothing bool // {NONE}
+
+	// History, for ranking.
+	hits     int
+	used     time.Time
+	distance int
+	base     float64
+}
+
+func (f *format) template(a anchor) *template {
+	t := &template{
+		anchored: a != anywhere, anchor: a, needs: f.needs,
+		at: f.at, first: f.first, distance: math.MaxInt, base: 1,
+	}
+	if a != anywhere {
+		t.base = 100
+	}
+	switch f.pattern {
+	case epochWord:
+		if t.at, t.first = (*parser).epoch, isDigit; a == anywhere {
+			t.at = (*parser).epochInPlace
+		}
+	case lepochWord:
+		if t.at, t.first = (*parser).lepoch, isDigit; a == anywhere {
+			t.at = (*parser).lepochInPlace
+		}
+	case taiWord:
+		t.at, t.first = (*parser).tai64n, func(c byte) bool { return c == '@' }
+	}
+	if t.at == nil {
+		t.regex = builtinPattern(f.pattern, a)
+	}
+	return t
+}
+
+// generic is the template of f that goes by its pattern even if f has a parser.
+func (f *format) generic(a anchor) *template {
+	g := *f
+	g.at = nil
+	return g.template(a)
+}
+
+// weight is how much a template's history speaks for it.
+func (t *template) weight() float64 {
+	return float64(t.hits) * t.base / float64(max(1, t.distance))
+}
+
+// find searches the line. On false h holds nothing of use.
+func (t *template) find(p *parser, text []byte, h *hit) bool {
+	h.clear()
+	p.text, p.decade, p.hit = text, t.decade, h
+	switch {
+	case t.nothing:
+		h.ok = true
+	case t.regex != nil:
+		h.ok = t.regex.find(text, t.decade, h)
+	case t.anchor == anywhere:
+		for i, c := range text {
+			// A date does not begin in the middle of a word.
+			if !t.first(c) || i > 0 && isWord(c) && isWord(text[i-1]) {
+				continue
+			}
+			if p.try(t.at, i) {
+				break
+			}
+		}
+	default:
+		var starts [3]int
+		n := 1
+		for t.anchor == lineBegin && n < len(starts) {
+			pos := starts[n-1]
+			if pos == len(text) || isWord(text[pos]) {
+				break
+			}
+			_, size := utf8.DecodeRune(text[pos:])
+			starts[n] = pos + size
+			n++
+		}
+		for n--; n >= 0; n-- {
+			if p.try(t.at, starts[n]) {
+				break
+			}
+		}
+	}
+	return h.ok
+}
+
+// A parser reads one line's date by hand. Its methods named for formats take the
+// place where the date is to begin and return where it ends, or -1. They find what
+// the format's pattern finds, end boundary included.
+type parser struct {
+	text   []byte
+	decade int
+	*hit
+}
+
+func (p *parser) try(at func(*parser, int) int, pos int) bool {
+	end := at(p, pos)
+	if end < 0 {
+		p.clear()
+		return false
+	}
+	p.ok, p.start, p.end = true, pos, end
+	return true
+}
+
+// iso is 2006-01-02T15:04:05.999+07:00 and its relatives with other separators.
+func (p *parser) iso(i int) int {
+	t := p.text
+	if len(t)-i < 14 {
+		return -1
+	}
+	if i = p.plausibleYear(i); i < 0 {
+		return -1
+	}
+	sep := t[i]
+	if sep != '-' && sep != '/' && sep != '.' {
+		return -1
+	}
+	if p.month, i = p.upTo(i+1, 12); i < 0 || p.month == 0 || i == len(t) || t[i] != sep {
+		return -1
+	}
+	if i = p.dayField(i + 1); i < 0 || i == len(t) {
+		return -1
+	}
+	switch {
+	case t[i] == 'T':
+		i++
+	case t[i] == ' ' && i+1 < len(t) && t[i+1] == ' ':
+		i += 2
+	case t[i] == ' ':
+		i++
+	default:
+		return -1
+	}
+	if i = p.clock(i); i < 0 {
+		return -1
+	}
+	if j := p.fraction(i, ".,"); j > 0 {
+		if k := p.zoneAfter(j, true, false); k > 0 {
+			return k
+		}
+		if p.ends(j) {
+			return j
+		}
+	}
+	if k := p.zoneAfter(i, true, false); k > 0 {
+		return k
+	}
+	if p.ends(i) {
+		return i
+	}
+	return -1
+}
+
+// syslog is Jan _2 15:04:05, perhaps with weekday, fraction and year: RFC 3164 and asctime.
+func (p *parser) syslog(i int) int {
+	t := p.text
+	if len(t)-i < 12 {
+		return -1
+	}
+	if weekdayNumber(t[i:]) >= 0 && t[i+3] == ' ' {
+		i += 4
+	}
+	if p.month = monthNumber(t[i:]); p.month == 0 || i+3 >= len(t) || t[i+3] != ' ' {
+		return -1
+	}
+	if i = p.dayField(i + 4); i < 0 || i == len(t) || t[i] != ' ' {
+		return -1
+	}
+	if i = p.clock(i + 1); i < 0 {
+		return -1
+	}
+	if j := p.fraction(i, "."); j > 0 {
+		if k := p.yearAfter(j); k > 0 {
+			return k
+		}
+		if p.ends(j) {
+			return j
+		}
+	}
+	if k := p.yearAfter(i); k > 0 {
+		return k
+	}
+	if p.ends(i) {
+		return i
+	}
+	return -1
+}
+
+// clf is 02/Jan/2006:15:04:05 -0700, the common log format of web servers.
+func (p *parser) clf(i int) int {
+	t := p.text
+	if len(t)-i < 14 {
+		return -1
+	}
+	if i = p.dayField(i); i < 0 || i+10 > len(t) {
+		return -1
+	}
+	sep := t[i]
+	if sep != '-' && sep != '/' {
+		return -1
+	}
+	if p.month = monthNumber(t[i+1:]); p.month == 0 || t[i+4] != sep {
+		return -1
+	}
+	if i = p.plausibleYear(i + 5); i < 0 || i == len(t) {
+		return -1
+	}
+	if t[i] == ' ' || t[i] == ':' {
+		i++
+	}
+	if i = p.clock(i); i < 0 {
+		return -1
+	}
+	if j := p.fraction(i, "."); j > 0 {
+		if k := p.zoneAfter(j, false, true); k > 0 {
+			return k
+		}
+		if p.ends(j) {
+			return j
+		}
+	}
+	if k := p.zoneAfter(i, false, true); k > 0 {
+		return k
+	}
+	if p.ends(i) {
+		return i
+	}
+	return -1
+}
+
+// ends reports whether a date may end before i: not in the middle of a word.
+// Every date that a parser reads ends with a word character.
+func (p *parser) ends(i int) bool { return i == len(p.text) || !isWord(p.text[i]) }
+
+// plausibleYear reads a four-digit year of a plausible decade.
+func (p *parser) plausibleYear(i int) int {
+	t := p.text
+	if i+4 > len(t) || !isDigit(t[i]) || !isDigit(t[i+1]) || !isDigit(t[i+2]) || !isDigit(t[i+3]) {
+		return -1
+	}
+	decade := int(t[i]-'0')*100 + int(t[i+1]-'0')*10 + int(t[i+2]-'0')
+	if decade < firstDecade || decade > p.decade {
+		return -1
+	}
+	p.year = decade*10 + int(t[i+3]-'0')
+	return i + 4
+}
+
+// yearAfter reads a blank and a plausible year behind a date.
+func (p *parser) yearAfter(i int) int {
+	if i == len(p.text) || p.text[i] != ' ' {
+		return -1
+	}
+	if j := p.plausibleYear(i + 1); j > 0 {
+		if p.ends(j) {
+			return j
+		}
+		p.year = -1
+	}
+	return -1
+}
+
+// upTo reads one or two digits of at most limit; two where that is possible.
+func (p *parser) upTo(i, limit int) (n, end int) {
+	t := p.text
+	if i >= len(t) || !isDigit(t[i]) {
+		return 0, -1
+	}
+	n, i = int(t[i]-'0'), i+1
+	if i < len(t) && isDigit(t[i]) {
+		if two := n*10 + int(t[i]-'0'); two <= limit {
+			return two, i + 1
+		}
+	}
+	return n, i
+}
+
+// dayField reads 1 to 31, with a zero or a blank before a single digit.
+func (p *parser) dayField(i int) int {
+	if i < len(p.text) && p.text[i] == ' ' {
+		if i++; i == len(p.text) || p.text[i] < '1' || p.text[i] > '9' {
+			return -1
+		}
+		p.day = int(p.text[i] - '0')
+		return i + 1
+	}
+	if p.day, i = p.upTo(i, 31); p.day == 0 {
+		return -1
+	}
+	return i
+}
+
+// clock reads hours, minutes and seconds; seconds up to 61, as clocks with leap
+// seconds write them, though no such second can be converted.
+func (p *parser) clock(i int) int {
+	t := p.text
+	if p.hour, i = p.upTo(i, 23); i < 0 || i == len(t) || t[i] != ':' {
+		return -1
+	}
+	if p.minute, i = p.upTo(i+1, 59); i < 0 || i == len(t) || t[i] != ':' {
+		return -1
+	}
+	if p.second, i = p.upTo(i+1, 61); i < 0 {
+		return -1
+	}
+	return i
+}
+
+// fraction reads one of the marks and one to six digits, and no more than that.
+func (p *parser) fraction(i int, marks string) int {
+	t := p.text
+	if i == len(t) || t[i] != marks[0] && t[i] != marks[len(marks)-1] {
+		return -1
+	}
+	first := i + 1
+	for i = first; i < len(t) && isDigit(t[i]); i++ {
+	}
+	if n := i - first; n < 1 || n > 6 {
+		return -1
+	}
+	return i
+}
+
+// zoneAfter reads what may stand before a zone, one blank or any white space, and
+// the zone: Z, UTC, GMT or an offset.
+func (p *parser) zoneAfter(i int, anySpace, foldCase bool) int {
+	t := p.text
+	if anySpace {
+		for i < len(t) && (t[i] == ' ' || t[i] == '\t' || t[i] == '\n' || t[i] == '\f' || t[i] == '\r') {
+			i++
+		}
+	} else if i < len(t) && t[i] == ' ' {
+		i++
+	}
+	end := -1
+	switch {
+	case i == len(t):
+		return -1
+	case t[i] == '+' || t[i] == '-':
+		end = p.offset(i)
+	default:
+		for _, name := range [...]string{"Z", "UTC", "GMT"} {
+			if j := i + len(name); j <= len(t) && p.ends(j) &&
+				(string(t[i:j]) == name || foldCase && foldEqual(t[i:j], name)) {
+				end = j
+			}
+		}
+	}
+	if end > 0 {
+		p.zone = t[i:end]
+	}
+	return end
+}
+
+// offset reads a sign, an hour below 20, and perhaps minutes.
+func (p *parser) offset(i int) int {
+	t := p.text
+	if i+3 > len(t) || t[i+1] > '1' || !isDigit(t[i+1]) || !isDigit(t[i+2]) {
+		return -1
+	}
+	i += 3
+	j := i
+	if j < len(t) && t[j] == ':' {
+		j++
+	}
+	if j+2 <= len(t) && isDigit(t[j]) && t[j] <= '5' && isDigit(t[j+1]) && p.ends(j+2) {
+		return j + 2
+	}
+	if p.ends(i) {
+		return i
+	}
+	return -1
+}
+
+// foldEqual compares ASCII letters of any case with a name in capitals.
+func foldEqual(b []byte, name string) bool {
+	for i, c := range b {
+		if c&^0x20 != name[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// monthNumber is the month whose English abbreviation b begins with, or 0.
+func monthNumber(b []byte) int {
+	if len(b) < 3 || !isLetter(b[0]) || !isLetter(b[1]) || !isLetter(b[2]) {
+		return 0
+	}
+	switch uint32(b[0]|0x20)<<16 | uint32(b[1]|0x20)<<8 | uint32(b[2]|0x20) {
+	case 'j'<<16 | 'a'<<8 | 'n':
+		return 1
+	case 'f'<<16 | 'e'<<8 | 'b':
+		return 2
+	case 'm'<<16 | 'a'<<8 | 'r':
+		return 3
+	case 'a'<<16 | 'p'<<8 | 'r':
+		return 4
+	case 'm'<<16 | 'a'<<8 | 'y':
+		return 5
+	case 'j'<<16 | 'u'<<8 | 'n':
+		return 6
+	case 'j'<<16 | 'u'<<8 | 'l':
+		return 7
+	case 'a'<<16 | 'u'<<8 | 'g':
+		return 8
+	case 's'<<16 | 'e'<<8 | 'p':
+		return 9
+	case 'o'<<16 | 'c'<<8 | 't':
+		return 10
+	case 'n'<<16 | 'o'<<8 | 'v':
+		return 11
+	case 'd'<<16 | 'e'<<8 | 'c':
+		return 12
+	}
+	return 0
+}
+
+// weekdayNumber is the weekday whose English abbreviation b begins with, Sunday
+// being 0, or -1.
+func weekdayNumber(b []byte) int {
+	if len(b) < 3 || !isLetter(b[0]) || !isLetter(b[1]) || !isLetter(b[2]) {
+		return -1
+	}
+	switch uint32(b[0]|0x20)<<16 | uint32(b[1]|0x20)<<8 | uint32(b[2]|0x20) {
+	case 's'<<16 | 'u'<<8 | 'n':
+		return 0
+	case 'm'<<16 | 'o'<<8 | 'n':
+		return 1
+	case 't'<<16 | 'u'<<8 | 'e':
+		return 2
+	case 'w'<<16 | 'e'<<8 | 'd':
+		return 3
+	case 't'<<16 | 'h'<<8 | 'u':
+		return 4
+	case 'f'<<16 | 'r'<<8 | 'i':
+		return 5
+	case 's'<<16 | 'a'<<8 | 't':
+		return 6
+	}
+	return -1
+}

@@ -1,0 +1,497 @@
+package timestamp
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Marks of the datepattern dialect (detection.md 5.4).
+const (
+	markLineBegin = "{^LN-BEG}"
+	markUnbound   = "{UNB}"
+	markDate      = "{DATE}"
+	markDefault   = "{DEFAULT}"
+	markNone      = "{NONE}"
+	markEpoch     = "{EPOCH}"
+	markLEpoch    = "{LEPOCH}"
+)
+
+// compilePattern makes the templates one datepattern line stands for.
+func compilePattern(line string) ([]*template, error) {
+	body, a := line, anywhere
+	switch {
+	case hasMark(line, markLineBegin):
+		body, a = line[len(markLineBegin):], lineBegin
+	case strings.HasPrefix(line, "^"):
+		body, a = line[1:], column0
+	}
+	switch {
+	case line == "":
+		return nil, errors.New("it is empty")
+	case strings.EqualFold(line, markNone):
+		return []*template{{nothing: true, anchored: true, base: 1, distance: math.MaxInt}}, nil
+	case strings.EqualFold(line, markDefault):
+		return defaults(), nil
+	case strings.EqualFold(line, markLineBegin):
+		return lineBegins(), nil
+	}
+	switch f := (&format{needs: hasRun}); strings.ToLower(body) {
+	case epochWord, lepochWord:
+		f.pattern = strings.ToLower(body)
+		return []*template{f.template(a)}, nil
+	case taiWord:
+		f.pattern, f.needs = taiWord, hasAt
+		return []*template{f.template(a)}, nil
+	}
+	if i := indexFold(line, markDate); i >= 0 {
+		return compileDates(line, i)
+	}
+	p, err := newPattern(line)
+	if err != nil {
+		return nil, err
+	}
+	t := &template{regex: p, anchored: a != anywhere || p.anchored, base: 1, distance: math.MaxInt}
+	if t.anchored {
+		t.base = 100
+	}
+	return []*template{t}, nil
+}
+
+// compileDates puts each built-in format in the place of {DATE}.
+func compileDates(line string, at int) ([]*template, error) {
+	before, after := line[:at], line[at+len(markDate):]
+	var ts []*template
+	for i := range formats {
+		f := formats[i]
+		if after == "" {
+			switch {
+			case before == "^":
+				ts = append(ts, f.template(column0))
+				continue
+			case strings.EqualFold(before, markLineBegin):
+				ts = append(ts, f.template(max(f.anchor, lineBegin)))
+				continue
+			}
+		}
+		// Numbers that are times only in certain places, and formats that begin
+		// the line, cannot follow something else.
+		if f.pattern == epochWord || f.pattern == taiWord || f.anchor == column0 {
+			continue
+		}
+		p, err := newPattern(before + f.pattern + after)
+		if err != nil {
+			return nil, err
+		}
+		t := &template{regex: p, anchored: p.anchored, needs: f.needs, base: 1, distance: math.MaxInt}
+		if t.anchored {
+			t.base = 100
+		}
+		ts = append(ts, t)
+	}
+	return ts, nil
+}
+
+func hasMark(s, mark string) bool {
+	return len(s) >= len(mark) && strings.EqualFold(s[:len(mark)], mark)
+}
+
+func indexFold(s, mark string) int {
+	return strings.Index(strings.ToUpper(s), mark)
+}
+
+// codes are the %-codes and what each accepts (detection.md 5.3). The names that
+// no expression can hold are worked out when it is built: see expand.
+var codes = map[string]string{
+	"Y": `\d{4}`, "G": `\d{4}`, "y": `\d\d`, "Exy": `\d\d`,
+	"m": `1[0-2]|0[1-9]|[1-9]`, "Exm": `1[0-2]|0[1-9]`,
+	"d": `3[01]|[12]\d|[ 0]?[1-9]`, "Exd": `3[01]|[12]\d|0[1-9]`,
+	"H": `2[0-3]|[01]\d|\d`, "ExH": `2[0-3]|[01]\d`,
+	"k": ` ?[0-2]?\d`, "Exk": ` ?(?:2[0-3]|[01]\d|\d)`,
+	"I": `1[0-2]|0?[1-9]`, "l": ` ?(?:1[0-2]|0?[1-9])`, "Exl": ` ?(?:1[0-2]|0?[1-9])`,
+	"M": `[0-5]\d|\d`, "ExM": `[0-5]\d`,
+	"S": `6[01]|[0-5]\d|\d`, "ExS": `6[01]|[0-5]\d`,
+	"f": `\d{1,6}`, "p": `am|pm`,
+	"j": `36[0-6]|3[0-5]\d|[12]\d\d|0?[1-9]\d|0{0,2}[1-9]`,
+	"U": `5[0-3]|[0-4]\d|\d`, "W": `5[0-3]|[0-4]\d|\d`, "V": `5[0-3]|[0-4]\d|\d`,
+	"w": `[0-6]`, "u": `[1-7]`,
+	"z":   `Z|UTC|GMT|[+-][01]\d(?::?[0-5]\d)?`,
+	"Z":   `[A-Z]{3,5}|Z`,
+	"Exz": `(?:[A-Z]{3,5}|[A-Z])?[+-][01]\d(?::?[0-5]\d)?|[A-Z]{3,5}|[A-Z]`,
+	"ExZ": `[A-Z]{3,5}|[A-Z]`,
+	"a":   `Sun|Mon|Tue|Wed|Thu|Fri|Sat`,
+	"A":   `Sunday|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday`,
+	"b":   `Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec`,
+	"B":   `January|February|March|April|May|June|July|August|September|October|November|December`,
+}
+
+// composites are codes that stand for several others.
+var composites = map[string]string{
+	"c": `%a %b %d %H:%M:%S %Y`,
+	"x": `%m/%d/%y`,
+	"X": `%H:%M:%S`,
+}
+
+const (
+	epochNumber  = `\d{10,11}(?:\.\d{3,6})?`
+	lepochNumber = `\d{10,11}(?:\d{6}|\d{3}(?:\.\d{1,6})?)?`
+)
+
+// A pattern is a datepattern as regular expressions: one, or where the pattern
+// wants two separators to be equal, one for each separator there is.
+type pattern struct {
+	source   string
+	anchored bool
+	decade   int // the expressions' last plausible decade; 0 before they are compiled
+	exprs    []*regexp.Regexp
+}
+
+func newPattern(source string) (*pattern, error) {
+	p := &pattern{source: source}
+	return p, p.compile(plausibleAtLeast)
+}
+
+// plausibleAtLeast is a decade to check patterns with before there is a now.
+const plausibleAtLeast = 202
+
+// builtinPattern is a built-in format as a pattern. It is compiled when it is
+// first searched for, which for most formats is never; a test compiles them all.
+func builtinPattern(source string, a anchor) *pattern {
+	switch a {
+	case lineBegin:
+		source = markLineBegin + source
+	case column0:
+		source = "^" + source
+	}
+	return &pattern{source: source, anchored: a != anywhere}
+}
+
+// compile builds the expressions for the plausible years up to decade.
+func (p *pattern) compile(decade int) error {
+	s := p.source
+	var head, tail string
+	bound := true // begins and ends where words do
+	if hasMark(s, markUnbound) {
+		s, bound = s[len(markUnbound):], false
+	}
+	switch {
+	case hasMark(s, markLineBegin):
+		s, head, p.anchored = s[len(markLineBegin):], `^\W{0,2}`, true
+	case strings.HasPrefix(s, "^"):
+		s, head, p.anchored = s[1:], "^", true
+	case strings.HasPrefix(s, "(^"), strings.HasPrefix(s, "(?:^"):
+		p.anchored = true
+	case strings.HasPrefix(s, "**"):
+		s = s[2:]
+	case bound:
+		head = `(?:^|\b|\W)`
+	}
+	switch {
+	case strings.HasSuffix(s, "**"):
+		s = s[:len(s)-2]
+	case strings.HasSuffix(s, `\$`):
+		tail = endBoundary
+	case strings.HasSuffix(s, "$"):
+		s, tail = s[:len(s)-1], "$"
+	case strings.HasSuffix(s, `\b`), strings.HasSuffix(s, `\s`), !bound:
+	default:
+		tail = endBoundary
+	}
+	e := expander{decade: decade, used: make(map[string]bool)}
+	if err := e.expand(s); err != nil {
+		return err
+	}
+	body := e.out.String()
+	if !e.plainGroup {
+		body = "(" + body + ")"
+	}
+	if e.names {
+		head = "(?i)" + head
+	}
+	p.exprs = p.exprs[:0]
+	for _, body := range e.variants(body) {
+		re, err := regexp.Compile(head + body + tail)
+		if err != nil {
+			return errors.New(strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		}
+		p.exprs = append(p.exprs, re)
+	}
+	p.decade = decade
+	return nil
+}
+
+// endBoundary lets a date end where a word ends or before what is no word. It
+// takes a character, for want of a way to look ahead; only group 1 is cut out.
+const endBoundary = `(?:\b|\W|$)`
+
+// An expander turns a pattern's %-codes into groups.
+type expander struct {
+	decade     int
+	out        strings.Builder
+	plainGroup bool // there is a group without name: what is to be cut
+	names      bool // letters are matched in any case
+	back       []backReference
+	used       map[string]bool // codes so far
+}
+
+// A backReference is one use of (?P=name), which regexp does not have.
+type backReference struct {
+	mark, name string
+	group, set string // the group as written, and the characters it can match
+}
+
+func (e *expander) expand(s string) error {
+	named := make(map[string]string) // bodies of named groups that are plain sets
+	for i := 0; i < len(s); {
+		switch rest := s[i:]; {
+		case rest[0] == '\\' && len(rest) > 1:
+			e.out.WriteString(rest[:2])
+			i += 2
+		case rest[0] == '[':
+			n := classLen(rest)
+			e.out.WriteString(rest[:n])
+			i += n
+		case strings.HasPrefix(rest, "(?P="):
+			name, _, ok := strings.Cut(rest[len("(?P="):], ")")
+			set, known := named[name]
+			switch {
+			case !ok:
+				return errors.New("missing ) behind (?P=")
+			case !known:
+				return fmt.Errorf("(?P=%s) can only repeat an earlier group that is one set of characters, such as (?P<%s>[-/])", name, name)
+			}
+			mark := fmt.Sprintf("\x00%d\x00", len(e.back))
+			e.back = append(e.back, backReference{mark: mark, name: name, group: "(?P<" + name + ">" + set + ")", set: set})
+			e.out.WriteString(mark)
+			i += len("(?P=)") + len(name)
+		case strings.HasPrefix(rest, "(?P<"):
+			name, body, _ := strings.Cut(rest[len("(?P<"):], ">")
+			if strings.HasPrefix(body, "[") {
+				if n := classLen(body); n < len(body) && body[n] == ')' {
+					named[name] = body[:n]
+				}
+			}
+			e.out.WriteString("(?P<")
+			i += len("(?P<")
+		case rest[0] == '(':
+			if !strings.HasPrefix(rest, "(?") {
+				e.plainGroup = true
+			}
+			e.out.WriteByte('(')
+			i++
+		case rest[0] == '{' && hasMark(rest, markEpoch):
+			e.out.WriteString("(?P<_epoch>" + epochNumber + ")")
+			i += len(markEpoch)
+		case rest[0] == '{' && hasMark(rest, markLEpoch):
+			e.out.WriteString("(?P<_epoch>" + lepochNumber + ")")
+			i += len(markLEpoch)
+		case rest[0] == '%':
+			n, err := e.code(rest[1:])
+			if err != nil {
+				return err
+			}
+			i += 1 + n
+		default:
+			e.out.WriteByte(rest[0])
+			i++
+		}
+	}
+	return nil
+}
+
+// code writes the group of the code s begins with and returns the code's length.
+func (e *expander) code(s string) (int, error) {
+	if s == "" {
+		return 0, errors.New("a single % at the end; write %% for a percent sign")
+	}
+	if s[0] == '%' {
+		e.out.WriteByte('%')
+		return 1, nil
+	}
+	n := 1
+	if strings.HasPrefix(s, "Ex") && len(s) > 2 {
+		n = 3
+	}
+	name := s[:n]
+	if c, ok := composites[name]; ok {
+		return n, e.expand(c)
+	}
+	expr, ok := codes[name]
+	if name == "ExY" {
+		var decades []string
+		for y := firstDecade; y <= e.decade; y++ {
+			decades = append(decades, strconv.Itoa(y))
+		}
+		expr, ok = "(?:"+strings.Join(decades, "|")+`)\d`, true
+	}
+	if !ok {
+		return 0, fmt.Errorf("%%%s is not a code that is understood", name)
+	}
+	if e.used[name] {
+		return 0, fmt.Errorf("%%%s is there twice", name)
+	}
+	e.used[name] = true
+	switch name {
+	case "a", "A", "b", "B", "p":
+		e.names = true
+	}
+	e.out.WriteString("(?P<_" + name + ">" + expr + ")")
+	return n, nil
+}
+
+// variants writes body out once for each character that the first repeated group
+// can match, and so on for the next.
+func (e *expander) variants(body string) []string {
+	out := []string{body}
+	done := make(map[string]bool)
+	for _, b := range e.back {
+		if done[b.name] {
+			continue
+		}
+		done[b.name] = true
+		var next []string
+		for _, s := range out {
+			for _, c := range setMembers(b.set) {
+				lit := regexp.QuoteMeta(string(c))
+				v := strings.Replace(s, b.group, "(?P<"+b.name+">"+lit+")", 1)
+				for _, other := range e.back {
+					if other.name == b.name {
+						v = strings.Replace(v, other.mark, lit, 1)
+					}
+				}
+				next = append(next, v)
+			}
+		}
+		out = next
+	}
+	return out
+}
+
+// setMembers are the characters of a set such as [-/.].
+func setMembers(set string) []rune {
+	re, err := regexp.Compile("^" + set + "$")
+	if err != nil {
+		return []rune{'-'}
+	}
+	var members []rune
+	for c := rune(' '); c < 0x7f; c++ {
+		if re.MatchString(string(c)) {
+			members = append(members, c)
+		}
+	}
+	return members
+}
+
+// classLen is the length of the bracket expression s begins with.
+func classLen(s string) int {
+	i := 1
+	if i < len(s) && s[i] == '^' {
+		i++
+	}
+	if i < len(s) && s[i] == ']' {
+		i++
+	}
+	for ; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case ']':
+			return i + 1
+		}
+	}
+	return len(s)
+}
+
+// find searches text; the leftmost of the variants wins.
+func (p *pattern) find(text []byte, decade int, h *hit) bool {
+	if decade > p.decade {
+		// What compiled for fewer years compiles for more, and built-in ones do.
+		if err := p.compile(decade); err != nil {
+			return false
+		}
+	}
+	var best []int
+	var from *regexp.Regexp
+	for _, re := range p.exprs {
+		if loc := re.FindSubmatchIndex(text); loc != nil && loc[2] >= 0 && (best == nil || loc[2] < best[2]) {
+			best, from = loc, re
+		}
+	}
+	if best == nil {
+		return false
+	}
+	h.start, h.end = best[2], best[3]
+	for i, name := range from.SubexpNames() {
+		if name != "" && name[0] == '_' && best[2*i] >= 0 {
+			h.set(name[1:], text[best[2*i]:best[2*i+1]])
+		}
+	}
+	return true
+}
+
+// set takes over the text of one code.
+func (h *hit) set(code string, text []byte) {
+	switch code {
+	case "Y", "ExY":
+		h.year = int(number(text))
+	case "y", "Exy":
+		h.year = 2000 + int(number(text))
+	case "m", "Exm":
+		h.month = int(number(text))
+	case "b", "B":
+		h.month = monthNumber(text)
+	case "d", "Exd":
+		h.day = blankNumber(text)
+	case "H", "ExH", "k", "Exk":
+		h.hour = blankNumber(text)
+	case "I", "l", "Exl":
+		// Without %p these are hours of the morning.
+		if h.hour = blankNumber(text); !h.afternoon {
+			h.morning = true
+		}
+	case "p":
+		h.afternoon = text[0]|0x20 == 'p'
+		h.morning = !h.afternoon
+	case "M", "ExM":
+		h.minute = int(number(text))
+	case "S", "ExS":
+		h.second = int(number(text))
+	case "j":
+		h.yday = int(number(text))
+	case "U":
+		h.sunWeek = int(number(text))
+	case "W":
+		h.monWeek = int(number(text))
+	case "w":
+		h.weekday = int(number(text))
+	case "a", "A":
+		h.weekday = weekdayNumber(text)
+	case "z", "Z", "Exz", "ExZ":
+		h.zone = text
+	case "epoch":
+		h.setEpoch(text)
+	}
+}
+
+// blankNumber is the value of digits that a blank may precede.
+func blankNumber(text []byte) int {
+	if text[0] == ' ' {
+		text = text[1:]
+	}
+	return int(number(text))
+}
+
+// setEpoch reads what {EPOCH} and {LEPOCH} match.
+func (h *hit) setEpoch(text []byte) {
+	p := parser{text: text, hit: &hit{}}
+	at := p.lepoch
+	if n := p.digits(0); n < len(text) && n <= 11 {
+		at = p.epoch
+	}
+	if at(0) == len(text) {
+		h.epoch, h.sec, h.nsec = true, p.sec, p.nsec
+	}
+}

@@ -1,0 +1,257 @@
+// Package timestamp finds the time written in a log line and reads it.
+//
+// A Detector knows a list of date patterns: the built-in ones, or those of a
+// filter's datepattern option. It says which part of a line is the date, so that
+// the filter can cut it out, and which instant it names. It learns from the lines
+// it has seen which pattern to try first and is therefore not safe for concurrent
+// use; it does no I/O and has no clock: what "this year" and "today" mean follows
+// from the now it is given.
+//
+// Promised: at most time linear in the line for each pattern, and no panic,
+// whatever the line holds. What a line without a date means is left to the caller.
+//
+// Text is taken as bytes: what is a word character or a digit is decided in ASCII.
+package timestamp
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Options say how to read what a line leaves out.
+type Options struct {
+	// Zone is the zone of stamps that name none: "Z", "UTC", an offset such as
+	// "+0200", or an abbreviation such as "CET". Empty means Local. Day-light
+	// saving applies to Local only; the others are fixed offsets.
+	Zone string
+	// Local is the machine's zone. Nil means time.Local.
+	Local *time.Location
+}
+
+// A Match is where a line's date stands and what it says.
+type Match struct {
+	// Time is the instant in whole seconds, but for epoch numbers, which keep
+	// their fraction. It is zero when the text has the shape of a date but
+	// names no possible instant (30 February, second 60, an unknown zone), and
+	// when the pattern matched nothing at all.
+	Time time.Time
+	// Start and End bound what is to be cut out of the line. They are equal for
+	// a pattern that may match nothing, such as {NONE}.
+	Start, End int
+}
+
+// A Detector finds dates by an ordered list of patterns.
+type Detector struct {
+	templates []*template
+	zone      *time.Location // of stamps without one
+	fixed     bool           // zone was named by Options.Zone
+
+	decade int // the last decade a plausible year may lie in; see plausible
+
+	// What the previous hit was; see Find.
+	winner     *template
+	start, end int
+
+	minute minuteCache
+	year   yearCache
+
+	best, other hit // of the line at hand; here so that no line allocates
+	parser      parser
+}
+
+// New makes a detector of datepattern lines; none means the built-in patterns.
+// The error names the pattern and what is wrong with it.
+func New(patterns []string, o Options) (*Detector, error) {
+	d := &Detector{zone: o.Local}
+	if d.zone == nil {
+		d.zone = time.Local
+	}
+	if o.Zone != "" {
+		offset, ok := zoneOffset(o.Zone)
+		if !ok {
+			return nil, fmt.Errorf("time zone %q is not understood: use UTC, an offset such as +0200, or an abbreviation such as CET", o.Zone)
+		}
+		d.zone, d.fixed = time.FixedZone(o.Zone, offset), true
+	}
+	seen := make(map[string]bool)
+	for i, p := range patterns {
+		p = strings.TrimSpace(p)
+		if p == "" {
+			continue
+		}
+		if seen[p] {
+			return nil, fmt.Errorf("datepattern %d: %q is given twice", i+1, p)
+		}
+		seen[p] = true
+		ts, err := compilePattern(p)
+		if err != nil {
+			return nil, fmt.Errorf("datepattern %d: %q: %w", i+1, p, err)
+		}
+		d.templates = append(d.templates, ts...)
+	}
+	if len(d.templates) == 0 {
+		d.templates = defaults()
+	}
+	return d, nil
+}
+
+// firstDecade is the earliest plausible decade, as the first three digits of a year.
+const firstDecade = 200
+
+// plausible is the last decade that a year may lie in to be taken for one by the
+// built-in patterns: the current one, and the next when it is less than three years
+// away. It follows the clock, but never falls behind the year this was written in,
+// so that old clocks and replayed logs do not make dates unreadable.
+func plausible(now time.Time) int {
+	return max(now.Year(), 2026) + 3
+}
+
+// Find looks for the line's date; ok is false when no pattern matches. Now is the
+// wall time at which the line was read: it stands in for what the date leaves out.
+//
+// The pattern that matched last is tried first. If it does not settle the matter,
+// all are tried in an order that favours those bound to the start of the line and
+// then those that have matched often and far to the left (detection.md 5.8).
+func (d *Detector) Find(text []byte, now time.Time) (m Match, ok bool) {
+	if y := plausible(now) / 10; y != d.decade {
+		d.decade = y
+		for _, t := range d.templates {
+			t.decade = y
+		}
+	}
+	best := &d.best
+	best.ok = false
+	w := d.winner
+	if w != nil && w.find(&d.parser, text, best) {
+		if w.anchored || len(d.templates) == 1 ||
+			best.start == d.start && best.end == d.end || !mayHoldDate(text[:best.start]) {
+			return d.take(w, best, now), true
+		}
+	}
+	t := d.search(text, w, best)
+	if t == nil {
+		return Match{}, false
+	}
+	return d.take(t, best, now), true
+}
+
+// search tries the patterns in their order. On entry best holds the last winner's
+// hit, if it had one; on return it holds the hit of the pattern returned.
+func (d *Detector) search(text []byte, winner *template, best *hit) *template {
+	var candidate *template
+	if winner != nil && best.ok {
+		candidate = winner
+	}
+	has := featuresOf(text)
+	for i, t := range d.templates {
+		if t == winner || t.needs&^has != 0 {
+			continue
+		}
+		h := &d.other
+		if !t.find(&d.parser, text, h) {
+			continue
+		}
+		last := i == len(d.templates)-1
+		switch {
+		case last, t.anchored,
+			h.start == 0 && t.hits > 0 && d.templates[i+1].hits == 0,
+			winner != nil && h.start <= t.distance && h.start <= d.start:
+			if candidate != nil && !t.anchored && best.start <= h.start {
+				return candidate
+			}
+			*best = *h
+			return t
+		}
+		if candidate == nil || h.start < best.start {
+			candidate, *best = t, *h
+		}
+	}
+	return candidate
+}
+
+// take books a hit and reads its fields.
+func (d *Detector) take(t *template, h *hit, now time.Time) Match {
+	m := Match{Start: h.start, End: h.end}
+	if h.start != h.end || h.epoch {
+		m.Time = d.convert(h, now)
+	}
+	t.hits++
+	t.distance = h.start
+	if t != d.winner && t != d.templates[0] {
+		d.promote(t, now)
+	}
+	t.used = now
+	d.winner, d.start, d.end = t, h.start, h.end
+	return m
+}
+
+// promote moves a pattern that has just matched up the list, if it deserves it.
+func (d *Detector) promote(t *template, now time.Time) {
+	at, unused := 0, -1
+	for i, o := range d.templates {
+		if o == t {
+			at = i
+			break
+		}
+		if o.hits == 0 && unused < 0 {
+			unused = i
+		}
+	}
+	target := at / 2
+	if unused >= 0 {
+		target = unused
+	}
+	yields := func(o *template) bool {
+		return t.weight() > o.weight() || now.Sub(o.used) > 300*time.Second
+	}
+	if !yields(d.templates[target]) {
+		if target = at - 1; !yields(d.templates[target]) {
+			return
+		}
+	}
+	copy(d.templates[target+1:at+1], d.templates[target:at])
+	d.templates[target] = t
+}
+
+// Features of a line that decide which patterns can match at all.
+const (
+	hasClock = 1 << iota // a digit, a colon, a digit
+	hasRun               // eight digits in a row
+	hasAt                // an @
+)
+
+// featuresOf is one quick look at a line in which no pattern is sure yet.
+func featuresOf(text []byte) (has uint8) {
+	run := 0
+	for i, c := range text {
+		switch {
+		case isDigit(c):
+			if run++; run == 8 {
+				has |= hasRun
+			}
+			continue
+		case c == ':' && run > 0 && i+1 < len(text) && isDigit(text[i+1]):
+			has |= hasClock
+		case c == '@':
+			has |= hasAt
+		}
+		run = 0
+	}
+	return has
+}
+
+// mayHoldDate reports whether a date could begin in the text that stands before a
+// known one: then the other patterns get their say, else the known one is the leftmost.
+func mayHoldDate(before []byte) bool {
+	if featuresOf(before) != 0 {
+		return true
+	}
+	// A zone's or weekday's name belongs to the date that follows it.
+	n := len(before)
+	return n > 3 && before[n-1] == ' ' && isLetter(before[n-2]) && isLetter(before[n-3])
+}
+
+func isDigit(c byte) bool  { return c-'0' <= 9 }
+func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+func isWord(c byte) bool   { return isDigit(c) || isLetter(c) || c == '_' }
