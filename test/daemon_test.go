@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"bantam"
+	_ "bantam/internal/cli" // so that a change of the program is a change of these tests
 	"bantam/internal/control"
 	"bantam/internal/firewall"
 	"bantam/internal/nstest"

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 //	await banned ID   waits until it has decided on ID
 //	await gone        waits until nobody answers
 //	log FILE ID N     appends N failed logins of ID
+//	fill FILE…        puts the test's folder in the place of $WORK in files
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -42,7 +43,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TZ", "UTC")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "log": appendLog},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "log": appendLog, "fill": fill},
 	})
 }
 
@@ -91,6 +92,13 @@ func appendLog(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(err)
 	}
 	ts.Check(f.Close())
+}
+
+func fill(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range args {
+		text := strings.ReplaceAll(ts.ReadFile(name), "$WORK", ts.Getenv("WORK"))
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
+	}
 }
 
 func TestSafe(t *testing.T) {

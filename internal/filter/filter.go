@@ -331,7 +331,7 @@ func (j *judge) judge(v *view, line *bantam.Line, at time.Time, out []bantam.Fai
 		logged := v.logged(line)
 		lines := []string{logged}
 		if data.get("mlfid") != "" {
-			if data, lines = j.sessions.merge(data, i+1, logged, line.Read); data == nil {
+			if data, lines = j.sessions.merge(data, logged, line.Read); data == nil {
 				return out
 			}
 		}

@@ -9,6 +9,7 @@ import (
 const (
 	maxSessions  = 100
 	sessionTime  = 300 * time.Second // from its first line, by the clock
+	maxTexts     = 8                 // of one attempt
 	maxUsers     = 16                // different names that matter are two
 	maxRemember  = 64                // lines
 	rememberSize = 64 << 10          // bytes of them, the newest counting first
@@ -35,35 +36,41 @@ type session struct {
 
 // An attempt is what the last failure of a session that bore <F-MLFATTEMPT> was told by.
 // A service may report one attempt in several ways: sshd says "Invalid user x" and
-// then "Failed password for invalid user x". So a line with that tag which another
-// expression matches, from the same address, belongs to the attempt before it; the
-// same expression matching again is a new attempt.
+// then "Failed password for invalid user x". So a line in which the tag captures another
+// text, from the same address, belongs to the attempt before it; the same text
+// again is a new attempt.
 type attempt struct {
-	addr    string
-	regexes []int
+	addr  string
+	texts []string
 }
 
-// repeats reports whether a line tells once more of the attempt; if not, the line
-// begins a new one.
-func (a *attempt) repeats(line fields, regex int) bool {
-	addr := line["ip4"] + "\x00" + line["ip6"] + "\x00" + line["dns"]
-	if len(a.regexes) > 0 && a.addr == addr && !slices.Contains(a.regexes, regex) {
-		a.regexes = append(a.regexes, regex)
+// repeats reports whether a line tells once more of the attempt; if not, it begins a
+// new one. A line without address is taken to be from the session's.
+func (a *attempt) repeats(line, session fields) bool {
+	text := line["mlfattempt"]
+	if !line.identified() {
+		line = session
+	}
+	if !line.identified() {
+		return false
+	}
+	addr := line["ip4"] + "\x00" + line["ip6"] + "\x00" + line["dns"] + "\x00" + line["fid"]
+	if len(a.texts) > 0 && len(a.texts) < maxTexts && a.addr == addr && !slices.Contains(a.texts, text) {
+		a.texts = append(a.texts, text)
 		return true
 	}
-	a.addr, a.regexes = addr, append(a.regexes[:0], regex)
+	a.addr, a.texts = addr, append(a.texts[:0], text)
 	return false
 }
 
 // merge adds a line that bears a session's name. It returns what the session's
 // lines say together and which lines prove it, or nil if there is no failure yet.
-// Regex is the number of the expression that matched the line.
 //
 // A line may say of itself that it is no failure (NOFAIL), that access was granted
 // (GAINED, which is NOFAIL too), or that the session is over (FORGET). What it says
 // of NOFAIL does not hold while a failure waits for its address, nor in a session
 // that went through more than one user name.
-func (ss *sessions) merge(line fields, regex int, logged string, read time.Time) (fields, []string) {
+func (ss *sessions) merge(line fields, logged string, read time.Time) (fields, []string) {
 	gained := line["mlfgained"] != ""
 	if gained && line["nofail"] == "" {
 		line["nofail"] = line["mlfgained"]
@@ -71,18 +78,16 @@ func (ss *sessions) merge(line fields, regex int, logged string, read time.Time)
 	forget := line["mlfforget"] != ""
 
 	s := ss.get(line["mlfid"], read)
-	// Only an address makes two lines one attempt: one without is still needed for
-	// what it says about the session.
-	attempt := line["mlfattempt"] != "" && line.identified()
-	if s != nil && attempt && s.attempt.repeats(line, regex) && !s.pending {
+	isAttempt := line["mlfattempt"] != ""
+	if s != nil && isAttempt && s.attempt.repeats(line, s.data) && !s.pending {
 		s.addUser(line["user"])
 		return nil, nil
 	}
 	if s == nil {
 		s = &session{id: line["mlfid"], since: read, data: line}
 		s.addUser(line["user"])
-		if attempt {
-			s.attempt.repeats(line, regex)
+		if isAttempt {
+			s.attempt.repeats(line, nil)
 		}
 		if !forget {
 			ss.put(s)

@@ -134,14 +134,15 @@ func TestSessionsAreForgotten(t *testing.T) {
 	})
 }
 
-// One attempt may be told by several expressions; that is one failure. The same
-// expression again, or another address, is another attempt.
+// One attempt may be told in several ways; that is one failure. The same way again,
+// or another address, is another attempt.
 func TestAttempts(t *testing.T) {
 	f := New(mustCompile(t, undated(
 		`^<F-MLFID>\w+</F-MLFID> <F-MLFATTEMPT>invalid</F-MLFATTEMPT> <ADDR>$`,
 		`^<F-MLFID>\w+</F-MLFID> <F-MLFATTEMPT>failed</F-MLFATTEMPT> <ADDR>$`,
 		`^<F-MLFID>\w+</F-MLFID> kicked <ADDR>$`,
 		`^<F-MLFID>\w+</F-MLFID> locked$`,
+		`^<F-MLFID>\w+</F-MLFID> <F-MLFATTEMPT>failed</F-MLFATTEMPT> somehow$`,
 	)))
 	for i, c := range []struct {
 		line string
@@ -157,6 +158,10 @@ func TestAttempts(t *testing.T) {
 		{"q locked", ""},
 		{"q failed 192.0.2.3", "192.0.2.3"},
 		{"q invalid 192.0.2.3", ""},
+		{"q failed somehow", "192.0.2.3"},
+		{"q invalid 192.0.2.3", ""},
+		{"q invalid 192.0.2.3", "192.0.2.3"},
+		{"q failed somehow", ""},
 	} {
 		if got := who(judgeText(f, c.line)); got != c.want {
 			t.Errorf("line %d, %q: got %q, want %q", i+1, c.line, got, c.want)

@@ -107,21 +107,23 @@ type follower struct {
 	places  map[string]*place
 	polling bool // inotify is not wanted
 	live    bool
-	seq     int
-	cur     *logFile   // what path names, or named last
-	next    *logFile   // what path names by now; nil if that is cur
-	old     *logFile   // what path named before cur; log writers may still write there
-	backlog []*logFile // to be read to their ends before cur, oldest first
-	seen    time.Time  // wall time at which path was last seen to name cur
-	begun   time.Time  // wall time at which reading cur began
-	done    []fileAge  // the last files that need not be read again
-	missing time.Time  // wall time at which path was first seen missing; zero once opened
-	away    bool       // path does not name cur
-	relook  bool       // where path leads may have changed
-	names   []string   // what is watched
-	buf     []byte
-	line    bantam.Line
-	found   []bantam.Failure
+	// caughtUp is live as it was last published.
+	caughtUp bool
+	seq      int
+	cur      *logFile   // what path names, or named last
+	next     *logFile   // what path names by now; nil if that is cur
+	old      *logFile   // what path named before cur; log writers may still write there
+	backlog  []*logFile // to be read to their ends before cur, oldest first
+	seen     time.Time  // wall time at which path was last seen to name cur
+	begun    time.Time  // wall time at which reading cur began
+	done     []fileAge  // the last files that need not be read again
+	missing  time.Time  // wall time at which path was first seen missing; zero once opened
+	away     bool       // path does not name cur
+	relook   bool       // where path leads may have changed
+	names    []string   // what is watched
+	buf      []byte
+	line     bantam.Line
+	found    []bantam.Failure
 }
 
 func newFollower(path string, t timing, log *slog.Logger) *follower {
@@ -500,10 +502,15 @@ func (r *follower) lag(n int64) {
 	r.mu.Unlock()
 }
 
+// publish tells whether the end of the file was seen.
 func (r *follower) publish() {
 	r.mu.Lock()
 	r.status.Live = r.live
 	r.mu.Unlock()
+	if r.live && !r.caughtUp {
+		r.log.Debug("log was read to its end", "path", r.path)
+	}
+	r.caughtUp = r.live
 }
 
 // hold publishes which files are open.

@@ -40,34 +40,30 @@ type seenLine struct {
 // A bench runs Sources whose judges write down what they see. A line of the form
 // "TIME fail …" or "fail …" is a failure in each of its jails.
 type bench struct {
-	t       *testing.T
-	sources *Sources
-	cancel  context.CancelFunc
-	ended   chan struct{}
-	log     lockedBuffer
-
+	t        *testing.T
+	sources  *Sources
+	cancel   context.CancelFunc
+	ended    chan struct{}
 	mu       sync.Mutex
+	log      bytes.Buffer
 	news     chan struct{} // closed and made anew at every change
 	lines    map[string][]seenLine
 	failures []bantam.Failure
 	judges   map[string]int
 }
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+// Write takes the log, which tells of every change of state.
+func (b *bench) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tell()
+	return b.log.Write(p)
 }
 
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+// tell wakes those who wait for something to come about; mu is held.
+func (b *bench) tell() {
+	close(b.news)
+	b.news = make(chan struct{})
 }
 
 type benchJudge struct {
@@ -90,8 +86,7 @@ func (j *benchJudge) Judge(line *bantam.Line, out []bantam.Failure) []bantam.Fai
 	j.b.mu.Lock()
 	defer j.b.mu.Unlock()
 	j.b.lines[j.source] = append(j.b.lines[j.source], seenLine{text, line.Position, line.Time, line.Live, j.number})
-	close(j.b.news)
-	j.b.news = make(chan struct{})
+	j.b.tell()
 	if !strings.Contains(text, "fail") {
 		return out
 	}
@@ -108,7 +103,7 @@ func (j *benchJudge) Judge(line *bantam.Line, out []bantam.Failure) []bantam.Fai
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{t: t, news: make(chan struct{}), lines: make(map[string][]seenLine), judges: make(map[string]int)}
-	log := slog.New(slog.NewTextHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	b.sources = New(log, func(source string, jails []string) Judge {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -155,8 +150,7 @@ func (b *bench) run() {
 		for f := range failures {
 			b.mu.Lock()
 			b.failures = append(b.failures, f)
-			close(b.news)
-			b.news = make(chan struct{})
+			b.tell()
 			b.mu.Unlock()
 		}
 	}()
@@ -171,7 +165,7 @@ func (b *bench) stop() {
 	select {
 	case <-b.ended:
 	case <-time.After(patience):
-		b.t.Error("Run did not end")
+		b.t.Fatal("Run did not end")
 	}
 }
 
@@ -190,10 +184,11 @@ func (b *bench) until(what string, cond func() bool) {
 		select {
 		case <-news:
 		case <-ctx.Done():
+			status := b.sources.Status()
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.t.Fatalf("%s did not come about\nlines: %.2000q\nfailures: %.2000v\nstatus: %+v\nlog:\n%.4000s",
-				what, fmt.Sprint(b.lines), fmt.Sprint(b.failures), b.sources.Status(), b.log.String())
+				what, fmt.Sprint(b.lines), fmt.Sprint(b.failures), status, b.log.String())
 		}
 	}
 }
@@ -241,21 +236,23 @@ func (b *bench) fails(jail string, texts ...string) []bantam.Failure {
 	return fs
 }
 
-// untilStatus polls Status, which tells of no change by itself.
+// untilStatus waits until one source's status is as wanted. It asks at every line,
+// failure and entry of the log; a change of state comes with one.
 func (b *bench) untilStatus(what string, cond func(Status) bool) Status {
 	b.t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	for {
+		b.mu.Lock()
+		news := b.news
+		b.mu.Unlock()
 		all := b.sources.Status()
 		if i := slices.IndexFunc(all, cond); i >= 0 {
 			return all[i]
 		}
 		select {
-		case <-tick.C:
-		case <-deadline.C:
+		case <-news:
+		case <-ctx.Done():
 			b.t.Fatalf("%s did not come about: %+v", what, all)
 		}
 	}
@@ -294,6 +291,13 @@ func overwrite(t testing.TB, path, text string) {
 	if _, err := f.WriteString(text); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// logged is all that was logged so far.
+func (b *bench) logged() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.log.String()
 }
 
 func must(t testing.TB, err error) {

@@ -159,7 +159,7 @@ func BenchmarkLatency(b *testing.B) {
 	must(b, os.WriteFile(path, nil, 0o600))
 	j := echo{c: make(chan time.Time)}
 	s := New(slog.New(slog.DiscardHandler), func(string, []string) Judge { return j })
-	must(b, s.Configure([]Config{{Jail: "sshd", Paths: []Path{{Pattern: path}}}}, noResume))
+	must(b, s.Configure([]Config{{Jail: "sshd", Paths: []Path{{Pattern: path}}, FindTime: time.Minute}}, noResume))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- s.Run(ctx, nil) }()

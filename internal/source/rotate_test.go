@@ -59,7 +59,7 @@ func TestRandomRotation(t *testing.T) {
 					for j := max(0, i-3); j < min(len(want), i+6); j++ {
 						need = append(need, short(want[j]))
 					}
-					t.Fatalf("seed %d: from line %d on\n%q, want\n%q\nafter %q\nlog:\n%s", seed, max(0, i-3), have, need, did, b.log.String())
+					t.Fatalf("seed %d: from line %d on\n%q, want\n%q\nafter %q\nlog:\n%s", seed, max(0, i-3), have, need, did, b.logged())
 				}
 			}
 			// What is rotated away before anybody looked at it is not missed.

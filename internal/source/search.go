@@ -26,11 +26,11 @@ func search(f io.ReaderAt, limit int64, target time.Time, timeOf func([]byte) (t
 	lo, hi := int64(0), limit
 	for hi-lo > searchSpan {
 		mid := lo + (hi-lo)/2
-		at, err := lines.after(mid, hi)
+		stop := min(hi, mid+searchLook)
+		at, err := lines.after(mid, stop)
 		if err != nil {
 			return 0, err
 		}
-		stop := min(hi, mid+searchLook)
 		older := false
 		for at < stop {
 			text, next, err := lines.line(at, limit)
@@ -136,6 +136,7 @@ func (s *lineScanner) line(off, limit int64) (text []byte, next int64, err error
 	}
 	// A time stands at the front of a line; the long rest is only passed over.
 	front := bytes.Clone(b[:MaxLine])
+	limit = min(limit, off+searchLook)
 	if next, err = s.after(off, limit); err != nil || next == limit {
 		return nil, off, err
 	}

@@ -74,8 +74,8 @@ func TestWaitsFor(t *testing.T) {
 				b.fails("sshd", "fail 1")
 				write(t, path, "fail 2\n")
 				b.fails("sshd", "fail 1", "fail 2")
-				b.untilStatus("both lines are counted", func(st Status) bool { return st.Name == path && st.Lines == 2 && st.Lag == 0 })
-				if st := b.untilState(path, Reading); st.Bytes != 14 || st.Backend != backend || st.Last.IsZero() {
+				b.stop()
+				if st := b.untilState(path, Reading); st.Lines != 2 || st.Bytes != 14 || st.Backend != backend || st.Last.IsZero() {
 					t.Errorf("status %+v, want 2 lines of 14 bytes by %s", st, backend)
 				}
 			})
@@ -97,8 +97,8 @@ func TestFileTurnsIntoFifo(t *testing.T) {
 		must(t, os.Remove(path))
 		write(t, path, "fail 2\n")
 		b.fails("sshd", "fail 1", "fail 2")
-		if n := strings.Count(b.log.String(), "is a fifo"); n != 1 {
-			t.Errorf("the fifo is logged %d times, want once\n%s", n, b.log.String())
+		if n := strings.Count(b.logged(), "is a fifo"); n != 1 {
+			t.Errorf("the fifo is logged %d times, want once\n%s", n, b.logged())
 		}
 	})
 }
@@ -166,19 +166,16 @@ func TestLongFirstLine(t *testing.T) {
 func TestMemoryOfLongLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "auth.log")
 	write(t, path, strings.Repeat("x", 64<<20)+"\n")
-	s := New(slog.New(slog.DiscardHandler), func(string, []string) Judge { return noJudge{} })
-	must(t, s.Configure([]Config{one("sshd", path, Inotify)}, noResume))
+	b := newBench(t)
+	b.sources.judges = func(string, []string) Judge { return noJudge{} }
+	b.configure(one("sshd", path, Inotify))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error)
-	go func() { ended <- s.Run(ctx, make(chan bantam.Failure)) }()
-	b := &bench{t: t, sources: s}
+	b.run()
 	b.untilLive(path)
-	cancel()
-	must(t, <-ended)
+	b.stop()
 	runtime.ReadMemStats(&after)
-	// Buffers and the polls of Status; the line itself would be 64 MiB.
+	// Buffers; the line itself would be 64 MiB.
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > 16<<20 {
 		t.Errorf("a line of 64 MiB took %d bytes", grown)
 	}

@@ -135,7 +135,9 @@ func (w *watcher) change(wake chan struct{}, old, now []string) error {
 	unused := w.rename(wake, old, now)
 	var failed error
 	for _, name := range now {
-		if err := w.fs.Add(dirOf(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// The folder may be gone again, and the watcher is closed when all ends.
+		err := w.fs.Add(dirOf(name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fsnotify.ErrClosed) {
 			failed = fmt.Errorf("watch folder %s: %w", dirOf(name), err)
 		}
 	}

@@ -99,8 +99,14 @@ func hasMark(s, mark string) bool {
 	return len(s) >= len(mark) && strings.EqualFold(s[:len(mark)], mark)
 }
 
+// indexFold is where the mark, in any case, first stands in s, or -1.
 func indexFold(s, mark string) int {
-	return strings.Index(strings.ToUpper(s), mark)
+	for i := range s {
+		if hasMark(s[i:], mark) {
+			return i
+		}
+	}
+	return -1
 }
 
 // codes are the %-codes and what each accepts (detection.md 5.3). The names that
