@@ -7,7 +7,7 @@ FUZZTIME ?= 10s
 
 # Pinned: an upgrade is a commit of its own.
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@2026.2.2
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: build demo test lint fuzz bench bench-daemon clean
 

@@ -179,8 +179,10 @@ func TestStartsThatCannotWork(t *testing.T) {
 		{"a database that is none", func(h *host, _ *exec.Cmd) {
 			h.write("bantam.db", strings.Repeat("no database\n", 1000))
 		}, []string{"bantam.db", "not a database", "hint: move the file away"}},
-		{"a file in the place of the socket", func(h *host, _ *exec.Cmd) { h.write("s", "") },
-			[]string{"is in the way: it is not a socket", "hint: "}},
+		{
+			"a file in the place of the socket", func(h *host, _ *exec.Cmd) { h.write("s", "") },
+			[]string{"is in the way: it is not a socket", "hint: "},
+		},
 		{"no privilege for netlink", func(h *host, cmd *exec.Cmd) {
 			h.check(filepath.WalkDir(h.dir, func(path string, _ os.DirEntry, err error) error {
 				if err == nil {

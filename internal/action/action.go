@@ -52,10 +52,7 @@ const (
 // for concurrent use.
 type Actions struct {
 	log    *slog.Logger
-	queues []*queue
-
-	mu    sync.Mutex      // guards jails
-	jails map[string]bool // those whose decisions are carried out
+	queues []*queue // by name
 }
 
 // A queue holds what one effect has still to do.

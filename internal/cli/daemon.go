@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"bantam"
 	"bantam/internal/control"
 	"bantam/internal/daemon"
+	"bantam/internal/source"
 )
 
 // bantamNone is no address.
@@ -49,8 +51,7 @@ func (a *app) run(ctx context.Context, pidFile string) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
-	// The first screen says what is watched and what is waited for.
-	if err := a.status(ctx, ""); err != nil && ctx.Err() == nil {
+	if err := a.firstScreen(ctx); err != nil && ctx.Err() == nil {
 		stop()
 		return errors.Join(err, <-ended)
 	}
@@ -68,6 +69,39 @@ func (a *app) run(ctx context.Context, pidFile string) error {
 	}
 }
 
+// firstScreen says what is watched and what is waited for, once every source has
+// had its first look, or a second has passed.
+func (a *app) firstScreen(ctx context.Context) error {
+	enough := time.After(time.Second)
+	for tick := time.NewTicker(5 * time.Millisecond); ; {
+		st, err := control.Call(ctx, control.NewClient(a.socket), control.GetStatus, control.None{})
+		if err != nil {
+			tick.Stop()
+			return err
+		}
+		if starting(st) {
+			select {
+			case <-tick.C:
+				continue
+			case <-enough:
+			}
+		}
+		tick.Stop()
+		if a.json {
+			a.print(st)
+		} else {
+			a.screen(st, time.Now())
+		}
+		return nil
+	}
+}
+
+func starting(st control.Status) bool {
+	return slices.ContainsFunc(st.Jails, func(j control.JailStatus) bool {
+		return slices.ContainsFunc(j.Sources, func(s source.Status) bool { return s.State == source.Starting })
+	})
+}
+
 func (a *app) stopCommand() *cobra.Command {
 	var unban bool
 	cmd := &cobra.Command{
@@ -79,6 +113,10 @@ them either way, and the next start puts them back.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client := control.NewClient(a.socket)
+			st, err := control.Call(cmd.Context(), client, control.GetStatus, control.None{})
+			if err != nil {
+				return err
+			}
 			if _, err := control.Call(cmd.Context(), client, control.Stop, control.StopRequest{Unban: unban}); err != nil {
 				return err
 			}
@@ -88,6 +126,8 @@ them either way, and the next start puts them back.`,
 			switch {
 			case a.json:
 				a.print(control.StopRequest{Unban: unban})
+			case st.Firewall == "":
+				a.printf("stopped\n")
 			case unban:
 				a.printf("stopped; every ban is out of the kernel\n")
 			default:

@@ -138,7 +138,7 @@ func watched(j control.JailStatus) (watches, state string) {
 			if !s.Live {
 				state = "catching up"
 			}
-		case source.Waiting:
+		case source.Waiting, source.Starting:
 			waiting = append(waiting, s.Name)
 		default:
 			reading = append(reading, s.Name)

@@ -129,7 +129,7 @@ type follower struct {
 func newFollower(path string, t timing, log *slog.Logger) *follower {
 	return &follower{
 		path: path, timing: t, log: log, wake: make(chan struct{}, 1),
-		status: Status{Name: path, Backend: Inotify, State: Waiting},
+		status: Status{Name: path, Backend: Inotify, State: Starting},
 	}
 }
 

@@ -126,8 +126,9 @@ type journal struct {
 	wake     chan struct{} // holds one token
 	assigned atomic.Pointer[assignment]
 
-	mu     sync.Mutex // guards status
+	mu     sync.Mutex // guards status and began
 	status Status
+	began  time.Time // wall time at which journalctl was started
 
 	// What follows belongs to the goroutine of run.
 	out    chan<- bantam.Failure
@@ -144,10 +145,13 @@ type journal struct {
 	found  []bantam.Failure
 }
 
+// journalQuiet is how long a journal that has nothing to say counts as read.
+const journalQuiet = time.Second
+
 func newJournal(q *journalQuery, sys journalSystem, t timing, log *slog.Logger) *journal {
 	return &journal{
 		query: q, system: sys, timing: t, log: log, wake: make(chan struct{}, 1),
-		status: Status{Name: Journal, Backend: Systemd, State: "starting"},
+		status: Status{Name: Journal, Backend: Systemd, State: Starting},
 	}
 }
 
@@ -164,6 +168,12 @@ func (j *journal) report() Status {
 	defer j.mu.Unlock()
 	st := j.status
 	st.Jails = slices.Clone(st.Jails)
+	// journalctl does not say when it has shown what there was; but then it is quiet.
+	last := st.Last
+	if j.began.After(last) {
+		last = j.began
+	}
+	st.Live = st.Live || st.State == Reading && time.Since(last) > journalQuiet
 	return st
 }
 
@@ -248,9 +258,10 @@ func (j *journal) adopt() {
 }
 
 // args is journalctl's command line. Without --no-tail it would begin ten entries
-// before the end.
+// before the end, and without --boot=all at the last boot: what was logged between
+// our position and a reboot counts.
 func (j *journal) args() []string {
-	args := []string{"--output=export", "--output-fields=" + journalFields, "--follow", "--no-tail", "--no-pager", "--quiet"}
+	args := []string{"--output=export", "--output-fields=" + journalFields, "--follow", "--no-tail", "--boot=all", "--no-pager", "--quiet"}
 	if j.since > 0 || j.cursor == "" {
 		args = append(args, "--since=@"+strconv.FormatInt(j.since/1e6, 10))
 	} else {
@@ -397,6 +408,9 @@ func (j *journal) state(err error) {
 	j.mu.Lock()
 	was := j.status.State
 	j.status.State = state
+	if state == Reading {
+		j.began = time.Now()
+	}
 	j.mu.Unlock()
 	switch {
 	case state == was:

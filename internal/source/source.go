@@ -146,6 +146,8 @@ func backend(name string) (string, error) {
 const (
 	Reading = "reading"
 	Waiting = "waiting for the file"
+	// Starting is before the first look, a moment after the start.
+	Starting = "starting"
 )
 
 // A Status is what one source is doing.
@@ -155,7 +157,7 @@ type Status struct {
 	Jails []string `json:"jails"`
 	// Backend is Inotify, Polling or Systemd: how news of it comes.
 	Backend string `json:"backend"`
-	// State is Reading, Waiting, or what is wrong.
+	// State is Starting, Reading, Waiting, or what is wrong.
 	State string `json:"state"`
 	// Live is false while it catches up with what was written before the start.
 	Live bool `json:"live"`

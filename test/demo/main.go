@@ -22,6 +22,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -113,6 +114,9 @@ type stage struct {
 	out    io.Writer
 	daemon *exec.Cmd
 	ended  chan error
+	found  chan struct{} // the daemon told of a failure
+	screen chan struct{} // it has shown its screen
+	wrote  atomic.Int64  // when auth.log was last written, in nanoseconds of Unix time
 }
 
 // enforce shows bans in the kernel.
@@ -202,7 +206,7 @@ func observe(ctx context.Context, binary string) (err error) {
 	authLog := filepath.Join(dir, "auth.log")
 	files := map[string]string{
 		"jail.local":  "[DEFAULT]\nobserve = true\nignoreself = false\n\n[sshd]\nenabled = true\nlogpath = " + authLog + "\n",
-		"bantam.conf": "[Definition]\ndbfile = " + filepath.Join(dir, "bantam.db") + "\n",
+		"bantam.conf": "[Definition]\ndbfile = " + filepath.Join(dir, "bantam.db") + "\npidfile = " + filepath.Join(dir, "pid") + "\n",
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -243,7 +247,7 @@ func observe(ctx context.Context, binary string) (err error) {
 		if !ban.Observed {
 			return fmt.Errorf("%s is really banned", from)
 		}
-		s.say("decided: %s would be banned until %s.", ban.ID, ban.End.Local().Format(time.TimeOnly))
+		s.say("Decided: %s would be banned until %s.", ban.ID, ban.End.Local().Format(time.TimeOnly))
 	}
 	if err := s.show(ctx); err != nil {
 		return err
@@ -275,7 +279,8 @@ func (s *stage) begin(ctx context.Context) (stop func() error, err error) {
 	s.say("$ bantam run")
 	s.ended = make(chan error, 1)
 	read := make(chan struct{})
-	go func() { defer close(read); s.copy("  ", pipe) }()
+	s.found, s.screen = make(chan struct{}, 1000), make(chan struct{}, 10)
+	go func() { defer close(read); s.copy("  bantam:   ", pipe) }()
 	go func() { <-read; s.ended <- s.daemon.Wait() }()
 
 	listener, err := s.listen()
@@ -299,6 +304,13 @@ func (s *stage) begin(ctx context.Context) (stop func() error, err error) {
 		}
 		return false, nil
 	})
+	if err == nil {
+		select {
+		case <-s.screen:
+		case <-time.After(patience):
+			err = errors.New("the daemon does not show its first screen")
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(err, stop())
 	}
@@ -354,8 +366,9 @@ func (s *stage) login(conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	_, err = log.WriteString(line)
 	s.print("  auth.log: ", line)
+	s.wrote.Store(time.Now().UnixNano())
+	_, err = log.WriteString(line)
 	_, answerErr := fmt.Fprintln(conn, answer)
 	return errors.Join(err, log.Close(), answerErr, conn.Close())
 }
@@ -366,6 +379,11 @@ func (s *stage) attack(ctx context.Context, from netip.Addr) error {
 	for range 5 {
 		if answer, err := s.talk(ctx, from); err != nil || answer != "Permission denied" {
 			return fmt.Errorf("%s is answered %q (%v)", from, answer, err)
+		}
+		select {
+		case <-s.found:
+		case <-time.After(patience):
+			return fmt.Errorf("the daemon does not see the failure of %s within %s", from, patience)
 		}
 	}
 	return nil
@@ -393,7 +411,8 @@ func (s *stage) banned(ctx context.Context, kernel *firewall.NFTables, from neti
 		elements, err := kernel.Elements("sshd")
 		for _, e := range elements {
 			if e.Prefix.Contains(from) {
-				s.say("in the kernel: %s, until %s.", e.Prefix, e.End.Local().Format(time.TimeOnly))
+				after := time.Since(time.Unix(0, s.wrote.Load())).Round(100 * time.Microsecond)
+				s.say("In the kernel %s after its fifth line: %s, until %s.", after, bantam.PrefixID(e.Prefix), e.End.Round(time.Second).Local().Format(time.TimeOnly))
 				return true, nil
 			}
 		}
@@ -477,7 +496,7 @@ func (s *stage) run(ctx context.Context, args ...string) error {
 func (s *stage) await(ctx context.Context, what string, happened func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for tick := time.Tick(10 * time.Millisecond); ; {
+	for tick := time.Tick(time.Millisecond); ; {
 		if ok, err := happened(); ok || err != nil {
 			return err
 		}
@@ -507,5 +526,11 @@ func (s *stage) print(prefix, line string) {
 func (s *stage) copy(prefix string, from io.Reader) {
 	for lines := bufio.NewScanner(from); lines.Scan(); {
 		s.print(prefix, lines.Text()+"\n")
+		switch {
+		case strings.Contains(lines.Text(), "msg=found "):
+			s.found <- struct{}{}
+		case strings.HasPrefix(lines.Text(), "Next: "):
+			s.screen <- struct{}{}
+		}
 	}
 }
