@@ -39,16 +39,28 @@ func (s journalSystem) present(c *Config) bool {
 			return true
 		}
 	}
-	dirs := s.dirs
 	if c.JournalDir != "" {
-		dirs = []string{c.JournalDir}
+		return holdsJournal(c.JournalDir)
 	}
-	for _, d := range dirs {
-		// Files lie in a folder for each machine.
-		for _, p := range []string{"*.journal", "*/*.journal"} {
-			if m, _ := filepath.Glob(filepath.Join(d, p)); len(m) > 0 {
-				return true
-			}
+	return s.folder() != ""
+}
+
+// folder is the first of the system's folders that holds a journal, "" if none does.
+func (s journalSystem) folder() string {
+	for _, d := range s.dirs {
+		if holdsJournal(d) {
+			return d
+		}
+	}
+	return ""
+}
+
+// holdsJournal reports whether there are journal files in dir, or in its folders
+// for single machines.
+func holdsJournal(dir string) bool {
+	for _, p := range []string{"*.journal", "*/*.journal"} {
+		if m, _ := filepath.Glob(filepath.Join(dir, p)); len(m) > 0 {
+			return true
 		}
 	}
 	return false
@@ -258,14 +270,18 @@ func (j *journal) adopt() {
 }
 
 // args is journalctl's command line. Without --no-tail it would begin ten entries
-// before the end, and without --boot=all at the last boot: what was logged between
-// our position and a reboot counts.
+// before the end. The system's journal is named by its folder because journalctl
+// otherwise follows the current boot alone, and what was logged between our position
+// and a reboot counts.
 func (j *journal) args() []string {
-	args := []string{"--output=export", "--output-fields=" + journalFields, "--follow", "--no-tail", "--boot=all", "--no-pager", "--quiet"}
+	args := []string{"--output=export", "--output-fields=" + journalFields, "--follow", "--no-tail", "--no-pager", "--quiet"}
 	if j.since > 0 || j.cursor == "" {
 		args = append(args, "--since=@"+strconv.FormatInt(j.since/1e6, 10))
 	} else {
 		args = append(args, "--after-cursor="+j.cursor)
+	}
+	if folder := j.system.folder(); len(j.query.options) == 0 && folder != "" {
+		args = append(args, "--directory="+folder)
 	}
 	args = append(args, j.query.options...)
 	return append(append(args, "--"), j.query.matches...)
