@@ -118,7 +118,13 @@ func (h *host) command(args ...string) *exec.Cmd {
 // start runs the daemon and returns at once.
 func (h *host) start() *process {
 	h.Helper()
-	p := &process{host: h, cmd: h.command("run"), lines: make(chan string, 1<<16)}
+	return h.startAs(h.command("run"))
+}
+
+// startAs is start with a command of the test's own.
+func (h *host) startAs(cmd *exec.Cmd) *process {
+	h.Helper()
+	p := &process{host: h, cmd: cmd, lines: make(chan string, 1<<16)}
 	pipe, err := p.cmd.StdoutPipe()
 	h.check(err)
 	p.cmd.Stderr = p.cmd.Stdout

@@ -219,6 +219,39 @@ func TestStartsThatCannotWork(t *testing.T) {
 	}
 }
 
+// A jail that cannot run is set aside and shown; the other runs.
+func TestAJailSetAside(t *testing.T) {
+	h := newHost(t, lifeJail+"[web]\nenabled = true\nlogpath = DIR/web.log\nfilter = none-such\n")
+	p := h.start().ready()
+	if out := h.run("status"); !strings.Contains(out, `web is set aside: jail.local:10: filter: there is no filter "none-such"`) {
+		t.Errorf("status says:\n%s", out)
+	}
+	h.log("auth.log", strings.Repeat(failed(address(1)), 5))
+	h.until("the other jail bans", func() bool { return len(h.banned("sshd")) == 1 })
+	p.terminate()
+}
+
+// On a full disk bans go on: all are in the kernel, and status says what is wrong.
+func TestAFullDisk(t *testing.T) {
+	h := newHost(t, lifeJail)
+	small := filepath.Join(h.dir, "small")
+	h.check(os.Mkdir(small, 0o700))
+	h.write("bantam.conf", "[Definition]\ndbfile = "+filepath.Join(small, "bantam.db")+"\n")
+	p := h.startAs(exec.Command("unshare", "--mount", "sh", "-c",
+		`mount -t tmpfs -o size=400k small "$0" && exec "$@"`, small, program, "run", "-c", h.dir, "--socket", filepath.Join(h.dir, "s"))).ready()
+	var log strings.Builder
+	const n = 2000
+	for i := range n {
+		log.WriteString(strings.Repeat(failed(address(i)), 5))
+	}
+	h.log("auth.log", log.String())
+	h.until("all are banned", func() bool { return len(h.banned("sshd")) == n })
+	if out := h.run("status"); !strings.Contains(out, "The database takes nothing: ") || !strings.Contains(out, "full") {
+		t.Errorf("status says:\n%s", out)
+	}
+	p.terminate()
+}
+
 // A log that is a folder is shown and waited out; the other jail runs.
 func TestALogThatIsAFolder(t *testing.T) {
 	h := newHost(t, lifeJail+"[web]\nenabled = true\nfilter = sshd\nlogpath = DIR/folder\n")

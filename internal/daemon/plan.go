@@ -80,6 +80,9 @@ func (p *plan) add(c config.Jail) error {
 	if err := c.Jail.Validate(); err != nil {
 		return err
 	}
+	if err := c.Source.Validate(); err != nil {
+		return err
+	}
 	rules, err := filter.Compile(c.Filter)
 	if err != nil {
 		return err
