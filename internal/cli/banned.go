@@ -2,6 +2,8 @@ package cli
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -59,15 +61,7 @@ func (a *app) printBans(bans []bantam.Ban, asked bantam.ID) {
 	}
 	now := time.Now()
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	row := func(cells ...string) {
-		for i, c := range cells {
-			if i > 0 {
-				_, _ = w.Write([]byte{'\t'})
-			}
-			_, _ = w.Write([]byte(c))
-		}
-		_, _ = w.Write([]byte{'\n'})
-	}
+	row := func(cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
 	row("ADDRESS", "JAIL", "SINCE", "UNTIL", "LEFT", "WHY")
 	for _, b := range bans {
 		end, left := "for ever", ""

@@ -94,7 +94,7 @@ func (g *Guard) Do(ctx context.Context, decisions []bantam.Decision) (retry bool
 	} else if err = g.backend.Apply(changes); err != nil {
 		g.clean = false
 	}
-	return !errors.Is(err, ErrPrivilege), err
+	return err != nil && !errors.Is(err, ErrPrivilege), err
 }
 
 // note records what decisions want and returns the changes that lead there.

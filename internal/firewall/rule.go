@@ -45,12 +45,10 @@ func ParseRule(jail string, params map[string]string) (Rule, error) {
 	}
 	r.Protocols = splitList(protocol)
 	if slices.Contains(r.Protocols, "all") || len(r.Protocols) == 0 {
-		r.Protocols = []string{"tcp", "udp", "sctp", "dccp"}
+		r.Protocols = slices.Clone(withPorts)
 	}
 	for _, p := range r.Protocols {
-		switch p {
-		case "tcp", "udp", "sctp", "dccp":
-		default:
+		if !slices.Contains(withPorts, p) {
 			return r, fmt.Errorf("action bantam: protocol %q has no ports; use tcp, udp, sctp, dccp, all, or type=allports", p)
 		}
 	}
@@ -67,6 +65,9 @@ func ParseRule(jail string, params map[string]string) (Rule, error) {
 	}
 	return r, nil
 }
+
+// withPorts are the protocols whose ports a rule can name.
+var withPorts = []string{"tcp", "udp", "sctp", "dccp"}
 
 func splitList(s string) []string {
 	return strings.FieldsFunc(s, func(c rune) bool { return c == ',' || c == ' ' || c == '\t' || c == '\n' })

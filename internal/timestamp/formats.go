@@ -275,7 +275,7 @@ func (p *parser) iso(i int) int {
 // syslog is Jan _2 15:04:05, perhaps with weekday, fraction and year: RFC 3164 and asctime.
 func (p *parser) syslog(i int) int {
 	t := p.text
-	if len(t)-i < 12 {
+	if len(t)-i < len("Jan 1 0:0:0") {
 		return -1
 	}
 	if weekdayNumber(t[i:]) >= 0 && t[i+3] == ' ' {
