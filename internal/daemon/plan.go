@@ -56,8 +56,9 @@ func makePlan(dir string, library fs.FS) (*plan, error) {
 	for _, c := range cfg.Jails {
 		err := c.Err
 		if err == nil {
-			if err = p.add(c); err != nil {
-				p.problems = append(p.problems, problemOf(c.Name, err))
+			if problem := p.add(c); problem != nil {
+				p.problems = append(p.problems, *problem)
+				err = problem
 			}
 		}
 		if err != nil {
@@ -73,27 +74,38 @@ func makePlan(dir string, library fs.FS) (*plan, error) {
 }
 
 // add checks one jail and adds it to the plan if it can run.
-func (p *plan) add(c config.Jail) error {
+func (p *plan) add(c config.Jail) *config.Problem {
+	refuse := func(key, hint string, err error) *config.Problem {
+		problem := &config.Problem{Jail: c.Name, Key: key, Text: err.Error(), Hint: hint}
+		if v, ok := p.config.Value(c.Name, key); ok {
+			problem.File, problem.Line = v.File, v.Line
+		}
+		return problem
+	}
 	if c.Name == jail.Manual {
-		return fmt.Errorf("the name %q belongs to the bans made by hand; give the jail another", jail.Manual)
+		return refuse("enabled", "give the jail another name", fmt.Errorf("%q is the jail of the bans made by hand", jail.Manual))
 	}
 	if err := c.Jail.Validate(); err != nil {
-		return err
+		return refuse("enabled", "", err)
 	}
 	if err := c.Source.Validate(); err != nil {
-		return err
+		return refuse("logpath", "", err)
 	}
 	rules, err := filter.Compile(c.Filter)
 	if err != nil {
-		return err
+		return refuse("filter", "docs/differences.md has what expressions cannot hold yet", err)
 	}
 	ignore, err := lookup.Compile(c.Lookup)
 	if err != nil {
-		return err
+		key := "ignoreip"
+		if c.Lookup.IgnoreCommand != "" {
+			key = "ignorecommand"
+		}
+		return refuse(key, "write addresses and prefixes into ignoreip", err)
 	}
 	blocks, err := blockingRule(c)
 	if err != nil {
-		return err
+		return refuse("action", "write banaction = bantam into [DEFAULT] of jail.local", err)
 	}
 	if blocks != nil {
 		p.rules = append(p.rules, *blocks)
@@ -109,10 +121,10 @@ func (p *plan) add(c config.Jail) error {
 func blockingRule(c config.Jail) (rule *firewall.Rule, err error) {
 	for _, a := range c.Actions {
 		if a.Name != "bantam" {
-			return nil, fmt.Errorf("action %q is not built yet; write banaction = bantam", a.Name)
+			return nil, fmt.Errorf("%q is not built yet", a.Name)
 		}
 		if rule != nil {
-			return nil, errors.New("action bantam is named twice; give one of them all the ports")
+			return nil, errors.New("bantam is named twice; give one of them all the ports")
 		}
 		r, err := firewall.ParseRule(c.Name, a.Params)
 		if err != nil {
@@ -121,11 +133,6 @@ func blockingRule(c config.Jail) (rule *firewall.Rule, err error) {
 		rule = &r
 	}
 	return rule, nil
-}
-
-// problemOf is what a stage refused, as a problem of the jail.
-func problemOf(name string, err error) config.Problem {
-	return config.Problem{Jail: name, Text: err.Error()}
 }
 
 // Check reads and checks the configuration in dir, "" for the library alone, as

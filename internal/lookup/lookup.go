@@ -8,6 +8,7 @@
 package lookup
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -55,13 +56,13 @@ func Compile(c Config) (*Rules, error) {
 	for _, word := range c.IgnoreIP {
 		id, err := bantam.ParsePrefix(word)
 		if err != nil {
-			return nil, fmt.Errorf("ignoreip: %w: host names and files are not resolved yet, write addresses", err)
+			return nil, fmt.Errorf("%w: host names and files are not resolved yet", err)
 		}
 		p, _ := id.Prefix()
 		r.prefixes.Insert(p)
 	}
 	if c.IgnoreCommand != "" {
-		return nil, fmt.Errorf("ignorecommand: not built yet; use ignoreip")
+		return nil, errors.New("a command that decides whom to ignore is not built yet")
 	}
 	return r, nil
 }
