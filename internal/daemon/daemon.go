@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -154,7 +155,7 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	}
 	restored := state.Restore(bans, now)
 	d.jails = jail.New(d.log, state)
-	d.lookup = lookup.New(d.log)
+	d.lookup = lookup.New(d.log, net.DefaultResolver)
 	d.lookup.Configure(p.ignore...)
 	d.lookup.SetAllow(store.Prefixes(allowed))
 	effects := map[string]action.Effect{}

@@ -120,7 +120,7 @@ func (d *Daemon) ban(ctx context.Context, r control.BanRequest) (control.BanRepl
 	if d.nft == nil {
 		return reply, control.Refuse("take observe out of the configuration to ban", "this daemon only observes")
 	}
-	if by, ignored := d.lookup.Ignored(r.Jail, r.ID); ignored && (!r.Force || by == "allow") {
+	if by, ignored := d.lookup.Ignored(ctx, r.Jail, r.ID); ignored && (!r.Force || by == "allow") {
 		hint := "add --force to ban it all the same"
 		if by == "allow" {
 			hint = "take it off first: bantam allow remove " + r.ID.String()

@@ -1,22 +1,27 @@
-// Package lookup adds to a failure what needs the world: whether its offender is
-// somebody who is never banned.
+// Package lookup adds to a failure what needs the world: the addresses of a name, and
+// whether its offender is somebody who is never banned.
 //
 // Failures of ignored addresses lose their ID here, so that they only tell the jail
-// how far its log has been read. The rules are plain data, replaced as a whole; a
-// failure is judged by the rules of the moment it arrives. Names of hosts are not resolved here yet: Configure refuses rules that
-// would need it, and failures that bear only a name are dropped and told.
+// how far its log has been read. A failure that bears a host name becomes one for each
+// of its addresses. What has to be waited for holds back only the failures it
+// concerns, in their order; most pass straight on. The rules are plain data, replaced
+// as a whole; a failure is judged by the rules of the moment it is let through.
 package lookup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/gaissmai/bart"
 
@@ -27,6 +32,8 @@ import (
 const (
 	BySelf  = "ignoreself rule" // one of this machine's own addresses
 	ByIP    = "ip"              // an address or prefix of ignoreip
+	ByDNS   = "dns"             // an address of a name of ignoreip
+	ByFile  = "file:"           // in a list of ignoreip; its path follows
 	ByAllow = "allow"           // on the operator's allow list
 )
 
@@ -46,6 +53,8 @@ type Config struct {
 type Rules struct {
 	jail     string
 	prefixes bart.Lite
+	names    []string
+	lists    []*list
 	self     bool
 }
 
@@ -54,12 +63,22 @@ type Rules struct {
 func Compile(c Config) (*Rules, error) {
 	r := &Rules{jail: c.Jail, self: c.IgnoreSelf}
 	for _, word := range c.IgnoreIP {
-		id, err := bantam.ParsePrefix(word)
-		if err != nil {
-			return nil, fmt.Errorf("%w: host names and files are not resolved yet", err)
+		if path, ok := strings.CutPrefix(word, "file:"); ok {
+			if path = filepath.Clean("/" + path); !strings.HasPrefix(word, "file:/") {
+				return nil, fmt.Errorf("%q: the path of a list begins with /", word)
+			}
+			r.lists = append(r.lists, &list{path: path})
+			continue
 		}
-		p, _ := id.Prefix()
-		r.prefixes.Insert(p)
+		switch id, err := bantam.ParsePrefix(word); {
+		case err == nil:
+			p, _ := id.Prefix()
+			r.prefixes.Insert(p)
+		case isName(word) && strings.ContainsFunc(word, unicode.IsLetter):
+			r.names = append(r.names, word)
+		default:
+			return nil, err
+		}
 	}
 	if c.IgnoreCommand != "" {
 		return nil, errors.New("a command that decides whom to ignore is not built yet")
@@ -67,17 +86,24 @@ func Compile(c Config) (*Rules, error) {
 	return r, nil
 }
 
-// Lookup holds the rules of all jails. Its methods are safe for concurrent use.
+// Lookup holds the rules of all jails. Its methods are safe for concurrent use, but
+// for Run, which is called once.
 type Lookup struct {
 	log   *slog.Logger
+	names *names
 	rules atomic.Pointer[map[string]*Rules]
 	allow atomic.Pointer[bart.Lite]
 	self  ownAddresses
+
+	asking tasks // questions under way, and those who wait for them
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
-// New makes a Lookup without rules: nothing is ignored.
-func New(log *slog.Logger) *Lookup {
-	l := &Lookup{log: log}
+// New makes a Lookup without rules: nothing is ignored. Names are asked of resolver.
+func New(log *slog.Logger, resolver Resolver) *Lookup {
+	l := &Lookup{log: log, names: newNames(resolver)}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.Configure()
 	l.SetAllow(nil)
 	return l
@@ -102,47 +128,72 @@ func (l *Lookup) SetAllow(prefixes []netip.Prefix) {
 }
 
 // Ignored reports whether an ID is never to be banned by a jail, and which rule
-// says so. A prefix is ignored if all of it is, texts never are.
-func (l *Lookup) Ignored(jail string, id bantam.ID) (by string, ignored bool) {
+// says so. A prefix is ignored if all of it is, texts never are. It waits for names
+// that were never asked for, until ctx ends.
+func (l *Lookup) Ignored(ctx context.Context, jail string, id bantam.ID) (by string, ignored bool) {
+	for {
+		by, wait := l.judge(jail, id)
+		if wait == nil {
+			return by, by != ""
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return "", false
+		}
+	}
+}
+
+// judge is which rule exempts an ID, if any does. It cannot say before wait, if that
+// is not nil, is closed.
+func (l *Lookup) judge(jail string, id bantam.ID) (by string, wait <-chan struct{}) {
 	p, ok := id.Prefix()
 	if !ok {
-		return "", false
+		return "", nil
 	}
 	if l.allow.Load().LookupPrefix(p) {
-		return ByAllow, true
+		return ByAllow, nil
 	}
 	r := (*l.rules.Load())[jail]
 	switch {
 	case r == nil:
-		return "", false
+		return "", nil
 	case r.self && p.IsSingleIP() && l.self.have(p.Addr()):
-		return BySelf, true
+		return BySelf, nil
 	case r.prefixes.LookupPrefix(p):
-		return ByIP, true
+		return ByIP, nil
 	}
-	return "", false
+	wait = l.named(r.names, p, &by, ByDNS)
+	for _, list := range r.lists {
+		prefixes, names, err := list.read()
+		if err != nil {
+			l.log.Warn("a list of whom to ignore is empty", "jail", jail, "err", err)
+		}
+		if prefixes.LookupPrefix(p) {
+			return ByFile + list.path, nil
+		}
+		if w := l.named(names, p, &by, ByFile+list.path); w != nil {
+			wait = w
+		}
+	}
+	if by != "" {
+		return by, nil
+	}
+	return "", wait
 }
 
-// Run passes on failures until in is closed, then closes out. Those that must not
-// count pass without an ID.
-func (l *Lookup) Run(in <-chan bantam.Failure, out chan<- bantam.Failure) {
-	defer close(out)
-	var told time.Time
-	for f := range in {
-		if f.ID.IsZero() && f.Host != "" {
-			if f.Read.Sub(told) >= 24*time.Hour {
-				told = f.Read
-				l.log.Warn("host names are not resolved yet, so failures that bear one do not count",
-					"jail", f.Jail, "host", f.Host)
-			}
-		} else if by, ignored := l.Ignored(f.Jail, f.ID); ignored {
-			if !f.Known {
-				l.log.Info("ignored", "jail", f.Jail, "addr", f.ID, "by", by)
-			}
-			f.ID = bantam.ID{}
+// named sets by if one of the names has the address p.
+func (l *Lookup) named(hosts []string, p netip.Prefix, by *string, source string) (wait <-chan struct{}) {
+	for _, host := range hosts {
+		addrs, w := l.names.get(l.ctx, &l.asking, host)
+		if w != nil {
+			wait = w
 		}
-		out <- f
+		if p.IsSingleIP() && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.Unmap().WithZone("") == p.Addr() }) {
+			*by = source
+		}
 	}
+	return wait
 }
 
 // ownAddresses are the addresses of this machine's interfaces, asked for again
