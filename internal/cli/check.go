@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"bantam/internal/config"
@@ -59,7 +61,7 @@ func (a *app) printProblems(r checkReply, errors int) {
 		if p.Warning {
 			kind = "warning: "
 		}
-		a.printf("%s%s\n", kind, safe(p.String()))
+		a.printf("%s%s\n", kind, strings.ReplaceAll(safeLines(p.String()), "\n", "\n  "))
 		if p.Hint != "" {
 			a.printf("  hint: %s\n", safe(p.Hint))
 		}

@@ -112,9 +112,7 @@ func (a *app) explain(err error) int {
 	case a.json:
 		a.print(&control.Error{Text: text, Hint: hint})
 	default:
-		for line := range strings.Lines(text) {
-			fmt.Fprintln(a.stderr, "bantam: "+safe(strings.TrimRight(line, "\n")))
-		}
+		fmt.Fprintln(a.stderr, "bantam: "+strings.ReplaceAll(safeLines(text), "\n", "\nbantam: "))
 		if hint != "" {
 			fmt.Fprintln(a.stderr, "bantam: hint: "+safe(hint))
 		}
@@ -171,6 +169,15 @@ func safe(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// safeLines is safe for text of several lines, which stay lines.
+func safeLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = safe(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // parseIDs reads addresses and prefixes from the command line.

@@ -109,7 +109,7 @@ func (a *app) screen(st control.Status, now time.Time) {
 
 	for _, j := range st.Jails {
 		if j.Aside != "" {
-			a.printf("\n%s is set aside: %s\n", safe(j.Jail), safe(j.Aside))
+			a.printf("\n%s is set aside: %s\n", safe(j.Jail), safeLines(j.Aside))
 		}
 	}
 	if st.Unsaved > 0 {
@@ -161,7 +161,7 @@ func watched(j control.JailStatus) (watches, state string) {
 // jailScreen is one jail in full.
 func (a *app) jailScreen(j control.JailStatus, bans control.BansReply) {
 	if j.Aside != "" {
-		a.printf("%s is set aside: %s\n", safe(j.Jail), safe(j.Aside))
+		a.printf("%s is set aside: %s\n", safe(j.Jail), safeLines(j.Aside))
 		return
 	}
 	bantime := "for ever"
