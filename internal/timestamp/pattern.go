@@ -212,7 +212,7 @@ func (p *pattern) compile(decade int) error {
 	}
 	body := e.out.String()
 	if !e.plainGroup {
-		body = "(" + body + ")"
+		body = "((?:" + body + "))"
 	}
 	if e.names {
 		head = "(?i)" + head
@@ -222,6 +222,9 @@ func (p *pattern) compile(decade int) error {
 		re, err := regexp.Compile(head + body + tail)
 		if err != nil {
 			return errors.New(strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		}
+		if re.NumSubexp() == 0 {
+			return errors.New("it has no group to cut out")
 		}
 		p.exprs = append(p.exprs, re)
 	}
