@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"internal/action":    {".", "tools"},
 	"internal/firewall":  {".", "tools"},
 	"internal/timestamp": {".", "tools"},
+	"pyre":               {},
 	"internal/logtest":   {".", "internal/filter"},
 	"internal/nstest":    {},
 	"test/demo":          {".", "internal/control", "internal/firewall", "internal/nstest", "internal/source"},
@@ -44,7 +45,7 @@ var groups = map[string][]string{
 		"internal/source", "internal/filter", "internal/lookup", "internal/jail", "internal/store",
 		"internal/action", "internal/firewall",
 	},
-	"tools": {"internal/timestamp"},
+	"tools": {"internal/timestamp", "pyre"},
 }
 
 // packages are the module's packages by folder, with their files, tests left out.

@@ -1,0 +1,536 @@
+package pyre
+
+import (
+	"bytes"
+	"sync"
+	"unicode/utf8"
+)
+
+// A machine runs programs: backtracking on a stack of its own, in the order in which
+// Python tries. It is the scratch of one search at a time.
+type machine struct {
+	text  []byte
+	slots []int32 // start and end of each group, -1 for none
+	regs  []int32
+	stack []frame
+	// barrier is the frame of the innermost look-around that is not yet decided, or -1.
+	barrier int32
+	steps   int
+	limit   int // of steps
+
+	// failed and held have a bit for each memo row of the program and each
+	// position: from here nothing leads on; from here the look-around holds.
+	failed, held []uint64
+	width        int // positions
+}
+
+// A frame is what to do when the way taken leads nowhere.
+type frame struct {
+	kind frameKind
+	pc   int32
+	pos  int32
+	aux  int32
+}
+
+type frameKind uint8
+
+const (
+	frameGo      frameKind = iota // go on at pc and pos
+	frameSlot                     // slot pc was pos
+	frameReg                      // register pc was pos
+	frameRun                      // give back a character: pos is the end of the run, aux the least
+	frameRunLazy                  // take one more: pos is the end of the run, aux how many it has
+	frameLook                     // look-around pc, begun at pos, did not hold; aux is the barrier before
+	frameMemo                     // nothing leads on from memo bit pc
+	frameLoop                     // lazy loop pc, body again at pos
+)
+
+// Bounds of a machine: frames on the stack and bits in the memo.
+const (
+	maxStack = 1 << 22
+	maxMemo  = 1 << 28
+)
+
+// outcome is how a run ended.
+type outcome uint8
+
+const (
+	noMatch outcome = iota
+	matched
+	overLimit
+)
+
+var machines = sync.Pool{New: func() any { return new(machine) }}
+
+// prepare makes m ready for a search of p in text, and reports whether the memory
+// suffices.
+func (m *machine) prepare(p *program, text []byte, limit int, memo bool) bool {
+	m.text, m.steps, m.limit = text, 0, limit
+	m.slots = resize(m.slots, p.slots)
+	m.regs = resize(m.regs, p.registers)
+	m.failed, m.held = m.failed[:0], m.held[:0]
+	if !memo {
+		return true
+	}
+	m.width = len(text) + 1
+	if p.memo*m.width > maxMemo {
+		return false
+	}
+	m.failed = cleared(m.failed, (p.memo*m.width+63)/64)
+	if p.shared {
+		m.held = cleared(m.held, (p.memo*m.width+63)/64)
+	}
+	return true
+}
+
+func resize(s []int32, n int) []int32 {
+	if cap(s) < n {
+		return make([]int32, n)
+	}
+	return s[:n]
+}
+
+func cleared(s []uint64, n int) []uint64 {
+	if cap(s) < n {
+		return make([]uint64, n)
+	}
+	s = s[:n]
+	clear(s)
+	return s
+}
+
+// release gives back what a search left large.
+func (m *machine) release() {
+	m.text = nil
+	if cap(m.stack) > 1<<16 {
+		m.stack = nil
+	}
+	if cap(m.failed) > 1<<18 {
+		m.failed, m.held = nil, nil
+	}
+}
+
+// run tries p at start.
+func (m *machine) run(p *program, start int) outcome {
+	for i := range m.slots {
+		m.slots[i] = -1
+	}
+	for i := range m.regs {
+		m.regs[i] = -1
+	}
+	m.stack = m.stack[:0]
+	m.barrier = -1
+	text := m.text
+	pc, pos := int32(0), start
+	for {
+		if m.steps++; m.steps > m.limit || len(m.stack) > maxStack {
+			return overLimit
+		}
+		in := &p.insts[pc]
+		ok := true
+		switch in.code {
+		case codeText:
+			if n := len(in.text); len(text)-pos >= n && string(text[pos:pos+n]) == in.text {
+				pos += n
+			} else {
+				ok = false
+			}
+			pc++
+		case codeSet:
+			if size := in.set.match(text, pos); size > 0 {
+				pos += size
+				pc++
+			} else {
+				ok = false
+			}
+		case codeAt:
+			ok = m.place(in.at, pos)
+			pc++
+		case codeFail:
+			ok = false
+		case codeJump:
+			pc = in.x
+		case codeSplit:
+			if in.memo >= 0 && len(m.failed) > 0 {
+				held, failed := m.remember(in, pos)
+				if failed {
+					ok = false
+					break
+				}
+				if held {
+					pc = in.look.end
+					break
+				}
+			}
+			m.push(frameGo, in.y, pos, 0)
+			pc = in.x
+		case codeSave:
+			m.setSlot(in.x, pos)
+			pc++
+		case codeRun, codeRunAll:
+			least, end, enough := m.runEnds(in, pos)
+			m.steps += (end - pos) / 16
+			switch {
+			case !enough:
+				ok = false
+			case in.code == codeRun && end > least:
+				m.push(frameRun, pc, end, least)
+				ok = false // the frame says where to begin
+			default:
+				pos = end
+				pc++
+			}
+		case codeRunLazy:
+			least, _, enough := m.runLeast(in, pos)
+			if !enough {
+				ok = false
+				break
+			}
+			pos = least
+			m.push(frameRunLazy, pc, pos, int(in.lo))
+			pc++
+		case codeCount:
+			m.setReg(in.x, 0)
+			m.setReg(in.y, -1)
+			pc++
+			pc = p.insts[pc].x // the jump to codeLoop, which counts turns completed
+		case codeLoop:
+			pc = m.loop(in, pc, pos)
+		case codeNowhere:
+			m.setReg(in.x, -1)
+			pc++
+		case codeNotHere:
+			pc++
+			if m.regs[in.x] == int32(pos) {
+				pc = in.y
+			}
+		case codeHere:
+			m.setReg(in.x, pos)
+			pc++
+		case codeLook:
+			m.push(frameLook, pc, pos, int(m.barrier))
+			m.barrier = int32(len(m.stack) - 1)
+			for range in.look.width {
+				if pos == 0 {
+					ok = false
+					break
+				}
+				pos = before(text, pos)
+			}
+			pc++
+		case codeLookEnd:
+			pc, pos, ok = m.decide(in.look, pc, pos)
+		case codeBackref:
+			pos, ok = m.again(in, pos)
+			pc++
+		case codeCond:
+			pc++
+			if !m.took(in.x) {
+				pc = in.y
+			}
+		case codeMatch:
+			m.slots[0], m.slots[1] = int32(start), int32(pos)
+			return matched
+		}
+		for !ok {
+			if len(m.stack) == 0 {
+				return noMatch
+			}
+			pc, pos, ok = m.back(p)
+			m.steps++
+		}
+	}
+}
+
+func (m *machine) push(kind frameKind, pc int32, pos, aux int) {
+	m.stack = append(m.stack, frame{kind, pc, int32(pos), int32(aux)})
+}
+
+// setSlot and setReg change what a frame can restore.
+func (m *machine) setSlot(i int32, v int) {
+	if len(m.stack) > 0 {
+		m.push(frameSlot, i, int(m.slots[i]), 0)
+	}
+	m.slots[i] = int32(v)
+}
+
+func (m *machine) setReg(i int32, v int) {
+	if len(m.stack) > 0 {
+		m.push(frameReg, i, int(m.regs[i]), 0)
+	}
+	m.regs[i] = int32(v)
+}
+
+// remember looks up what is known about the split in at pos: that nothing leads on
+// from here, or that the look-around it is in holds. If nothing is known, a frame
+// will tell when the ways from here are exhausted.
+func (m *machine) remember(in *inst, pos int) (held, failed bool) {
+	row := in.memo
+	// What a loop may do next depends on whether its turn has matched anything yet.
+	// Of nested loops the inner ones began no earlier than the outer.
+	for _, last := range in.loops {
+		if m.regs[last] != int32(pos) {
+			break
+		}
+		row++
+	}
+	bit := int(row)*m.width + pos
+	word, mask := bit>>6, uint64(1)<<(bit&63)
+	if m.failed[word]&mask != 0 {
+		return false, true
+	}
+	if in.look != nil && len(m.held) > 0 && m.held[word]&mask != 0 {
+		return true, false
+	}
+	m.push(frameMemo, int32(bit), pos, 0)
+	return false, false
+}
+
+// back undoes one frame; ok is false if the one below has to be undone, too.
+func (m *machine) back(p *program) (pc int32, pos int, ok bool) {
+	top := len(m.stack) - 1
+	f := m.stack[top]
+	switch f.kind {
+	case frameGo:
+		m.stack = m.stack[:top]
+		return f.pc, int(f.pos), true
+	case frameSlot:
+		m.slots[f.pc] = f.pos
+	case frameReg:
+		m.regs[f.pc] = f.pos
+	case frameMemo:
+		m.failed[f.pc>>6] |= 1 << (f.pc & 63)
+	case frameRun:
+		return m.giveBack(p, top)
+	case frameRunLazy:
+		return m.takeMore(p, top)
+	case frameLoop:
+		m.stack = m.stack[:top]
+		return m.turn(&p.insts[f.pc], int(f.pos)), int(f.pos), true
+	case frameLook:
+		m.barrier = f.aux
+		if l := p.insts[f.pc].look; l.negative {
+			m.stack = m.stack[:top]
+			return l.end + 1, int(f.pos), true
+		}
+	}
+	m.stack = m.stack[:top]
+	return 0, 0, false
+}
+
+// giveBack ends the run of the frame on top one character earlier than last time.
+func (m *machine) giveBack(p *program, top int) (pc int32, pos int, ok bool) {
+	f := &m.stack[top]
+	in := &p.insts[f.pc]
+	pc = f.pc + 1
+	least, end := int(f.aux), int(f.pos)
+	if in.next >= 0 {
+		// A byte that begins a character stands at the end of one, whatever the text.
+		i := bytes.LastIndexByte(m.text[least:min(end+1, len(m.text))], byte(in.next))
+		m.steps += (end - least) / 16
+		if i < 0 {
+			m.stack = m.stack[:top]
+			return 0, 0, false
+		}
+		end = least + i
+	}
+	if end <= least {
+		m.stack = m.stack[:top]
+		return pc, end, true
+	}
+	f.pos = int32(before(m.text, end))
+	return pc, end, true
+}
+
+// takeMore ends the lazy run of the frame on top later than last time.
+func (m *machine) takeMore(p *program, top int) (pc int32, pos int, ok bool) {
+	f := &m.stack[top]
+	in := &p.insts[f.pc]
+	pos = int(f.pos)
+	for count := f.aux; in.hi < 0 || count < in.hi; {
+		size := in.set.match(m.text, pos)
+		if size == 0 {
+			break
+		}
+		pos += size
+		count++
+		m.steps++
+		if in.next < 0 || pos < len(m.text) && m.text[pos] == byte(in.next) {
+			f.pos, f.aux = int32(pos), count
+			return f.pc + 1, pos, true
+		}
+	}
+	m.stack = m.stack[:top]
+	return 0, 0, false
+}
+
+// loop decides at the end of a counted loop's body whether there is one more turn. A
+// turn that began where the one before it began is the last.
+func (m *machine) loop(in *inst, pc int32, pos int) int32 {
+	count := m.regs[in.y]
+	if count < in.lo {
+		m.setReg(in.y, int(count)+1)
+		return in.x
+	}
+	more := (in.hi < 0 || count < in.hi) && m.regs[in.y+1] != int32(pos)
+	switch {
+	case !more:
+		return pc + 1
+	case in.mode == lazy:
+		m.push(frameLoop, pc, pos, 0)
+		return pc + 1
+	}
+	m.push(frameGo, pc+1, pos, 0)
+	return m.turn(in, pos)
+}
+
+// turn begins one more turn of a counted loop.
+func (m *machine) turn(in *inst, pos int) int32 {
+	if in.hi >= 0 {
+		m.setReg(in.y, int(m.regs[in.y])+1)
+	}
+	m.setReg(in.y+1, pos)
+	return in.x
+}
+
+// decide ends the look-around l, whose body has matched up to pos.
+func (m *machine) decide(l *look, pc int32, pos int) (int32, int, bool) {
+	b := int(m.barrier)
+	began := m.stack[b]
+	m.barrier = began.aux
+	if l.negative {
+		for i := len(m.stack) - 1; i > b; i-- {
+			switch f := m.stack[i]; f.kind {
+			case frameSlot:
+				m.slots[f.pc] = f.pos
+			case frameReg:
+				m.regs[f.pc] = f.pos
+			case frameMemo:
+				m.hold(l, f.pc)
+			}
+		}
+		m.stack = m.stack[:b]
+		return pc, pos, false
+	}
+	// What was set stays set, until the search goes back behind the look-around;
+	// other ways through it are none of its business any more.
+	kept := b
+	for _, f := range m.stack[b+1:] {
+		switch f.kind {
+		case frameSlot, frameReg:
+			m.stack[kept] = f
+			kept++
+		case frameMemo:
+			m.hold(l, f.pc)
+		}
+	}
+	m.stack = m.stack[:kept]
+	if !l.atomic {
+		pos = int(began.pos)
+	}
+	return pc + 1, pos, true
+}
+
+func (m *machine) hold(l *look, bit int32) {
+	if l.shared && len(m.held) > 0 {
+		m.held[bit>>6] |= 1 << (bit & 63)
+	}
+}
+
+// runEnds finds the least and the greatest end of a run that starts at pos.
+func (m *machine) runEnds(in *inst, pos int) (least, end int, enough bool) {
+	least, n, enough := m.runLeast(in, pos)
+	if !enough {
+		return 0, pos, false
+	}
+	end = least
+	text, s := m.text, in.set
+	if in.hi < 0 {
+		for end < len(text) {
+			if c := text[end]; c < utf8.RuneSelf {
+				if !s.hasByte(c) {
+					break
+				}
+				end++
+				continue
+			}
+			size := s.match(text, end)
+			if size == 0 {
+				break
+			}
+			end += size
+		}
+		return least, end, true
+	}
+	for ; n < in.hi; n++ {
+		size := s.match(text, end)
+		if size == 0 {
+			break
+		}
+		end += size
+	}
+	return least, end, true
+}
+
+// runLeast takes the least number of characters a run must have.
+func (m *machine) runLeast(in *inst, pos int) (least int, n int32, enough bool) {
+	for n < in.lo {
+		size := in.set.match(m.text, pos)
+		if size == 0 {
+			return pos, n, false
+		}
+		pos += size
+		n++
+	}
+	return pos, n, true
+}
+
+// took reports whether a group took part in the match.
+func (m *machine) took(group int32) bool {
+	start, end := m.slots[2*group], m.slots[2*group+1]
+	return start >= 0 && end >= start
+}
+
+// again matches the text of a group once more.
+func (m *machine) again(in *inst, pos int) (int, bool) {
+	if !m.took(in.x) {
+		return pos, false
+	}
+	start, end := int(m.slots[2*in.x]), int(m.slots[2*in.x+1])
+	for start < end {
+		if pos >= len(m.text) {
+			return pos, false
+		}
+		a, n := decode(m.text, start)
+		b, size := decode(m.text, pos)
+		if a != b && (!in.fold || lower(a, in.ascii) != lower(b, in.ascii)) {
+			return pos, false
+		}
+		start += n
+		pos += size
+		m.steps++
+	}
+	return pos, true
+}
+
+// place reports whether pos is such a place.
+func (m *machine) place(at place, pos int) bool {
+	text := m.text
+	switch at {
+	case atStart:
+		return pos == 0
+	case atLineStart:
+		return pos == 0 || text[pos-1] == '\n'
+	case atEnd:
+		return pos == len(text) || pos == len(text)-1 && text[pos] == '\n'
+	case atLineEnd:
+		return pos == len(text) || text[pos] == '\n'
+	case atVeryEnd:
+		return pos == len(text)
+	case atWord, atNotWord:
+		// Python's \B does not hold in an empty text.
+		return wordAt(text, pos, false) == (at == atWord) && len(text) > 0
+	default:
+		return wordAt(text, pos, true) == (at == atASCIIWord) && len(text) > 0
+	}
+}
