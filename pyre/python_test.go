@@ -2,6 +2,7 @@ package pyre
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"io"
@@ -83,7 +84,8 @@ func TestAnswersArePythons(t *testing.T) {
 		patterns, texts = 1_000, 5
 	}
 	const seed = 1
-	pairs, refused, wrong := 0, 0, 0
+	pairs, refused, wrong, hits, loose := 0, 0, 0, 0, 0
+	var last *Regexp
 	differ := func(format string, args ...any) {
 		if wrong++; wrong <= 30 {
 			t.Errorf(format, args...)
@@ -112,8 +114,27 @@ func TestAnswersArePythons(t *testing.T) {
 			return
 		}
 		re.allowance = 1 << 40
+		rules := []Rule{{Regexp: re}, {Regexp: re, Within: last, Group: 1}, {Regexp: re, Within: last}}
+		if last == nil {
+			rules = rules[:1]
+		} else if len(last.names) < 2 {
+			rules = slices.Delete(rules, 1, 2)
+		}
+		set := NewSet(rules)
+		last = re
 		for _, x := range a.Texts {
 			pairs++
+			line := bytes.TrimSuffix([]byte(strings.ToValidUTF8(string(x.text), "\ufffd")), []byte("\n"))
+			may := set.Candidates(nil, line, nil)
+			for i, r := range rules {
+				if r.matches(string(line) + "\n") {
+					if hits++; !slices.Contains(may, i) {
+						differ("%q (within %v, %d) is no candidate in %q", a.Pattern, r.Within, r.Group, line)
+					}
+				} else if slices.Contains(may, i) {
+					loose++
+				}
+			}
 			check := func(how string, want []int, find func() ([]int, error)) {
 				got, err := find()
 				if err != nil || !slices.Equal(got, want) {
@@ -127,7 +148,22 @@ func TestAnswersArePythons(t *testing.T) {
 			}
 		}
 	}, strconv.Itoa(seed), strconv.Itoa(patterns), strconv.Itoa(texts))
-	t.Logf("%d pairs, %d patterns refused, %d differences", pairs, refused, wrong)
+	t.Logf("%d pairs, %d patterns refused, %d differences; of a Set %d candidates matched, %d did not", pairs, refused, wrong, hits, loose)
+}
+
+// matches is what a rule means.
+func (r *Rule) matches(line string) bool {
+	if r.Within != nil {
+		spans, _ := r.Within.SearchString(line, nil)
+		if spans == nil {
+			return false
+		}
+		if lo, hi := spans[2*r.Group], spans[2*r.Group+1]; lo < hi {
+			line = line[lo:hi] + "\n"
+		}
+	}
+	spans, _ := r.Regexp.SearchString(line, nil)
+	return spans != nil
 }
 
 // remembering searches by the linear program alone.

@@ -1,0 +1,348 @@
+package pyre
+
+import (
+	"encoding/binary"
+	"slices"
+	"unsafe"
+)
+
+// A Rule is one pattern of a Set.
+type Rule struct {
+	// Regexp is searched for in the line, as Search does.
+	Regexp *Regexp
+	// Within, if there is one, is searched for first. Where its group Group has text,
+	// Regexp is searched for in that text instead of the line.
+	Within *Regexp
+	Group  int
+}
+
+// A Set tells which of many patterns might match a line, by reading the line once.
+// It is an automaton whose states are made when a line first leads to them, within
+// bounds of memory and time; a line that nothing matches costs a nanosecond or two
+// for each character until it is clear that no pattern can match any more. It may
+// name rules that do not match, but leaves out none that does.
+//
+// A Set is not safe for concurrent use.
+type Set struct {
+	nfa
+	rules []setRule
+	all   []int // every rule
+	entry int32 // the node where everything begins
+
+	// Symbols that no pattern tells apart are one class.
+	class            [256]uint8 // by byte; classMulti for a byte of a longer character
+	other, end, feed uint8
+	reads            []classes // by mask, the classes it holds
+	stride           int32
+
+	table  []int32 // what comes next, by state and class; a state is the index of its row
+	states []state // by state / stride
+	known  map[string]int32
+	start  int32 // what comes first
+	memory int   // bytes of states, about
+
+	lines, flushed, flushes, resting int
+	work                             int // nodes visited in this line
+
+	hit []uint64 // needs met in this line
+	met bool
+
+	mark    []uint32 // when a node was last seen
+	clock   uint32
+	stack   []int32
+	nodes   []int32
+	accepts []int32
+	key     []byte
+}
+
+// A setRule is what must be met for a rule to be a candidate.
+type setRule struct {
+	needs  []int32
+	always bool // the automaton knows nothing about it
+}
+
+// classes is a set of classes.
+type classes [3]uint64
+
+// A state of the automaton is a set of places in the patterns.
+type state struct {
+	nodes   []int32
+	accepts []int32
+}
+
+// What comes next is a state, or one of these. States that accept are written as
+// atAccept minus the state, so that one look at the sign finds all that is special.
+const (
+	unknown  = -1
+	multi    = -2 // the byte is one of a longer character
+	dead     = -3 // no pattern can match any more
+	atAccept = -4
+)
+
+const classMulti = 0
+
+// Bounds of a Set: the bytes of its states, and the nodes that may be visited to
+// make states for one line. A line that takes more has every rule for a candidate.
+// If all states had to be given up flushesAllowed times within flushLines lines each,
+// they are not worth making: restLines lines have every rule for a candidate.
+const (
+	maxSetMemory   = 4 << 20
+	maxLineWork    = 200_000
+	flushesAllowed = 3
+	flushLines     = 1000
+	restLines      = 10_000
+)
+
+// NewSet makes a set of rules. A pattern that is too large for the automaton is a
+// candidate on every line.
+func NewSet(rules []Rule) *Set {
+	s := &Set{nfa: nfa{index: make(map[mask]int32)}}
+	for i := range rules {
+		s.all = append(s.all, i)
+	}
+	b := setBuilder{nfa: &s.nfa, rules: make([]setRule, len(rules))}
+	s.entry = b.build(rules)
+	s.rules = b.rules
+	s.index = nil
+	s.classify()
+	s.hit = make([]uint64, (b.needs+63)/64)
+	s.mark = make([]uint32, len(s.nfa.nodes))
+	s.reset()
+	return s
+}
+
+// Candidates appends to dst the rules that might match left, right and a line feed,
+// read as one line, by ascending index. Characters must not be divided between left
+// and right.
+func (s *Set) Candidates(dst []int, left, right []byte) []int {
+	if s.resting > 0 {
+		s.resting--
+		return append(dst, s.all...)
+	}
+	s.lines++
+	s.work = 0
+	at := s.run(s.enter(s.start), left)
+	at = s.run(at, right)
+	// A group may have taken the line feed, and then gets another.
+	at = s.step(s.step(at, s.feed), s.feed)
+	s.step(at, s.end)
+	if s.work > maxLineWork {
+		clear(s.hit)
+		s.met = false
+		return append(dst, s.all...)
+	}
+	if !s.met {
+		return dst
+	}
+	for i := range s.rules {
+		if s.might(&s.rules[i]) {
+			dst = append(dst, i)
+		}
+	}
+	clear(s.hit)
+	s.met = false
+	return dst
+}
+
+func (s *Set) might(r *setRule) bool {
+	for _, need := range r.needs {
+		if s.hit[need>>6]&(1<<(need&63)) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// run reads text from the state at, which may be dead.
+func (s *Set) run(at int32, text []byte) int32 {
+	if at < 0 {
+		return at
+	}
+	table := s.table
+	for i := 0; i < len(text); {
+		class := s.class[text[i]]
+		if next := table[at+int32(class)]; next >= 0 {
+			at = next
+			i++
+			continue
+		}
+		size := 1
+		if class == classMulti {
+			_, size = decode(text, i)
+			class = s.other
+		}
+		if at = s.step(at, class); at < 0 {
+			return at
+		}
+		table = s.table
+		i += size
+	}
+	return at
+}
+
+// step reads one symbol of the class in the state at.
+func (s *Set) step(at int32, class uint8) int32 {
+	if at < 0 {
+		return at
+	}
+	next := s.table[at+int32(class)]
+	if next == unknown {
+		next = s.make(at, class)
+	}
+	return s.enter(next)
+}
+
+// enter notes what the next state accepts and returns it.
+func (s *Set) enter(next int32) int32 {
+	if next > atAccept {
+		return next
+	}
+	next = atAccept - next
+	for _, need := range s.states[next/s.stride].accepts {
+		s.hit[need>>6] |= 1 << (need & 63)
+	}
+	s.met = true
+	return next
+}
+
+// make finds what comes behind the state at when a symbol of the class is read.
+func (s *Set) make(at int32, class uint8) int32 {
+	if s.work > maxLineWork {
+		return dead // this line is beyond us
+	}
+	s.begin()
+	for _, n := range s.states[at/s.stride].nodes {
+		if node := &s.nfa.nodes[n]; s.reads[node.mask].has(class) {
+			s.closure(node.x)
+		}
+	}
+	flushed := s.flushed
+	next := s.intern()
+	if flushed == s.flushed {
+		s.table[at+int32(class)] = next
+	}
+	return next
+}
+
+func (c *classes) has(class uint8) bool { return c[class>>6]&(1<<(class&63)) != 0 }
+
+// begin empties the set of nodes that closure adds to.
+func (s *Set) begin() {
+	s.nodes, s.accepts = s.nodes[:0], s.accepts[:0]
+	if s.clock++; s.clock == 0 {
+		clear(s.mark)
+		s.clock = 1
+	}
+}
+
+// closure adds what can be reached from n without reading.
+func (s *Set) closure(n int32) {
+	s.stack = append(s.stack[:0], n)
+	for len(s.stack) > 0 {
+		n := s.stack[len(s.stack)-1]
+		s.stack = s.stack[:len(s.stack)-1]
+		if s.work++; s.mark[n] == s.clock {
+			continue
+		}
+		s.mark[n] = s.clock
+		switch node := &s.nfa.nodes[n]; node.kind {
+		case nfaRead:
+			s.nodes = append(s.nodes, n)
+		case nfaSplit:
+			s.stack = append(s.stack, node.x, node.y)
+		case nfaAccept:
+			s.accepts = append(s.accepts, node.x)
+		}
+	}
+}
+
+// intern finds the state of the nodes at hand, or makes it.
+func (s *Set) intern() int32 {
+	if len(s.nodes) == 0 && len(s.accepts) == 0 {
+		return dead
+	}
+	slices.Sort(s.nodes)
+	slices.Sort(s.accepts)
+	s.work += len(s.nodes)
+	s.key = s.key[:0]
+	for _, n := range s.nodes {
+		s.key = binary.LittleEndian.AppendUint32(s.key, uint32(n))
+	}
+	for _, a := range s.accepts {
+		s.key = binary.LittleEndian.AppendUint32(s.key, ^uint32(a))
+	}
+	if next, ok := s.known[string(s.key)]; ok {
+		return next
+	}
+	size := 4*int(s.stride) + 2*len(s.key) + int(unsafe.Sizeof(state{})) + 64
+	if s.memory+size > maxSetMemory {
+		nodes, accepts, key := slices.Clone(s.nodes), slices.Clone(s.accepts), string(s.key)
+		s.flush()
+		s.nodes, s.accepts, s.key = nodes, accepts, []byte(key)
+	}
+	s.memory += size
+	at := int32(len(s.states)) * s.stride
+	s.states = append(s.states, state{slices.Clone(s.nodes), slices.Clone(s.accepts)})
+	for range s.stride {
+		s.table = append(s.table, unknown)
+	}
+	s.table[at+classMulti] = multi
+	next := at
+	if len(s.accepts) > 0 {
+		next = atAccept - at
+	}
+	s.known[string(s.key)] = next
+	return next
+}
+
+// flush gives up all states.
+func (s *Set) flush() {
+	if s.lines-s.flushed > flushLines {
+		s.flushes = 0
+	}
+	if s.flushes++; s.flushes >= flushesAllowed {
+		s.flushes, s.resting = 0, restLines
+	}
+	s.flushed = s.lines
+	s.reset()
+}
+
+// reset begins with the first state alone.
+func (s *Set) reset() {
+	s.table, s.states, s.known, s.memory = s.table[:0], s.states[:0], make(map[string]int32), 0
+	s.begin()
+	s.closure(s.entry)
+	s.start = s.intern()
+}
+
+// classify puts symbols that no mask tells apart into one class.
+func (s *Set) classify() {
+	found := make(map[string]uint8)
+	var class [symbols]uint8
+	signature := make([]byte, (len(s.masks)+7)/8)
+	for symbol := range symbols {
+		clear(signature)
+		for i := range s.masks {
+			if s.masks[i].has(symbol) {
+				signature[i/8] |= 1 << (i % 8)
+			}
+		}
+		c, ok := found[string(signature)]
+		if !ok {
+			c = uint8(len(found) + 1) // 0 is classMulti
+			found[string(signature)] = c
+		}
+		class[symbol] = c
+	}
+	copy(s.class[:128], class[:])
+	s.other, s.end, s.feed = class[symOther], class[symEnd], class['\n']
+	s.stride = int32(len(found) + 1)
+	s.reads = make([]classes, len(s.masks))
+	for i := range s.masks {
+		for symbol, c := range class {
+			if s.masks[i].has(symbol) {
+				s.reads[i][c>>6] |= 1 << (c & 63)
+			}
+		}
+	}
+}
