@@ -1,9 +1,11 @@
 package filter
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 
 	"bantam"
 )
@@ -47,32 +49,78 @@ func (d fields) identified() bool {
 }
 
 // alternatives gives a field that is missing or empty the first of its <F-ALT_…> that
-// is not, and gathers <F-TUPLE_…>.
+// is not, in the order of their names.
 func (d fields) alternatives() {
 	var names []string
-	for name := range d {
-		if strings.HasPrefix(name, "alt_") || strings.HasPrefix(name, "tuple_") {
+	for name, value := range d {
+		if strings.HasPrefix(name, "alt_") && value != "" {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	tuples := make(map[string][]string)
 	for _, name := range names {
-		if field, ok := strings.CutPrefix(name, "alt_"); ok {
-			if field = target(field); d[field] == "" && (d[name] != "" || !has(d, field)) {
-				d[field] = d[name]
-			}
-		} else {
+		if field := target(strings.TrimPrefix(name, "alt_")); d[field] == "" {
+			d[field] = d[name]
+		}
+	}
+}
+
+// tuples makes a field that has <F-TUPLE_…> the list of itself and them, in the order
+// of their names, as Python prints a tuple. A rule may be nil.
+func (d fields) tuples(rules ...*rule) {
+	parts := make(map[string][]string)
+	for _, r := range rules {
+		if r == nil {
+			continue
+		}
+		for _, name := range r.tuples {
 			field := target(strings.TrimPrefix(name, "tuple_"))
-			tuples[field] = append(tuples[field], d[name])
+			if parts[field] == nil {
+				parts[field] = []string{d.repr(field)}
+			}
+			parts[field] = append(parts[field], d.repr(name))
 		}
 	}
-	for field, parts := range tuples {
-		if first, ok := d[field]; ok {
-			parts = append([]string{first}, parts...)
-		}
-		d[field] = "('" + strings.Join(parts, "', '") + "')"
+	for field, p := range parts {
+		d[field] = "(" + strings.Join(p, ", ") + ")"
 	}
+}
+
+// repr is a field as Python's repr writes it.
+func (d fields) repr(name string) string {
+	text, ok := d[name]
+	if !ok {
+		return "None"
+	}
+	quote := '\''
+	if strings.ContainsRune(text, '\'') && !strings.ContainsRune(text, '"') {
+		quote = '"'
+	}
+	var b strings.Builder
+	b.WriteRune(quote)
+	for _, r := range text {
+		switch {
+		case r == quote || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\r':
+			b.WriteString(`\r`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r < 0x100:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case r < 0x10000:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		}
+	}
+	b.WriteRune(quote)
+	return b.String()
 }
 
 // target is the field that an alternative's name stands for: <F-ALT_USER_1> feeds user.

@@ -2,9 +2,10 @@ package filter
 
 // An engine compiles Python's regular expressions.
 type engine interface {
-	// compile reads an expression in the syntax of Python's re. The error names
-	// the construct that is wrong or cannot be done.
-	compile(expr string) (expression, error)
+	// compile reads an expression in the syntax of Python's re. With multiline ^ and $
+	// match at each line of the text. The error names the construct that is wrong or
+	// cannot be done.
+	compile(expr string, multiline bool) (expression, error)
 }
 
 // An expression is a compiled one. It may be used by several goroutines at once.

@@ -66,7 +66,20 @@ type Rules struct {
 // A rule is one expression.
 type rule struct {
 	expression
-	names []string // of its groups by index, "" for one without a name
+	names   []string // of its groups by index, "" for one without a name
+	content int      // the index of <F-CONTENT>, or -1
+	tuples  []string // the names of its <F-TUPLE_…>, sorted
+}
+
+func newRule(e expression, names []string) *rule {
+	r := &rule{expression: e, names: names, content: slices.Index(names, "content")}
+	for _, name := range names {
+		if strings.HasPrefix(name, "tuple_") {
+			r.tuples = append(r.tuples, name)
+		}
+	}
+	slices.Sort(r.tuples)
+	return r
 }
 
 // dnsMode is what becomes of a captured host name.
@@ -94,9 +107,6 @@ func Compile(c Config) (*Rules, error) {
 	default:
 		fail("usedns: %q is none of yes, warn, no, raw", c.UseDNS)
 	}
-	if c.MaxLines > 1 {
-		fail("maxlines: judging %d lines together is not built yet; use <F-MLFID> sessions", c.MaxLines)
-	}
 	var err error
 	if r.decode, err = newDecoder(c.LogEncoding); err != nil {
 		fail("logencoding: %w", err)
@@ -105,8 +115,8 @@ func Compile(c Config) (*Rules, error) {
 		errs = append(errs, err)
 	}
 
-	compile := func(option, expr string) *rule {
-		rule, err := r.compile(expr)
+	compile := func(option, expr string, multiline bool) *rule {
+		rule, err := r.compile(expr, multiline)
 		if err != nil {
 			fail("%s: %w: in %q", option, err, expr)
 			return nil
@@ -115,20 +125,21 @@ func Compile(c Config) (*Rules, error) {
 	}
 	identified := false
 	if c.Prefregex != "" {
-		if r.prefix = compile("prefregex", c.Prefregex); r.prefix != nil {
+		if r.prefix = compile("prefregex", c.Prefregex, false); r.prefix != nil {
 			identified = r.prefix.identifies()
 		}
 	}
 	for i, expr := range c.Failregex {
 		option := fmt.Sprintf("failregex %d", i+1)
-		rule := compile(option, expr)
+		// Fail2Ban compiles only these so (detection.md 4.2).
+		rule := compile(option, expr, c.MaxLines > 1)
 		if rule != nil && !identified && !rule.identifies() {
 			fail("%s: nothing in it says who failed: it needs <HOST>, <ADDR>, <F-ID> or <F-MLFID>: in %q", option, expr)
 		}
 		r.fail = append(r.fail, rule)
 	}
 	for i, expr := range c.Ignoreregex {
-		r.ignore = append(r.ignore, compile(fmt.Sprintf("ignoreregex %d", i+1), expr))
+		r.ignore = append(r.ignore, compile(fmt.Sprintf("ignoreregex %d", i+1), expr, false))
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -140,19 +151,15 @@ func Compile(c Config) (*Rules, error) {
 // Jail is the name of the jail the rules are for.
 func (r *Rules) Jail() string { return r.config.Jail }
 
-func (r *Rules) compile(expr string) (*rule, error) {
+func (r *Rules) compile(expr string, multiline bool) (*rule, error) {
 	if strings.TrimSpace(expr) == "" {
 		return nil, errors.New("the expression is empty")
 	}
-	expanded, err := expandTags(expr, r.dns == dnsIgnore)
+	e, err := theEngine.compile(expandTags(expr, r.dns == dnsIgnore), multiline)
 	if err != nil {
 		return nil, err
 	}
-	e, err := theEngine.compile(expanded)
-	if err != nil {
-		return nil, err
-	}
-	return &rule{e, e.groups()}, nil
+	return newRule(e, e.groups()), nil
 }
 
 // identifies reports whether a group says who failed.
@@ -196,9 +203,11 @@ type view struct {
 // A judge is one jail's rules with the sessions they are in the middle of.
 type judge struct {
 	*Rules
-	sessions sessions
-	content  []byte // scratch
-	spans    []int  // scratch
+	sessions  sessions
+	recent    recent // if it judges several lines together
+	content   []byte // scratch
+	ignorable []byte // scratch
+	spans     []int  // scratch
 }
 
 // New makes the judge of one source.
@@ -219,7 +228,7 @@ func New(rules ...*Rules) *Filter {
 			v.peek, _ = r.detector()
 			i, f.views = len(f.views), append(f.views, v)
 		}
-		f.views[i].jails = append(f.views[i].jails, &judge{Rules: r})
+		f.views[i].jails = append(f.views[i].jails, &judge{Rules: r, recent: recent{max: c.MaxLines}})
 	}
 	return f
 }
@@ -297,11 +306,15 @@ func (v *view) look(line *bantam.Line) (at time.Time) {
 
 // judge applies one jail's rules to the line as v sees it.
 func (j *judge) judge(v *view, line *bantam.Line, at time.Time, out []bantam.Failure) []bantam.Failure {
-	text := v.text
+	text, several := v.text, j.config.MaxLines > 1
+	if several {
+		text = j.recent.add(text, v.logged(line))
+	}
 	if j.early && j.ignored(text) {
 		return out
 	}
 	var base fields
+	offset := 0 // of what is matched in text
 	if j.prefix != nil {
 		spans := j.prefix.find(text, j.spans[:0])
 		if spans == nil {
@@ -309,10 +322,7 @@ func (j *judge) judge(v *view, line *bantam.Line, at time.Time, out []bantam.Fai
 		}
 		j.spans = spans
 		base = base.add(j.prefix.names, text, spans)
-		if content := base.get("content"); content != "" {
-			j.content = append(append(j.content[:0], content...), '\n')
-			text = j.content
-		}
+		text, offset = j.cutContent(text, spans)
 	}
 	for i, rule := range j.fail {
 		spans := rule.find(text, j.spans[:0])
@@ -320,18 +330,39 @@ func (j *judge) judge(v *view, line *bantam.Line, at time.Time, out []bantam.Fai
 			continue
 		}
 		j.spans = spans
+		data := base.clone().add(rule.names, text, spans)
+		var lines []string
+		if several {
+			for k := range spans {
+				if spans[k] >= 0 {
+					spans[k] += offset
+				}
+			}
+			text, offset = j.ignorable[:0], 0
+			for _, l := range j.recent.take(rule.names, spans) {
+				text = append(text, l.text...)
+				lines = append(lines, l.logged)
+			}
+			j.ignorable = text
+		}
 		if j.ignored(text) {
 			return out
 		}
-		data := base.clone().add(rule.names, text, spans)
 		data.alternatives()
-		if data.get("mlfid") == "" && !data.identified() {
-			continue // an optional group did not take part: the next may know who it was
+		data.tuples(j.prefix, rule)
+		_, session := data["mlfid"]
+		if !session && !data.identified() {
+			// An optional group did not take part: the next may know who it was.
+			if several {
+				text = j.recent.join(j.recent.lines)
+			}
+			continue
 		}
-		logged := v.logged(line)
-		lines := []string{logged}
-		if data.get("mlfid") != "" {
-			if data, lines = j.sessions.merge(data, logged, line.Read); data == nil {
+		if !several {
+			lines = []string{v.logged(line)}
+		}
+		if session {
+			if data, lines = j.sessions.merge(data, lines, line.Read); data == nil {
 				return out
 			}
 		}
@@ -343,6 +374,21 @@ func (j *judge) judge(v *view, line *bantam.Line, at time.Time, out []bantam.Fai
 		}, out)
 	}
 	return out
+}
+
+// cutContent is what the prefregex leaves of text, with a line end, and where in text
+// that begins: its <F-CONTENT>, or all of it if that is empty.
+func (j *judge) cutContent(text []byte, spans []int) (content []byte, offset int) {
+	i := j.prefix.content
+	if i < 0 || spans[2*i] >= spans[2*i+1] {
+		return text, 0
+	}
+	start, end := spans[2*i], spans[2*i+1]
+	if end < len(text) && text[end] == '\n' {
+		return text[start : end+1], start
+	}
+	j.content = append(append(j.content[:0], text[start:end]...), '\n')
+	return j.content, start
 }
 
 func (j *judge) ignored(text []byte) bool {

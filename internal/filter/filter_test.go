@@ -96,6 +96,7 @@ func TestWhoFailed(t *testing.T) {
 		{"text beside a name is data", `^f <F-ID>\w+</F-ID> <HOST>$`, "", "f root h.example", "name h.example"},
 		{"empty text is nobody", `^f<F-ID>\w*</F-ID>$`, "", "f", ""},
 		{"tuple", `^f <F-ID>\w+</F-ID> <F-TUPLE_ID>\w+</F-TUPLE_ID>$`, "", "f A B", "text ('A', 'B')"},
+		{"tuple with quotes", `^f <F-ID>\S+</F-ID> <F-TUPLE_ID>\S+</F-TUPLE_ID>$`, "", `f it's "it's`, `text ("it's", '"it\'s')`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := undated(c.regex)
@@ -118,6 +119,9 @@ func TestData(t *testing.T) {
 		{"numbered alternative", `^u <F-USER>\S*</F-USER> <F-ALT_USER_1>\S*</F-ALT_USER_1> <HOST>$`, "u  B 1.2.3.4", "B", nil},
 		{"the direct one wins", `^u <F-USER>\S*</F-USER> <F-ALT_USER>\S*</F-ALT_USER> <HOST>$`, "u A B 1.2.3.4", "A", nil},
 		{"a digit without underscore names another field", `^u <F-USER>\S*</F-USER> <F-ALT_USER1>\S*</F-ALT_USER1> <HOST>$`, "u  B 1.2.3.4", "", map[string]string{"user1": "B"}},
+		{"no alternative either", `^u <F-X>\S*</F-X> <F-ALT_X>\S*</F-ALT_X> <HOST>$`, "u   1.2.3.4", "", map[string]string{"x": ""}},
+		{"tuple in the order of the names", `^<F-TUPLE_X_2>.</F-TUPLE_X_2><F-TUPLE_X>.</F-TUPLE_X><F-X>.</F-X> <HOST>$`, "abc 1.2.3.4", "", map[string]string{"x": "('c', 'b', 'a')"}},
+		{"tuple of what took no part", `^<F-TUPLE_X_2>.\t</F-TUPLE_X_2>(?:,<F-TUPLE_X>.</F-TUPLE_X>)? <HOST>$`, "a\t 1.2.3.4", "", map[string]string{"x": `(None, None, 'a\t')`}},
 		{"own fields", `^u <HOST> <F-RCPT>\S+</F-RCPT> <F-PORT/>$`, "u 1.2.3.4 x@y 22", "", map[string]string{"rcpt": "x@y", "fport": "22"}},
 		{"address beside a text ID", `^u <F-ID>\w+</F-ID> <ADDR>$`, "u root 1.2.3.4", "", map[string]string{"fid": "root", "ip": "1.2.3.4"}},
 	} {
@@ -201,8 +205,6 @@ func TestCompileErrors(t *testing.T) {
 		{"unclosed tag", undated(`<F-USER>x <HOST>`), []string{"missing closing )"}},
 		{"flags in the middle", undated(`^(?i)x <HOST>`), []string{"start of the expression"}},
 		{"empty", undated(``), []string{"empty"}},
-		{"several lines", Config{MaxLines: 5}, []string{"maxlines: ", "not built yet"}},
-		{"SKIPLINES", undated(`a<SKIPLINES><HOST>`), []string{"<SKIPLINES> is not built yet"}},
 		{"date pattern", Config{DatePattern: []string{"%Q"}}, []string{"datepattern 1: ", "%Q"}},
 		{"zone", Config{LogTimezone: "XYZ"}, []string{`"XYZ"`}},
 		{"encoding", Config{LogEncoding: "klingon"}, []string{`"klingon"`}},

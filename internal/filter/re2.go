@@ -14,10 +14,13 @@ import (
 // conditions, which it refuses; \b and \B know ASCII words only.
 type re2 struct{}
 
-func (re2) compile(expr string) (expression, error) {
+func (re2) compile(expr string, multiline bool) (expression, error) {
 	translated, err := translate(expr)
 	if err != nil {
 		return nil, err
+	}
+	if multiline {
+		translated = "(?m:" + translated + ")"
 	}
 	re, err := regexp.Compile(translated)
 	if err != nil {

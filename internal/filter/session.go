@@ -70,7 +70,7 @@ func (a *attempt) repeats(line, session fields) bool {
 // (GAINED, which is NOFAIL too), or that the session is over (FORGET). What it says
 // of NOFAIL does not hold while a failure waits for its address, nor in a session
 // that went through more than one user name.
-func (ss *sessions) merge(line fields, logged string, read time.Time) (fields, []string) {
+func (ss *sessions) merge(line fields, logged []string, read time.Time) (fields, []string) {
 	gained := line["mlfgained"] != ""
 	if gained && line["nofail"] == "" {
 		line["nofail"] = line["mlfgained"]
@@ -117,14 +117,14 @@ func (ss *sessions) merge(line fields, logged string, read time.Time) (fields, [
 	}
 	if s.data["nofail"] != "" {
 		if !forget {
-			s.quiet = remember(s.quiet, logged)
+			s.quiet = remember(s.quiet, logged...)
 		}
 		return nil, nil
 	}
 	for _, l := range s.lines {
 		s.quiet = remember(s.quiet, l)
 	}
-	s.lines, s.quiet = remember(s.quiet, logged), nil
+	s.lines, s.quiet = remember(s.quiet, logged...), nil
 	if !s.data.identified() {
 		s.pending = true
 		return nil, nil
@@ -173,9 +173,9 @@ func (s *session) addUser(name string) {
 	}
 }
 
-// remember appends a line and drops the oldest beyond the bounds.
-func remember(lines []string, line string) []string {
-	lines = append(lines, line)
+// remember appends lines and drops the oldest beyond the bounds.
+func remember(lines []string, more ...string) []string {
+	lines = append(lines, more...)
 	size, keep := 0, 0
 	for keep < len(lines) && keep < maxRemember {
 		if size += len(lines[len(lines)-1-keep]); size > rememberSize && keep > 0 {

@@ -9,7 +9,7 @@ import (
 // What address tags stand for (detection.md 4.3). They take more than addresses;
 // what is none is refused when an ID is made of it.
 const (
-	exprIP4  = `(?:::f{4,6}:)?(?P<ip4>[0-9]{1,3}(?:\.[0-9]{1,3}){3})`
+	exprIP4  = `(?:::f{4,6}:)?(?P<ip4>\d{1,3}(?:\.\d{1,3}){3})`
 	exprIP6  = `(?P<ip6>(?:[0-9a-fA-F]{1,4}::?|:){1,7}(?:[0-9a-fA-F]{1,4}|:))`
 	exprAddr = `\[?(?:` + exprIP4 + `|` + exprIP6 + `)\]?`
 	exprDNS  = `(?P<dns>[\w\-.^]*\w)`
@@ -30,17 +30,20 @@ var standaloneTags = map[string]string{
 
 var tagPattern = regexp.MustCompile(`<(/?)(F-[A-Z0-9_-]+|[A-Z0-9]+)(/?)>`)
 
+// skipGroup begins the names of the groups that <SKIPLINES> makes.
+const skipGroup = "skiplines"
+
 // expandTags replaces Fail2Ban's tags by groups. As there, a tag is a tag wherever it
 // stands, even behind a backslash. Without names, <HOST> is an address only.
-func expandTags(expr string, withoutNames bool) (string, error) {
-	var err error
+func expandTags(expr string, withoutNames bool) string {
 	open := make(map[string]bool)
-	out := tagPattern.ReplaceAllStringFunc(expr, func(tag string) string {
+	skips := 0
+	return tagPattern.ReplaceAllStringFunc(expr, func(tag string) string {
 		m := tagPattern.FindStringSubmatch(tag)
 		closing, name, empty := m[1] != "", m[2], m[3] != ""
-		if name == "SKIPLINES" {
-			err = fmt.Errorf("<SKIPLINES> is not built yet; use <F-MLFID> sessions")
-			return tag
+		if name == "SKIPLINES" && !closing && !empty {
+			skips++
+			return fmt.Sprintf(`\n(?P<%s%d>(?:.*\n)*?)`, skipGroup, skips-1)
 		}
 		if name == "HOST" && withoutNames && !closing && !empty {
 			return exprAddr
@@ -61,7 +64,6 @@ func expandTags(expr string, withoutNames bool) (string, error) {
 		open[field] = true
 		return "(?P<" + groupName(field) + ">"
 	})
-	return out, err
 }
 
 // groupName is the group that <F-field> makes.
