@@ -10,21 +10,24 @@
 // It leaves to others: reading lines, resolving host names, who is to be ignored,
 // whether a failure is too old to count, and counting.
 //
-// Expressions are Python's, with Fail2Ban's tags in them (detection.md 4). They are
-// matched by an engine behind a small interface; what the engine at hand cannot do
-// is an error of Compile, never a silent difference.
+// Expressions are Python's, with Fail2Ban's tags in them (detection.md 4). One that takes
+// too many steps in a line, as some with back-references can be made to, is no match
+// there; Rules.Overruns counts how often.
 package filter
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"bantam"
 	"bantam/internal/timestamp"
+	"bantam/pyre"
 )
 
 // A Config is one jail's filter, with every option already substituted.
@@ -50,7 +53,8 @@ type Config struct {
 	Local *time.Location
 }
 
-// Rules are a Config made ready. They do not change and may be shared.
+// Rules are a Config made ready. They do not change, but for the count of Overruns, and
+// may be shared.
 type Rules struct {
 	config Config
 	dns    dnsMode
@@ -65,21 +69,13 @@ type Rules struct {
 
 // A rule is one expression.
 type rule struct {
-	expression
+	re       *pyre.Regexp
+	option   string        // where it stands: "prefregex", "failregex 3"
+	overruns atomic.Uint64 // searches that used up their budget
+
 	names   []string // of its groups by index, "" for one without a name
 	content int      // the index of <F-CONTENT>, or -1
 	tuples  []string // the names of its <F-TUPLE_…>, sorted
-}
-
-func newRule(e expression, names []string) *rule {
-	r := &rule{expression: e, names: names, content: slices.Index(names, "content")}
-	for _, name := range names {
-		if strings.HasPrefix(name, "tuple_") {
-			r.tuples = append(r.tuples, name)
-		}
-	}
-	slices.Sort(r.tuples)
-	return r
 }
 
 // dnsMode is what becomes of a captured host name.
@@ -115,8 +111,8 @@ func Compile(c Config) (*Rules, error) {
 		errs = append(errs, err)
 	}
 
-	compile := func(option, expr string, multiline bool) *rule {
-		rule, err := r.compile(expr, multiline)
+	compile := func(option, expr string, flags pyre.Flags) *rule {
+		rule, err := r.compile(option, expr, flags)
 		if err != nil {
 			fail("%s: %w: in %q", option, err, expr)
 			return nil
@@ -125,21 +121,24 @@ func Compile(c Config) (*Rules, error) {
 	}
 	identified := false
 	if c.Prefregex != "" {
-		if r.prefix = compile("prefregex", c.Prefregex, false); r.prefix != nil {
+		if r.prefix = compile("prefregex", c.Prefregex, 0); r.prefix != nil {
 			identified = r.prefix.identifies()
 		}
 	}
+	var flags pyre.Flags
+	if c.MaxLines > 1 {
+		flags = pyre.Multiline // for these only (detection.md 4.2)
+	}
 	for i, expr := range c.Failregex {
 		option := fmt.Sprintf("failregex %d", i+1)
-		// Fail2Ban compiles only these so (detection.md 4.2).
-		rule := compile(option, expr, c.MaxLines > 1)
+		rule := compile(option, expr, flags)
 		if rule != nil && !identified && !rule.identifies() {
 			fail("%s: nothing in it says who failed: it needs <HOST>, <ADDR>, <F-ID> or <F-MLFID>: in %q", option, expr)
 		}
 		r.fail = append(r.fail, rule)
 	}
 	for i, expr := range c.Ignoreregex {
-		r.ignore = append(r.ignore, compile(fmt.Sprintf("ignoreregex %d", i+1), expr, false))
+		r.ignore = append(r.ignore, compile(fmt.Sprintf("ignoreregex %d", i+1), expr, 0))
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -151,15 +150,88 @@ func Compile(c Config) (*Rules, error) {
 // Jail is the name of the jail the rules are for.
 func (r *Rules) Jail() string { return r.config.Jail }
 
-func (r *Rules) compile(expr string, multiline bool) (*rule, error) {
+// An Overrun tells of an expression that took too many steps in some lines, which
+// therefore count as not matched by it.
+type Overrun struct {
+	Option string // where the expression stands: "prefregex", "failregex 3"
+	Count  uint64 // searches given up since Compile
+}
+
+// Overruns are the expressions that were given up at least once. It may be called at
+// any time by any goroutine.
+func (r *Rules) Overruns() []Overrun {
+	var out []Overrun
+	for rule := range r.all() {
+		if n := rule.overruns.Load(); n > 0 {
+			out = append(out, Overrun{rule.option, n})
+		}
+	}
+	return out
+}
+
+// all are the expressions in the order in which they are written.
+func (r *Rules) all() iter.Seq[*rule] {
+	return func(yield func(*rule) bool) {
+		if r.prefix != nil && !yield(r.prefix) {
+			return
+		}
+		for _, rules := range [...][]*rule{r.fail, r.ignore} {
+			for _, rule := range rules {
+				if !yield(rule) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (r *Rules) compile(option, expr string, flags pyre.Flags) (*rule, error) {
 	if strings.TrimSpace(expr) == "" {
 		return nil, errors.New("the expression is empty")
 	}
-	e, err := theEngine.compile(expandTags(expr, r.dns == dnsIgnore), multiline)
+	expanded := scopeFlags(expandTags(expr, r.dns == dnsIgnore))
+	re, err := pyre.Compile(expanded, flags)
 	if err != nil {
-		return nil, err
+		return nil, wrong(expanded, err)
 	}
-	return newRule(e, e.groups()), nil
+	out := &rule{re: re, option: option, names: re.Groups()}
+	out.content = slices.Index(out.names, "content")
+	for _, name := range out.names {
+		if strings.HasPrefix(name, "tuple_") {
+			out.tuples = append(out.tuples, name)
+		}
+	}
+	slices.Sort(out.tuples)
+	return out, nil
+}
+
+// wrong is pyre's error with the place as text, for its position is one in the expression
+// without tags, which nobody wrote.
+func wrong(expanded string, err error) error {
+	var at *pyre.Error
+	if !errors.As(err, &at) || at.Pos < 0 || at.Pos > len(expanded) {
+		return err
+	}
+	if at.Pos == len(expanded) {
+		return fmt.Errorf("%s at the end", at.Text)
+	}
+	const enough = 20
+	rest := []rune(expanded[at.Pos:])
+	if len(rest) > enough {
+		return fmt.Errorf("%s at %q", at.Text, string(rest[:enough])+"…")
+	}
+	return fmt.Errorf("%s at %q", at.Text, string(rest))
+}
+
+// find searches text, which ends with a line end. It appends the start and end of each
+// group to spans, -1 for one that took no part; nil means no match.
+func (r *rule) find(text []byte, spans []int) []int {
+	spans, err := r.re.Search(text, spans)
+	if err != nil { // pyre.ErrBudget, its only one
+		r.overruns.Add(1)
+		return nil
+	}
+	return spans
 }
 
 // identifies reports whether a group says who failed.

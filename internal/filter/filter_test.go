@@ -167,6 +167,13 @@ func TestOrderOfExpressions(t *testing.T) {
 		{"NOFAIL without a session counts", undated(`^<F-NOFAIL>conn</F-NOFAIL> <HOST>$`), "conn 1.1.1.1", "1.1.1.1", 1},
 		{"lower-case tag is text", Config{Failregex: []string{`<host> <HOST>`}}, "<host> 1.1.1.1", "1.1.1.1", 1},
 		{"case folded in part", Config{Failregex: []string{`^((?i)bad) <HOST>`}}, "BaD 1.1.1.1", "1.1.1.1", 1},
+		{"case folded in a group that does not capture", Config{Failregex: []string{`^(?:(?i)bad) <HOST>`}}, "BaD 1.1.1.1", "1.1.1.1", 1},
+		{"case folded throughout", Config{Failregex: []string{`(?i)^bad <HOST>`}}, "BaD 1.1.1.1", "1.1.1.1", 1},
+		{"flags behind an escaped parenthesis", Config{Failregex: []string{`^x\((?i:y) <HOST>`}}, "x(Y 1.1.1.1", "1.1.1.1", 1},
+		{"a scoped group no longer counts", Config{Failregex: []string{`^((?i)x)(y)\1 <HOST>`}}, "Xyy 1.1.1.1", "1.1.1.1", 1},
+		{"look-ahead", Config{Failregex: []string{`^f (?!1\.)<HOST>`, `^f (?=1\.)<HOST>`}}, "f 1.1.1.1", "1.1.1.1", 2},
+		{"condition", Config{Failregex: []string{`^(?P<q>")?f(?(q)"|) <HOST>`}}, `"f" 1.1.1.1`, "1.1.1.1", 1},
+		{"reference", Config{Failregex: []string{`^(?P<q>\w+) (?P=q) <HOST>`}}, `ab ab 1.1.1.1`, "1.1.1.1", 1},
 		{"Unicode digits and words", Config{Failregex: []string{`^\w+ \d+ <HOST>`}}, "жук ١٢ 1.1.1.1", "1.1.1.1", 1},
 		{"no-break space is space", Config{Failregex: []string{`^a\s<HOST>`}}, "a\u00a01.1.1.1", "1.1.1.1", 1},
 		{"what is no space in a set", Config{Failregex: []string{`^[^\S\n]a[\W]<HOST>`}}, "\u00a0a!1.1.1.1", "1.1.1.1", 1},
@@ -185,24 +192,39 @@ func TestOrderOfExpressions(t *testing.T) {
 	}
 }
 
+// An expression that an attacker can make too slow is no match where it is; the jail's
+// other expressions still see the line, and the failing is counted.
+func TestOverruns(t *testing.T) {
+	r := mustCompile(t, undated(`^(\w+)(\w+)(\w+)(\w+) \1\2\4\3! <HOST>$`, `<HOST>$`))
+	f := New(r)
+	if got := who(judgeText(f, "abab abab! 1.1.1.1")); got != "1.1.1.1" || r.Overruns() != nil {
+		t.Fatalf("got %q, overruns %v: want a match within the budget", got, r.Overruns())
+	}
+	word := strings.Repeat("a", 2000)
+	fs := judgeText(f, word+" "+word+" 1.1.1.1")
+	if who(fs) != "1.1.1.1" || fs[0].Regex != 2 {
+		t.Errorf("got %+v, want a failure by the second expression", fs)
+	}
+	if got, want := r.Overruns(), []Overrun{{"failregex 1", 1}}; !slices.Equal(got, want) {
+		t.Errorf("overruns %v, want %v", got, want)
+	}
+}
+
 func TestCompileErrors(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		config Config
 		want   []string
 	}{
-		{"look-ahead", undated(`<HOST>`, `a(?!b) <HOST>`), []string{`failregex 2: the negative look-ahead (?!…) is beyond this engine: in "a(?!b) <HOST>"`}},
-		{"back-reference", undated(`(?P<q>.)<HOST>(?P=q)`), []string{"failregex 1: the back-reference"}},
-		{"numbered back-reference", undated(`(.)<HOST>\1`), []string{`back-reference \1`}},
-		{"condition", undated(`(?P<q>.)?<HOST>(?(q)a|b)`), []string{"condition"}},
-		{"possessive", undated(`a*+<HOST>`), []string{"possessive"}},
+		{"look-behind of no fixed width", undated(`<HOST>`, `(?<=a+) <HOST>`), []string{"failregex 2: ", "fixed-width", `in "(?<=a+) <HOST>"`}},
+		{"a reference to no group", undated(`<HOST>(?P=q)`), []string{"failregex 1: unknown group name 'q' at \"q)\""}},
 		{"several at once", Config{Prefregex: `(`, Failregex: []string{`<HOST>`, `[`}, Ignoreregex: []string{`*`}}, []string{"prefregex: ", "failregex 2: ", "ignoreregex 1: "}},
 		{"nobody in it", undated(`f`), []string{"failregex 1: nothing in it says who failed"}},
 		{"host is no address group", undated(`(?P<host>\S+)`), []string{"nothing in it says who failed"}},
-		{"twice the same tag", undated(`<HOST> <HOST>`), []string{"twice"}},
+		{"twice the same tag", undated(`<HOST> <HOST>`), []string{"redefinition of group name 'ip4'"}},
 		{"tag behind a backslash", undated(`^u \<HOST> x`), []string{"failregex 1: "}},
 		{"hyphen in a name", undated(`<F-A-B>x</F-A-B> <HOST>`), []string{"failregex 1: "}},
-		{"unclosed tag", undated(`<F-USER>x <HOST>`), []string{"missing closing )"}},
+		{"unclosed tag", undated(`<F-USER>x <HOST>`), []string{`missing ), unterminated subpattern at "(?P<user>x `}},
 		{"flags in the middle", undated(`^(?i)x <HOST>`), []string{"start of the expression"}},
 		{"empty", undated(``), []string{"empty"}},
 		{"date pattern", Config{DatePattern: []string{"%Q"}}, []string{"datepattern 1: ", "%Q"}},

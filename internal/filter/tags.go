@@ -34,7 +34,7 @@ var tagPattern = regexp.MustCompile(`<(/?)(F-[A-Z0-9_-]+|[A-Z0-9]+)(/?)>`)
 const skipGroup = "skiplines"
 
 // expandTags replaces Fail2Ban's tags by groups. As there, a tag is a tag wherever it
-// stands, even behind a backslash. Without names, <HOST> is an address only.
+// stands, even behind a backslash or in a set. Without names, <HOST> is an address only.
 func expandTags(expr string, withoutNames bool) string {
 	open := make(map[string]bool)
 	skips := 0
@@ -64,6 +64,23 @@ func expandTags(expr string, withoutNames bool) string {
 		open[field] = true
 		return "(?P<" + groupName(field) + ">"
 	})
+}
+
+var flagGroup = regexp.MustCompile(`\((?:\?:)?\(\?([a-z]+)\)`)
+
+// scopeFlags writes ((?i)x) and (?:(?i)x), which newer Pythons refuse, as (?i:x). A
+// group behind a backslash is none, whatever stands before that.
+func scopeFlags(expr string) string {
+	var b strings.Builder
+	done := 0
+	for _, m := range flagGroup.FindAllStringSubmatchIndex(expr, -1) {
+		if m[0] > 0 && expr[m[0]-1] == '\\' {
+			continue
+		}
+		b.WriteString(expr[done:m[0]] + "(?" + expr[m[2]:m[3]] + ":")
+		done = m[1]
+	}
+	return b.String() + expr[done:]
 }
 
 // groupName is the group that <F-field> makes.
