@@ -265,6 +265,9 @@ type view struct {
 	decode   decoder
 	local    *time.Location
 	jails    []*judge
+	// written is whether a stamp counts as it is written, whatever the clock says.
+	written bool
+	dated   bool // the line at hand bears a date
 
 	last time.Time // event time of the last line that had one
 
@@ -280,6 +283,11 @@ type judge struct {
 	content   []byte // scratch
 	ignorable []byte // scratch
 	spans     []int  // scratch
+
+	every     bool    // also the expressions behind the first that matches
+	found     []match // in the line at hand
+	ignoredBy int     // the ignoreregex that matched it, from 1 on; 0 for none
+	prefixed  int     // lines that prefregex let through
 }
 
 // New makes the judge of one source.
@@ -352,10 +360,10 @@ func (v *view) look(line *bantam.Line) (at time.Time) {
 			start, end = m.Start, m.End
 		}
 		if at = m.Time; !at.IsZero() {
-			if line.Live && at.Sub(line.Read).Abs() > clockSkew {
+			if line.Live && !v.written && at.Sub(line.Read).Abs() > clockSkew {
 				at = line.Read
 			}
-			v.last = at
+			v.last, v.dated = at, true
 			break
 		}
 		optional := ok && start == end
@@ -363,13 +371,13 @@ func (v *view) look(line *bantam.Line) (at time.Time) {
 		switch {
 		// While catching up, a line without a date stands where its forerunner
 		// stands, however long ago that was.
-		case recent, !line.Live && !v.last.IsZero():
+		case recent, !line.Live && !v.last.IsZero() && !v.written:
 			at = v.last
 		case optional, line.Live:
 			at = line.Read
 		}
 	}
-	if at.After(line.Read) {
+	if at.After(line.Read) && !v.written {
 		at = line.Read
 	}
 	v.text = append(append(append(v.text[:0], text[:start]...), text[end:]...), '\n')
@@ -378,21 +386,47 @@ func (v *view) look(line *bantam.Line) (at time.Time) {
 
 // judge applies one jail's rules to the line as v sees it.
 func (j *judge) judge(v *view, line *bantam.Line, at time.Time, out []bantam.Failure) []bantam.Failure {
+	j.match(v, line)
+	for i := range j.found {
+		m := &j.found[i]
+		if m.quiet || at.IsZero() {
+			continue
+		}
+		out = j.failure(m.data, bantam.Failure{
+			Jail: j.config.Jail, Time: at, Read: line.Read, Lines: m.lines, Regex: m.regex,
+		}, out)
+	}
+	return out
+}
+
+// A match is what one failregex made of a line.
+type match struct {
+	regex int      // from 1 on
+	data  fields   // with what the line's session knows
+	lines []string // as logged, oldest first
+	quiet bool     // no failure, or not yet one
+}
+
+// match fills j.found with the first failregex that matches the line, or with every one if
+// that is wanted.
+func (j *judge) match(v *view, line *bantam.Line) {
 	text, several := v.text, j.config.MaxLines > 1
+	j.found, j.ignoredBy = j.found[:0], 0
 	if several {
 		text = j.recent.add(text, v.logged(line))
 	}
 	if j.early && j.ignored(text) {
-		return out
+		return
 	}
 	var base fields
-	offset := 0 // of what is matched in text
+	offset := 0 // of text in that of the recent lines
 	if j.prefix != nil {
 		spans := j.prefix.find(text, j.spans[:0])
 		if spans == nil {
-			return out
+			return
 		}
 		j.spans = spans
+		j.prefixed++
 		base = base.add(j.prefix.names, text, spans)
 		text, offset = j.cutContent(text, spans)
 	}
@@ -402,50 +436,45 @@ func (j *judge) judge(v *view, line *bantam.Line, at time.Time, out []bantam.Fai
 			continue
 		}
 		j.spans = spans
-		data := base.clone().add(rule.names, text, spans)
-		var lines []string
+		m := match{regex: i + 1, data: base.clone().add(rule.names, text, spans)}
 		if several {
-			for k := range spans {
-				if spans[k] >= 0 {
-					spans[k] += offset
-				}
+			taken := j.recent.take(rule.names, spans, offset)
+			j.ignorable = j.ignorable[:0]
+			for _, l := range taken {
+				j.ignorable = append(j.ignorable, l.text...)
+				m.lines = append(m.lines, l.logged)
 			}
-			text, offset = j.ignorable[:0], 0
-			for _, l := range j.recent.take(rule.names, spans) {
-				text = append(text, l.text...)
-				lines = append(lines, l.logged)
+			if j.ignored(j.ignorable) {
+				return
 			}
-			j.ignorable = text
-		}
-		if j.ignored(text) {
-			return out
-		}
-		data.alternatives()
-		data.tuples(j.prefix, rule)
-		_, session := data["mlfid"]
-		if !session && !data.identified() {
-			// An optional group did not take part: the next may know who it was.
-			if several {
-				text = j.recent.join(j.recent.lines)
+			text, offset = j.recent.join(), 0 // what is left, for those that come
+		} else {
+			if j.ignored(text) {
+				return
 			}
-			continue
+			m.lines = []string{v.logged(line)}
 		}
-		if !several {
-			lines = []string{v.logged(line)}
+		m.data.alternatives()
+		m.data.tuples(j.prefix, rule)
+		_, session := m.data["mlfid"]
+		if !session && !m.data.identified() {
+			continue // an optional group did not take part: the next may know who it was
 		}
 		if session {
-			if data, lines = j.sessions.merge(data, lines, line.Read); data == nil {
-				return out
+			data := m.data
+			if j.every {
+				data = data.clone() // the session keeps what it is given
+			}
+			if merged, lines := j.sessions.merge(data, m.lines, line.Read); merged != nil {
+				m.data, m.lines = merged, lines
+			} else {
+				m.quiet = true
 			}
 		}
-		if at.IsZero() {
-			return out
+		if j.found = append(j.found, m); !j.every {
+			return
 		}
-		return j.failure(data, bantam.Failure{
-			Jail: j.config.Jail, Time: at, Read: line.Read, Lines: lines, Regex: i + 1,
-		}, out)
 	}
-	return out
 }
 
 // cutContent is what the prefregex leaves of text, with a line end, and where in text
@@ -464,9 +493,9 @@ func (j *judge) cutContent(text []byte, spans []int) (content []byte, offset int
 }
 
 func (j *judge) ignored(text []byte) bool {
-	for _, rule := range j.ignore {
+	for i, rule := range j.ignore {
 		if spans := rule.find(text, j.spans[:0]); spans != nil {
-			j.spans = spans
+			j.spans, j.ignoredBy = spans, i+1
 			return true
 		}
 	}

@@ -33,29 +33,31 @@ func (r *recent) add(text []byte, logged string) []byte {
 		keep++
 	}
 	r.lines = slices.Delete(r.lines, 0, len(r.lines)-keep)
-	return r.join(r.lines)
+	return r.join()
 }
 
-func (r *recent) join(lines []held) []byte {
+// join is the text of the lines, valid until the next call.
+func (r *recent) join() []byte {
 	r.text = r.text[:0]
-	for _, l := range lines {
+	for _, l := range r.lines {
 		r.text = append(r.text, l.text...)
 	}
 	return r.text
 }
 
 // take removes the lines that a match covers and returns them. spans are the match's
-// groups in the text of all. Lines that <SKIPLINES> took stay where they are.
+// groups, offset where the text they are in begins in the text of all. Lines that
+// <SKIPLINES> took stay where they are.
 //
 // A match that begins with a line end begins with the line behind it.
-func (r *recent) take(names []string, spans []int) []held {
-	start, end := spans[0], max(spans[1], spans[0]+1)
+func (r *recent) take(names []string, spans []int, offset int) []held {
+	start, end := spans[0]+offset, max(spans[1], spans[0]+1)+offset
 	if end > start+1 && r.text[start] == '\n' {
 		start++
 	}
 	skipped := func(from, to int) bool {
 		for i, name := range names {
-			if strings.HasPrefix(name, skipGroup) && spans[2*i] <= from && to <= spans[2*i+1] {
+			if strings.HasPrefix(name, skipGroup) && spans[2*i] >= 0 && spans[2*i]+offset <= from && to <= spans[2*i+1]+offset {
 				return true
 			}
 		}

@@ -1,0 +1,101 @@
+package filter
+
+import (
+	"time"
+
+	"bantam"
+)
+
+// A Trial shows somebody what rules make of lines. It judges as a Filter does, sessions
+// included, but takes every stamp as it is written, however far from the clock, names who
+// failed by the text in the log, and tells of matches that are no failures, too.
+//
+// It is not safe for concurrent use. What it remembers is bounded as a Filter's.
+type Trial struct {
+	view  *view
+	judge *judge
+}
+
+// An Outcome is what became of one line.
+type Outcome struct {
+	// Hits are the expressions that matched: the first, or all.
+	Hits []Hit
+	// Ignored is the number of the ignoreregex that matched, from 1 on; 0 for none.
+	Ignored int
+	// Prefixed is true if there is a prefregex and it matched.
+	Prefixed bool
+	// Dated is true if the line bears a date that could be read.
+	Dated bool
+}
+
+// A Hit is one failregex that matched a line.
+type Hit struct {
+	Regex int // from 1 on
+	// Host is who failed, as logged: the <F-ID>, else the address, else the name.
+	// It is empty while a session's address is not known.
+	Host string
+	// Name is true if Host is a host name.
+	Name bool
+	// Time is event time; zero if the line has no date and nothing stands in for it.
+	Time time.Time
+	// Data are the named groups, those of the line's session included; attacker's text.
+	Data map[string]string
+	// Lines are what makes up the failure, oldest first; attacker's text.
+	Lines []string
+	// Quiet is true if the line is no failure, or none yet: it says so itself, or its
+	// session waits for an address.
+	Quiet bool
+}
+
+// NewTrial tries rules on lines. With every, expressions behind the first that matches
+// are tried as well.
+func NewTrial(r *Rules, every bool) *Trial {
+	f := New(r)
+	t := &Trial{view: f.views[0], judge: f.views[0].jails[0]}
+	t.view.written, t.judge.every = true, every
+	return t
+}
+
+// Try judges the next line. The outcome refers to nothing of it.
+func (t *Trial) Try(line *bantam.Line) Outcome {
+	t.view.dated = false
+	at := t.view.look(line)
+	before := t.judge.prefixed
+	t.judge.match(t.view, line)
+	out := Outcome{Ignored: t.judge.ignoredBy, Prefixed: t.judge.prefixed > before, Dated: t.view.dated}
+	for _, m := range t.judge.found {
+		hit := Hit{Regex: m.regex, Time: at, Data: m.data, Lines: m.lines, Quiet: m.quiet}
+		hit.Host, hit.Name = m.data.asLogged()
+		out.Hits = append(out.Hits, hit)
+	}
+	return out
+}
+
+// asLogged is who failed in the log's own words, and whether that is a host name.
+func (d fields) asLogged() (host string, name bool) {
+	if d["fid"] != "" {
+		return d["fid"], false
+	}
+	for _, group := range [...]string{"ip4", "ip6"} {
+		if addr := d[group]; addr != "" {
+			if d["cidr"] != "" {
+				addr += "/" + d["cidr"]
+			}
+			return addr, false
+		}
+	}
+	host = d["dns"]
+	if _, ok := parseAddr(host, ""); ok {
+		return host, false
+	}
+	return host, host != ""
+}
+
+// Expanded is the expression of prefregex with the tags replaced, for people to look at;
+// empty if there is none.
+func (r *Rules) Expanded() string {
+	if r.prefix == nil {
+		return ""
+	}
+	return expandTags(r.config.Prefregex, r.dns == dnsIgnore)
+}
