@@ -156,7 +156,7 @@ func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []ban
 		fl.ID, ip = bantam.TextID(fid), name
 	case hasName && raw:
 		fl.ID = bantam.TextID(name)
-	case hasName && j.dns == dnsResolve:
+	case hasName && j.dns == dnsResolve && !endsInNumber(name):
 		fl.Host = name
 	case hasName:
 		return out
@@ -213,18 +213,47 @@ func parseAddr(text, length string) (bantam.ID, bool) {
 		return bantam.ID{}, false
 	}
 	if length != "" {
-		if id, err := bantam.ParsePrefix(text + "/" + length); err == nil {
+		if id, ok := withLength(text + "/" + length); ok {
 			return id, true
 		}
 	}
 	return bantam.AddrID(addr), true
 }
 
+// endsInNumber reports whether the last label of a name is a number, decimal or hex: then
+// it is no host name (RFC 3696, 2), but the C library would make an address of it, as of
+// 1.2.3 the address 1.2.0.3.
+func endsInNumber(name string) bool {
+	label := name[strings.LastIndexByte(name, '.')+1:]
+	if hex, ok := strings.CutPrefix(strings.ToLower(label), "0x"); ok && hex != "" {
+		return strings.Trim(hex, "0123456789abcdef") == ""
+	}
+	return strings.Trim(label, "0123456789") == ""
+}
+
+// withLength is the prefix of an address, or the address if its family has no such
+// length. An attacker's "/0" is not everybody, but the one address 0.0.0.0, as in Fail2Ban.
+func withLength(text string) (bantam.ID, bool) {
+	id, err := bantam.ParsePrefix(text)
+	if err != nil {
+		return bantam.ID{}, false
+	}
+	if p, ok := id.Prefix(); ok && p.Bits() == 0 {
+		id = bantam.AddrID(p.Addr())
+	}
+	return id, true
+}
+
 // textOrAddr is the ID of an <F-ID>: an address or prefix by value, else the text.
 func textOrAddr(text string, raw bool) bantam.ID {
 	if !raw {
-		if id, err := bantam.ParsePrefix(text); err == nil {
+		if id, ok := withLength(text); ok {
 			return id
+		}
+		if addr, length, ok := strings.Cut(text, "/"); ok && length != "" && strings.Trim(length, "0123456789") == "" {
+			if id, ok := parseAddr(addr, ""); ok {
+				return id
+			}
 		}
 	}
 	return bantam.TextID(text)
