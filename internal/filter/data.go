@@ -138,7 +138,7 @@ func has(d fields, name string) bool { _, ok := d[name]; return ok }
 // that turns out to be nobody (detection.md 4.4).
 func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []bantam.Failure {
 	addr, isAddr := d.address()
-	fid, hasFid := d["fid"]
+	fid := d["fid"]
 	name, hasName := d["dns"]
 	if !isAddr && hasName && !has(d, "ip4") && !has(d, "ip6") {
 		addr, isAddr = parseAddr(name, "")
@@ -148,11 +148,13 @@ func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []ban
 	raw := j.dns == dnsRaw
 	var ip string // the address, if it is not what is counted
 	switch {
-	case isAddr && hasFid && fid != "" && fid != addr.String():
+	case isAddr && hasName && !raw:
+		fl.ID = addr // as if it had been resolved
+	case isAddr && fid != "" && fid != addr.String():
 		fl.ID, ip = textOrAddr(fid, raw), addr.String()
 	case isAddr:
 		fl.ID = addr
-	case hasName && raw && hasFid && fid != "":
+	case hasName && raw && fid != "":
 		fl.ID, ip = bantam.TextID(fid), name
 	case hasName && raw:
 		fl.ID = bantam.TextID(name)
@@ -160,7 +162,7 @@ func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []ban
 		fl.Host = name
 	case hasName:
 		return out
-	case hasFid && fid != "":
+	case fid != "":
 		fl.ID = textOrAddr(fid, raw)
 	}
 	if fl.ID.IsZero() && fl.Host == "" {
@@ -171,7 +173,7 @@ func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []ban
 		case "ip4", "ip6", "dns", "cidr", "content", "nofail", "mlfid", "mlfforget", "mlfgained", "mlfattempt":
 			continue
 		case "fid":
-			if fl.Host == "" && ip == "" {
+			if !hasName && ip == "" {
 				continue // it is the ID
 			}
 		case "user":

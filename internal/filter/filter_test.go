@@ -102,6 +102,8 @@ func TestWhoFailed(t *testing.T) {
 		{"text that is an address, raw", `^f <F-ID/>$`, "raw", "f [::1]", "text [::1]"},
 		{"text beside an address", `^f <F-ID>\w+</F-ID> <ADDR>$`, "", "f root 1.2.3.4", "text root"},
 		{"text beside a name is data", `^f <F-ID>\w+</F-ID> <HOST>$`, "", "f root h.example", "name h.example"},
+		{"text beside an address where a name may stand", `^f <F-ID>\w+</F-ID> <DNS>$`, "no", "f root 1.2.3.4", "1.2.3.4"},
+		{"text beside an address where a name may stand, raw", `^f <F-ID>\w+</F-ID> <DNS>$`, "raw", "f root 1.2.3.4", "text root"},
 		{"empty text is nobody", `^f<F-ID>\w*</F-ID>$`, "", "f", ""},
 		{"tuple", `^f <F-ID>\w+</F-ID> <F-TUPLE_ID>\w+</F-TUPLE_ID>$`, "", "f A B", "text ('A', 'B')"},
 		{"tuple with quotes", `^f <F-ID>\S+</F-ID> <F-TUPLE_ID>\S+</F-TUPLE_ID>$`, "", `f it's "it's`, `text ("it's", '"it\'s')`},
@@ -131,6 +133,8 @@ func TestData(t *testing.T) {
 		{"tuple in the order of the names", `^<F-TUPLE_X_2>.</F-TUPLE_X_2><F-TUPLE_X>.</F-TUPLE_X><F-X>.</F-X> <HOST>$`, "abc 1.2.3.4", "", map[string]string{"x": "('c', 'b', 'a')"}},
 		{"tuple of what took no part", `^<F-TUPLE_X_2>.\t</F-TUPLE_X_2>(?:,<F-TUPLE_X>.</F-TUPLE_X>)? <HOST>$`, "a\t 1.2.3.4", "", map[string]string{"x": `(None, None, 'a\t')`}},
 		{"own fields", `^u <HOST> <F-RCPT>\S+</F-RCPT> <F-PORT/>$`, "u 1.2.3.4 x@y 22", "", map[string]string{"rcpt": "x@y", "fport": "22"}},
+		{"text beside a name", `^u <F-ID>\w+</F-ID> <DNS>$`, "u root h.example", "", map[string]string{"fid": "root"}},
+		{"text beside an address where a name may stand", `^u <F-ID>\w+</F-ID> <DNS>$`, "u root 1.2.3.4", "", map[string]string{"fid": "root"}},
 		{"address beside a text ID", `^u <F-ID>\w+</F-ID> <ADDR>$`, "u root 1.2.3.4", "", map[string]string{"fid": "root", "ip": "1.2.3.4"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
