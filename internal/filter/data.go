@@ -16,10 +16,11 @@ type fields map[string]string
 
 func (d fields) get(name string) string { return d[name] }
 
-// add copies the groups that took part in a match over d, which may be nil.
+// add copies the groups that took part in a match over d, which may be nil, but for
+// <F-CONTENT>, which says only where to look.
 func (d fields) add(names []string, text []byte, spans []int) fields {
 	for i, name := range names {
-		if name == "" || 2*i+1 >= len(spans) || spans[2*i] < 0 {
+		if name == "" || name == "content" || spans[2*i] < 0 {
 			continue
 		}
 		if d == nil {
@@ -170,7 +171,7 @@ func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []ban
 	}
 	for name, value := range d {
 		switch name {
-		case "ip4", "ip6", "dns", "cidr", "content", "nofail", "mlfid", "mlfforget", "mlfgained", "mlfattempt":
+		case "ip4", "ip6", "dns", "cidr", "nofail", "mlfid", "mlfforget", "mlfgained", "mlfattempt":
 			continue
 		case "fid":
 			if !hasName && ip == "" {

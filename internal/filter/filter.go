@@ -278,11 +278,12 @@ type view struct {
 // A judge is one jail's rules with the sessions they are in the middle of.
 type judge struct {
 	*Rules
-	sessions  sessions
-	recent    recent // if it judges several lines together
-	content   []byte // scratch
-	ignorable []byte // scratch
-	spans     []int  // scratch
+	sessions    sessions
+	recent      recent // if it judges several lines together
+	content     []byte // scratch
+	ignorable   []byte // scratch
+	spans       []int  // scratch
+	prefixSpans []int  // scratch
 
 	every     bool    // also the expressions behind the first that matches
 	found     []match // in the line at hand
@@ -418,24 +419,26 @@ func (j *judge) match(v *view, line *bantam.Line) {
 	if j.early && j.ignored(text) {
 		return
 	}
-	var base fields
-	offset := 0 // of text in that of the recent lines
+	whole, offset := text, 0 // where text begins in whole
 	if j.prefix != nil {
-		spans := j.prefix.find(text, j.spans[:0])
+		spans := j.prefix.find(text, j.prefixSpans[:0])
 		if spans == nil {
 			return
 		}
-		j.spans = spans
+		j.prefixSpans = spans
 		j.prefixed++
-		base = base.add(j.prefix.names, text, spans)
 		text, offset = j.cutContent(text, spans)
 	}
+	var base fields // what prefregex captured, once a failregex matched
 	for i, rule := range j.fail {
 		spans := rule.find(text, j.spans[:0])
 		if spans == nil {
 			continue
 		}
 		j.spans = spans
+		if base == nil && j.prefix != nil {
+			base = base.add(j.prefix.names, whole, j.prefixSpans)
+		}
 		m := match{regex: i + 1, data: base.clone().add(rule.names, text, spans)}
 		if several {
 			taken := j.recent.take(rule.names, spans, offset)
