@@ -458,7 +458,12 @@ func FuzzJudge(f *testing.F) {
 			`<HOST>`,
 		},
 		Ignoreregex: []string{`^ignore .*me$`},
-	}), mustCompile(f, undated(`<SUBNET>|<F-ID>\S+</F-ID>`)))
+	}), mustCompile(f, undated(`<SUBNET>|<F-ID>\S+</F-ID>`)), mustCompile(f, Config{
+		Prefregex:   `<F-CONTENT>[^!]*</F-CONTENT>`,
+		Failregex:   []string{`^(?P<q>\w+)<SKIPLINES>.*(?P=q) <HOST>$`, `\n<F-ID>\S*</F-ID>`, `(?=<ADDR>)`},
+		Ignoreregex: []string{`\n$`},
+		MaxLines:    4,
+	}))
 	f.Fuzz(func(t *testing.T, text []byte, live bool) {
 		if len(text) > 64<<10 {
 			return
