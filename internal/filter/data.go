@@ -14,8 +14,6 @@ import (
 // has no entry; one that matched nothing has an empty one.
 type fields map[string]string
 
-func (d fields) get(name string) string { return d[name] }
-
 // add copies the groups that took part in a match over d, which may be nil, but for
 // <F-CONTENT>, which says only where to look.
 func (d fields) add(names []string, text []byte, spans []int) fields {
