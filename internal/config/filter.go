@@ -25,23 +25,13 @@ type combined struct {
 // jail would write in the brackets: mode, logtype and the filter's own.
 // The error is a *Problem if a file is to blame.
 func LoadFilter(fsys fs.FS, name string, params map[string]string) (filter.Config, error) {
-	given := make([]param, 0, len(params))
-	for _, key := range slices.Sorted(maps.Keys(params)) {
-		given = append(given, param{key, params[key]})
-	}
 	t := newTree("", fsys, "")
 	basics := map[string]string{"enabled": "true", "backend": "auto", "filter": name}
-	c, err := t.filter(name, given, basics)
+	c, err := t.filter(name, paramList(params), basics)
 	if err != nil {
 		return filter.Config{}, err
 	}
-	out, _, err := filterConfig(name, c, func(key string) (*Value, string, error) {
-		v := c.opts[key]
-		if v == nil {
-			return nil, "", nil
-		}
-		return v, v.Text, nil
-	})
+	out, _, err := filterConfig(name, c, c.get)
 	return out, err
 }
 

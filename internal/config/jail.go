@@ -43,6 +43,9 @@ type jailReader struct {
 	scope    *scope
 	jail     *Jail
 	problems []Problem
+
+	params   []param   // for the filter, stronger than the jail's own
+	combined *combined // the filter, nil without one
 }
 
 // readJail reads the section name of the jail files; ok is false if the jail is
@@ -244,13 +247,13 @@ func (r *jailReader) filter() {
 			r.fail(problemAt(v, err.Error(), optionHint(text, v)))
 			return
 		}
-		if c, err = r.tree.filter(name, params, r.basics()); err != nil {
+		if c, err = r.tree.filter(name, append(params, r.params...), r.basics()); err != nil {
 			r.failed(v, err)
 			return
 		}
 		out.Name = name
 	}
-	if c != nil {
+	if r.combined = c; c != nil {
 		r.scope.known = c.opts
 	}
 	cfg, warnings, err := filterConfig(out.Name, c, func(key string) (*Value, string, error) {

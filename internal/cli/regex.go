@@ -1,0 +1,297 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"bantam"
+	"bantam/internal/config"
+	"bantam/internal/filter"
+)
+
+// regexReply is one line of `bantam regex --json`.
+type regexReply struct {
+	N     int64  `json:"n"`    // of the line, from 1 on
+	Line  string `json:"line"` // without line end; what is no UTF-8 is U+FFFD
+	Match bool   `json:"match"`
+	// Host is who failed, as logged; with it come the user, if the expression names one, and
+	// the event time in local time, if the line has one.
+	Host    string  `json:"host,omitempty"`
+	User    *string `json:"user,omitempty"`
+	Time    string  `json:"time,omitempty"`
+	Ignored bool    `json:"ignored"`         // an ignoreregex matched
+	Regex   int     `json:"regex,omitempty"` // number of the failregex, from 1 on
+}
+
+func (a *app) regexCommand() *cobra.Command {
+	var now, options string
+	cmd := &cobra.Command{
+		Use:   "regex LOGFILE FILTER",
+		Short: "Try a filter on a log",
+		Long: `Judge every line of LOGFILE by FILTER, the name of a filter or the path of its file, and
+say what becomes of it. LOGFILE - is standard input. Stamps count as they are written,
+however old; nobody is counted or banned.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return usageError{errors.New("bantam regex takes a log and a filter")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t := regexTrial{app: a, now: time.Now()}
+			if now != "" {
+				var err error
+				if t.now, err = time.Parse(time.RFC3339, now); err != nil {
+					return usageError{fmt.Errorf("--now: %q is no time in RFC 3339", now)}
+				}
+			}
+			params, err := jsonParams(options)
+			if err != nil {
+				return usageError{fmt.Errorf("--options: %w", err)}
+			}
+			return t.runJSON(args[0], args[1], params)
+		},
+	}
+	cmd.Flags().StringVar(&now, "now", "", "the clock, in RFC 3339: what stamps without year or day mean")
+	cmd.Flags().StringVar(&options, "options", "{}", "parameters of the filter, as a JSON object")
+	return cmd
+}
+
+// jsonParams reads a filter's parameters from a JSON object of texts, numbers and truth values.
+func jsonParams(text string) (map[string]string, error) {
+	var values map[string]any
+	d := json.NewDecoder(bytes.NewReader([]byte(text)))
+	d.UseNumber()
+	if err := d.Decode(&values); err != nil {
+		return nil, fmt.Errorf("%q is no JSON object: %w", text, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("%q is more than one JSON object", text)
+	}
+	params := make(map[string]string, len(values))
+	for key, value := range values {
+		switch v := value.(type) {
+		case string:
+			params[key] = v
+		case json.Number:
+			params[key] = v.String()
+		case bool:
+			params[key] = fmt.Sprint(v)
+		default:
+			return nil, fmt.Errorf("%q is neither text, number nor truth value", key)
+		}
+	}
+	return params, nil
+}
+
+// regexTrial is one run of regex.
+type regexTrial struct {
+	*app
+	now time.Time
+}
+
+// runJSON prints one object per line of the log.
+func (t *regexTrial) runJSON(logfile, name string, params map[string]string) error {
+	found, err := config.FindFilter(t.folder(), t.library, name, params, "")
+	if err != nil {
+		return err
+	}
+	found.Filter.UseDNS = "raw" // names are shown as they stand
+	found.Filter.Jail = found.Filter.Name
+	rules, err := filter.Compile(found.Filter)
+	if err != nil {
+		return fmt.Errorf("filter %s: %w", name, err)
+	}
+	log, err := t.openLog(logfile)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+
+	trial := filter.NewTrial(rules, false)
+	line := bantam.Line{Read: t.now}
+	if params["logtype"] == "journal" {
+		line.Time = t.now // the journal hands the time over apart from the text
+	}
+	out := bufio.NewWriterSize(t.stdout, 64<<10)
+	e := json.NewEncoder(out)
+	e.SetEscapeHTML(false)
+	for {
+		text, _, err := log.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("read %s: %w", logfile, err), out.Flush())
+		}
+		line.Text = text
+		reply := regexReply{N: log.lines, Line: string(text)}
+		outcome := trial.Try(&line)
+		reply.Ignored = outcome.Ignored > 0
+		for _, hit := range outcome.Hits {
+			if hit.Quiet || hit.Host == "" {
+				continue
+			}
+			reply.Match, reply.Host, reply.Regex = true, hit.Host, hit.Regex
+			if user, ok := hit.Data["user"]; ok {
+				reply.User = &user
+			}
+			if !hit.Time.IsZero() {
+				reply.Time = hit.Time.In(time.Local).Format(time.RFC3339)
+			}
+			break
+		}
+		if err := e.Encode(&reply); err != nil {
+			return fmt.Errorf("print line %d: %w", log.lines, err)
+		}
+	}
+	log.progress.end()
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+// maxRegexLine is how much of a line is judged; what is beyond is passed over.
+const maxRegexLine = 1 << 20
+
+// A logReader reads a log's lines once, in memory that does not grow with it.
+type logReader struct {
+	in       io.Reader
+	r        *bufio.Reader
+	lines    int64 // read so far
+	progress progress
+	long     []byte // scratch: a line that does not fit the buffer
+}
+
+// openLog opens a log to be tried on; "-" is standard input.
+func (t *regexTrial) openLog(name string) (*logReader, error) {
+	in, size := os.Stdin, int64(0)
+	if name != "-" {
+		var err error
+		if in, err = os.Open(name); err != nil {
+			var path *fs.PathError
+			if errors.As(err, &path) {
+				err = path.Err
+			}
+			return nil, fmt.Errorf("open the log %s: %w", name, err)
+		}
+		info, err := in.Stat()
+		if err == nil && info.IsDir() {
+			err = errors.New("it is a folder")
+		}
+		if err != nil {
+			in.Close()
+			return nil, fmt.Errorf("open the log %s: %w", name, err)
+		}
+		size = info.Size()
+	}
+	p := progress{out: terminal(t.stderr), size: size}
+	if t.json && terminal(t.stdout) != nil {
+		p.out = nil // the answers are to be seen there
+	}
+	return newLogReader(in, p), nil
+}
+
+func newLogReader(in io.Reader, p progress) *logReader {
+	return &logReader{in: in, r: bufio.NewReaderSize(in, 256<<10), progress: p}
+}
+
+// next is the next line without its line end, valid until the next call, and whether it
+// had one. Its error is io.EOF behind the last line.
+func (l *logReader) next() (text []byte, ended bool, err error) {
+	text, err = l.r.ReadSlice('\n')
+	read := len(text)
+	if err == bufio.ErrBufferFull {
+		l.long = append(l.long[:0], text...)
+		for err == bufio.ErrBufferFull {
+			text, err = l.r.ReadSlice('\n')
+			read += len(text)
+			l.long = append(l.long, text[:min(len(text), maxRegexLine-len(l.long))]...)
+		}
+		ended = bytes.HasSuffix(text, []byte{'\n'})
+		text = l.long
+	}
+	if err != nil && (err != io.EOF || read == 0) {
+		return nil, false, err
+	}
+	l.lines++
+	l.progress.add(l.lines, read)
+	if bytes.HasSuffix(text, []byte{'\n'}) {
+		text, ended = text[:len(text)-1], true
+	}
+	return bytes.TrimSuffix(text, []byte{'\r'}), ended, nil
+}
+
+func (l *logReader) Close() {
+	l.progress.end()
+	if c, ok := l.in.(io.Closer); ok && l.in != os.Stdin {
+		_ = c.Close() // it was only read
+	}
+}
+
+// terminal is w if that is a terminal, else nil.
+func terminal(w io.Writer) io.Writer {
+	f, ok := w.(*os.File)
+	if !ok {
+		return nil
+	}
+	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
+		return nil
+	}
+	return w
+}
+
+// progress shows on a terminal how far a long input is read.
+type progress struct {
+	out   io.Writer // nil: nobody looks
+	size  int64     // bytes, 0 if unknown
+	read  int64
+	next  time.Time // wall time
+	shown bool
+}
+
+// Few clocks are read for many lines, and short runs show nothing.
+const (
+	progressLines = 1000
+	progressEvery = 200 * time.Millisecond
+	progressFirst = time.Second
+)
+
+func (p *progress) add(lines int64, bytes int) {
+	p.read += int64(bytes)
+	if p.out == nil || lines%progressLines != 1 {
+		return
+	}
+	now := time.Now()
+	if p.next.IsZero() {
+		p.next = now.Add(progressFirst)
+	}
+	if now.Before(p.next) {
+		return
+	}
+	p.next, p.shown = now.Add(progressEvery), true
+	if p.size > 0 {
+		fmt.Fprintf(p.out, "\r%3d %%  %s read\x1b[K", min(100, 100*p.read/p.size), plural64(lines, "line"))
+	} else {
+		fmt.Fprintf(p.out, "\r%s read\x1b[K", plural64(lines, "line"))
+	}
+}
+
+// end wipes what was shown.
+func (p *progress) end() {
+	if p.shown {
+		fmt.Fprint(p.out, "\r\x1b[K")
+		p.shown = false
+	}
+}
