@@ -50,7 +50,9 @@ type app struct {
 func Main(ctx context.Context, args []string, library fs.FS, stdout, stderr io.Writer) int {
 	a := &app{stdout: stdout, stderr: stderr, library: library}
 	switch name := filepath.Base(args[0]); name {
-	case "fail2ban-client", "fail2ban-server", "fail2ban-regex":
+	case "fail2ban-regex":
+		return a.fail2banRegex(ctx, args[1:])
+	case "fail2ban-client", "fail2ban-server":
 		// The original's programs end with 255 when they could not do it.
 		fmt.Fprintf(stderr, "bantam: called as %s, which is not built yet\nbantam: hint: bantam help shows the commands there are\n", name)
 		return 255

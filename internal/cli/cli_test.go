@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -20,11 +21,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"bantam": func() {
+	program := func() {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
 		os.Exit(Main(ctx, os.Args, library.FS, os.Stdout, os.Stderr))
-	}})
+	}
+	testscript.Main(m, map[string]func(){"bantam": program, "fail2ban-regex": program})
 }
 
 // Every file of testdata is a session at the command line. Its daemons observe
@@ -35,6 +37,7 @@ func TestMain(m *testing.M) {
 //	await gone        waits until nobody answers
 //	log FILE ID N     appends N failed logins of ID
 //	fill FILE…        puts the test's folder in the place of $WORK in files
+//	code N COMMAND…   runs a program that must end with the exit code N
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -43,7 +46,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TZ", "UTC")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "log": appendLog, "fill": fill},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "log": appendLog, "fill": fill, "code": code},
 	})
 }
 
@@ -92,6 +95,20 @@ func appendLog(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(err)
 	}
 	ts.Check(f.Close())
+}
+
+func code(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	var ended *exec.ExitError
+	if errors.As(err, &ended) {
+		got = ended.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("run %s: %v", args[1], err)
+	}
+	if fmt.Sprint(got) != args[0] {
+		ts.Fatalf("%s ended with %d, want %s", args[1], got, args[0])
+	}
 }
 
 func fill(ts *testscript.TestScript, _ bool, args []string) {

@@ -35,20 +35,25 @@ type regexReply struct {
 
 func (a *app) regexCommand() *cobra.Command {
 	var now, options string
+	t := regexTrial{app: a}
 	cmd := &cobra.Command{
-		Use:   "regex LOGFILE FILTER",
-		Short: "Try a filter on a log",
-		Long: `Judge every line of LOGFILE by FILTER, the name of a filter or the path of its file, and
-say what becomes of it. LOGFILE - is standard input. Stamps count as they are written,
-however old; nobody is counted or banned.`,
+		Use:   "regex LOG REGEX [IGNOREREGEX]",
+		Short: "Try a filter or an expression on a log",
+		Long: regexHelp + `
+
+With --json there is one object per line of the log, and REGEX is the name of a filter or the path
+of its file: bantam regex --json LOGFILE FILTER. LOGFILE - is standard input.`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 2 {
-				return usageError{errors.New("bantam regex takes a log and a filter")}
+			switch {
+			case a.json && len(args) != 2:
+				return usageError{errors.New("bantam regex --json takes a log and a filter")}
+			case len(args) != 2 && len(args) != 3:
+				return usageError{errors.New("bantam regex takes a log, a filter or expression, and perhaps an expression to ignore")}
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t := regexTrial{app: a, now: time.Now()}
+			t.now = time.Now()
 			if now != "" {
 				var err error
 				if t.now, err = time.Parse(time.RFC3339, now); err != nil {
@@ -59,9 +64,14 @@ however old; nobody is counted or banned.`,
 			if err != nil {
 				return usageError{fmt.Errorf("--options: %w", err)}
 			}
-			return t.runJSON(args[0], args[1], params)
+			if a.json {
+				return t.runJSON(args[0], args[1], params)
+			}
+			t.params = params
+			return t.report(cmd.Context(), args)
 		},
 	}
+	t.opt.register(cmd.Flags())
 	cmd.Flags().StringVar(&now, "now", "", "the clock, in RFC 3339: what stamps without year or day mean")
 	cmd.Flags().StringVar(&options, "options", "{}", "parameters of the filter, as a JSON object")
 	return cmd
@@ -97,7 +107,10 @@ func jsonParams(text string) (map[string]string, error) {
 // regexTrial is one run of regex.
 type regexTrial struct {
 	*app
-	now time.Time
+	now time.Time // the clock
+	opt regexOptions
+	// params are the filter's, stronger than those in its brackets.
+	params map[string]string
 }
 
 // runJSON prints one object per line of the log.

@@ -1,0 +1,546 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"bantam"
+	"bantam/internal/config"
+	"bantam/internal/filter"
+)
+
+// Exit codes of fail2ban-regex where they are not Bantam's.
+const (
+	regexWrong = 255 // wrong use, or what it was given cannot be read
+	regexUsage = 2   // an option it does not know
+)
+
+// regexOptions are those of fail2ban-regex (detection.md 8.2), which bantam regex knows, too.
+type regexOptions struct {
+	datePattern, timezone, encoding, useDNS string
+	journalMatch, logLevel, out             string
+	maxLines, verbose                       int
+	raw, verboseDate, debuggex              bool
+	noCheckAll, invert, traceback           bool
+
+	allMatched, allMissed, allIgnored bool
+	noMissed, noIgnored               bool
+}
+
+func (o *regexOptions) register(f *pflag.FlagSet) {
+	f.SortFlags = false
+	f.StringVarP(&o.datePattern, "datepattern", "d", "", "how time stamps look; stronger than the filter's")
+	f.StringVar(&o.timezone, "timezone", "", "zone of stamps that name none (also --TZ)")
+	f.StringVarP(&o.encoding, "encoding", "e", "", "encoding of the log")
+	f.BoolVarP(&o.raw, "raw", "r", false, "host names stay names")
+	f.StringVar(&o.useDNS, "usedns", "warn", "what becomes of host names: yes, warn, no, raw")
+	f.IntVarP(&o.maxLines, "maxlines", "L", 0, "lines an expression may span; also how many lines a list shows")
+	f.StringVarP(&o.journalMatch, "journalmatch", "m", "", "replaces the filter's journalmatch")
+	f.StringVarP(&o.logLevel, "log-level", "l", "critical", "accepted; there is no log")
+	f.CountVarP(&o.verbose, "verbose", "v", "also expressions without a hit, and who matched when; twice: also the filter's options")
+	f.IntVar(&o.verbose, "verbosity", 0, "the same as a number")
+	f.BoolVar(&o.verboseDate, "verbose-date", false, "show the date patterns in full (also --VD)")
+	f.BoolVarP(&o.debuggex, "debuggex", "D", false, "not built: links to a site that draws expressions")
+	f.BoolVar(&o.noCheckAll, "no-check-all", false, "stop at the first expression that matches, as the daemon does")
+	f.StringVarP(&o.out, "out", "o", "", "print only this of each failure: id, ip, msg, row, a group, or a text with <tags>")
+	f.BoolVarP(&o.invert, "invert", "i", false, "with --out: print the lines that are no failure")
+	f.BoolVar(&o.allMatched, "print-all-matched", false, "list every line that matched")
+	f.BoolVar(&o.allMissed, "print-all-missed", false, "list every line that was missed")
+	f.BoolVar(&o.allIgnored, "print-all-ignored", false, "list every line that was ignored")
+	f.BoolVar(&o.noMissed, "print-no-missed", false, "do not list lines that were missed")
+	f.BoolVar(&o.noIgnored, "print-no-ignored", false, "do not list lines that were ignored")
+	f.BoolVarP(&o.traceback, "log-traceback", "t", false, "accepted; there are no tracebacks (also --full-traceback)")
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		switch name {
+		case "TZ":
+			name = "timezone"
+		case "VD":
+			name = "verbose-date"
+		case "full-traceback":
+			name = "log-traceback"
+		}
+		return pflag.NormalizedName(name)
+	})
+}
+
+// check refuses what contradicts itself or is not built.
+func (o *regexOptions) check() error {
+	switch {
+	case o.noMissed && o.allMissed:
+		return errors.New("--print-no-missed and --print-all-missed contradict each other")
+	case o.noIgnored && o.allIgnored:
+		return errors.New("--print-no-ignored and --print-all-ignored contradict each other")
+	case o.debuggex:
+		return errors.New("--debuggex is not built: expressions are shown to no other site")
+	case o.journalMatch != "":
+		return errors.New("--journalmatch: reading the journal is not built yet: pipe journalctl into a file and try that")
+	case o.maxLines < 0:
+		return fmt.Errorf("--maxlines: %d is less than 1", o.maxLines)
+	}
+	return nil
+}
+
+// fail2banRegex is the program called as fail2ban-regex; it returns the exit code.
+func (a *app) fail2banRegex(ctx context.Context, args []string) int {
+	t := regexTrial{app: a, now: time.Now()}
+	var short, long bool
+	cmd := &cobra.Command{
+		Use:           "fail2ban-regex [OPTIONS] LOG REGEX [IGNOREREGEX]",
+		Short:         "Try expressions on a log",
+		Long:          regexHelp,
+		SilenceErrors: true, SilenceUsage: true,
+		DisableFlagsInUseLine: true,
+		Args:                  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case short:
+				a.printf("%s\n", fail2banShort)
+				return nil
+			case long:
+				a.printf("fail2ban-regex %s (bantam %s)\n", fail2banShort, bantam.Version)
+				return nil
+			case len(args) < 2 || len(args) > 3:
+				fmt.Fprint(a.stderr, cmd.UsageString())
+				return errors.New("a log and an expression or filter are needed, and perhaps an expression to ignore")
+			}
+			return t.report(cmd.Context(), args)
+		},
+	}
+	f := cmd.Flags()
+	t.opt.register(f)
+	f.StringVarP(&a.config, "config", "c", "", `folder of the configuration; "library" for what is built in`)
+	f.BoolVarP(&short, "V", "V", false, "print the version in its short form")
+	f.BoolVar(&long, "version", false, "print the version")
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	cmd.SetArgs(args)
+	cmd.SetOut(a.stdout)
+	cmd.SetErr(a.stderr)
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintln(a.stderr, "fail2ban-regex: "+safe(strings.TrimRight(line, "\n")))
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		return regexUsage
+	}
+	var problem *config.Problem
+	if errors.As(err, &problem) && problem.Hint != "" {
+		fmt.Fprintln(a.stderr, "fail2ban-regex: hint: "+safe(problem.Hint))
+	}
+	return regexWrong
+}
+
+// fail2banShort is what the original's -V says.
+const fail2banShort = "1.1.2.1"
+
+const regexHelp = `Try expressions on a log and report what they match.
+
+LOG is a file, or else the text of a log. REGEX is the name of a jail or of a filter, the
+path of a filter's file, or else one expression; a name may have parameters in
+brackets: sshd[mode=aggressive]. IGNOREREGEX is an expression for lines that are no failures; it
+replaces the filter's. Stamps count as they are written, however old; nobody is
+counted or banned. The exit code is 0 whether or not anything matched.`
+
+// bareWord is the form of a name or path, perhaps with parameters, that may be a jail's or
+// a filter's.
+var bareWord = regexp.MustCompile(`(?s)^[\w/.\-]+(?:\[.*\])?$`)
+
+// find reads what is to be tried: a jail, a filter, or an expression by itself.
+func (t *regexTrial) find(text, ignore string, hasIgnore bool) (*config.Found, error) {
+	found := &config.Found{Filter: filter.Config{Failregex: []string{text}}}
+	if name, params, err := config.NameParams(text); err == nil && bareWord.MatchString(text) {
+		maps.Copy(params, t.params)
+		read, err := (*config.Found)(nil), error(config.ErrNoFilter)
+		if !strings.Contains(name, "/") && !strings.HasSuffix(name, ".conf") && !strings.HasSuffix(name, ".local") {
+			read, err = config.FindJail(t.folder(), t.library, name, params, "")
+		}
+		if errors.Is(err, config.ErrNoFilter) {
+			read, err = config.FindFilter(t.folder(), t.library, name, params, "")
+		}
+		switch {
+		case err == nil:
+			found = read
+		case !errors.Is(err, config.ErrNoFilter):
+			return nil, err
+		}
+	}
+	c := &found.Filter
+	if hasIgnore {
+		c.Ignoreregex = []string{ignore}
+	}
+	// Nothing of these is taken over from the jail or the filter.
+	c.UseDNS, c.LogTimezone, c.LogEncoding = t.opt.useDNS, t.opt.timezone, t.opt.encoding
+	if t.opt.raw {
+		c.UseDNS = "raw"
+	}
+	if t.opt.maxLines > 0 {
+		c.MaxLines = t.opt.maxLines
+	}
+	if t.opt.datePattern != "" {
+		c.DatePattern = strings.Split(t.opt.datePattern, "\n")
+	}
+	return found, nil
+}
+
+// report tries the expressions and prints what came of it.
+func (t *regexTrial) report(ctx context.Context, args []string) error {
+	if err := t.opt.check(); err != nil {
+		return err
+	}
+	log, ignore := args[0], ""
+	if len(args) == 3 {
+		ignore = args[2]
+	}
+	if strings.HasPrefix(log, "systemd-journal") {
+		return errors.New("reading the journal is not built yet: write journalctl's output into a file and try that")
+	}
+	found, err := t.find(args[1], ignore, len(args) == 3)
+	if err != nil {
+		return err
+	}
+	rules, err := filter.Compile(found.Filter)
+	if err != nil {
+		return err
+	}
+	c := found.Filter
+	r := &regexRun{
+		regexTrial: t, found: found, rules: rules, resolver: newResolver(c.UseDNS),
+		trial: filter.NewTrial(rules, !t.opt.noCheckAll && t.opt.out == ""),
+		limit: 20, fail: make([]tried, len(c.Failregex)), ignore: make([]tried, len(c.Ignoreregex)),
+		out: bufio.NewWriterSize(t.stdout, 64<<10), began: time.Now(), tty: terminal(t.stdout) != nil,
+	}
+	if t.opt.maxLines > 0 {
+		r.limit = t.opt.maxLines
+	}
+	lines, isFile := (*logReader)(nil), false
+	if info, err := os.Stat(log); err == nil && !info.IsDir() {
+		if lines, err = t.openLog(log); err != nil {
+			return err
+		}
+		defer lines.Close()
+		isFile = true
+	} else {
+		lines = newLogReader(strings.NewReader(log), progress{})
+	}
+	if t.opt.out == "" {
+		r.head(log, isFile)
+	}
+	if err := r.read(ctx, lines, isFile); err != nil {
+		return errors.Join(err, r.out.Flush())
+	}
+	lines.Close()
+	if t.opt.out == "" {
+		r.results()
+	}
+	if err := r.out.Flush(); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+// regexRun is what a report is made of.
+type regexRun struct {
+	*regexTrial
+	found    *config.Found
+	rules    *filter.Rules
+	trial    *filter.Trial
+	resolver *resolver
+	out      *bufio.Writer
+	began    time.Time // wall time
+	tty      bool      // the output is a terminal
+
+	total    int64
+	limit    int // lines a list may not reach
+	prefixed int64
+	dated    int64
+
+	fail, ignore             []tried
+	matched, ignored, missed list
+}
+
+// tried counts one expression's hits.
+type tried struct {
+	hits int64
+	who  []seen
+}
+
+// seen is one hit as -v shows it.
+type seen struct {
+	id    string
+	at    time.Time
+	multi bool
+}
+
+// maxSeen is how many hits of one expression -v can show.
+const maxSeen = 10_000
+
+// A list counts lines and keeps the first of them.
+type list struct {
+	count int64
+	lines []string
+}
+
+func (l *list) add(line []byte, most int, all bool) {
+	l.count++
+	if all || len(l.lines) < most {
+		l.lines = append(l.lines, string(line))
+	}
+}
+
+// read tries every line. A line without a line end is being written still.
+func (r *regexRun) read(ctx context.Context, lines *logReader, isFile bool) error {
+	line := bantam.Line{}
+	for {
+		text, ended, err := lines.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		if len(text) == 0 || text[0] == '#' || isFile && !ended {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		line.Text, line.Read = text, r.now
+		r.line(ctx, &line)
+	}
+}
+
+// line tries one line and books what came of it.
+func (r *regexRun) line(ctx context.Context, line *bantam.Line) {
+	r.total++
+	outcome := r.trial.Try(line)
+	if outcome.Dated {
+		r.dated++
+	}
+	if outcome.Prefixed {
+		r.prefixed++
+	}
+	if outcome.Ignored > 0 {
+		r.ignore[outcome.Ignored-1].hits++
+	}
+	failed, quiet := false, false
+	for _, hit := range outcome.Hits {
+		if hit.Quiet && (r.opt.noCheckAll || r.opt.out != "") {
+			continue // the daemon would say nothing of it
+		}
+		ids := r.resolver.ids(ctx, hit)
+		if hit.Quiet && len(ids) == 0 {
+			ids = []string{""}
+		}
+		f := &r.fail[hit.Regex-1]
+		for _, id := range ids {
+			f.hits++
+			if r.opt.verbose > 0 && len(f.who) < maxSeen {
+				f.who = append(f.who, seen{id, hit.Time, len(outcome.Hits) > 1})
+			}
+			if r.opt.out != "" && !r.opt.invert {
+				r.one(ctx, id, &hit)
+			}
+		}
+		if hit.Quiet {
+			quiet = true
+		} else if len(ids) > 0 {
+			failed = true
+		}
+	}
+	switch {
+	case r.opt.out != "":
+		if r.opt.invert && !failed {
+			fmt.Fprintln(r.out, r.shown(string(line.Text)))
+		}
+	case failed:
+		r.matched.add(line.Text, r.limit, r.opt.allMatched)
+	case quiet, outcome.Ignored > 0:
+		r.ignored.add(line.Text, r.limit, r.opt.allIgnored)
+	default:
+		r.missed.add(line.Text, r.limit, r.opt.allMissed)
+	}
+}
+
+// use is a line of what is tried.
+func (r *regexRun) use(label, value string) {
+	if runes := []rune(value); len(runes) > 53 {
+		value = string(runes[:50]) + "..."
+	}
+	fmt.Fprintf(r.out, "Use %17s : %s\n", label, safe(value))
+}
+
+func (r *regexRun) head(log string, isFile bool) {
+	fmt.Fprintf(r.out, "\nRunning tests\n=============\n\n")
+	c := &r.found.Filter
+	if r.found.Jail != "" {
+		r.use("jail", r.found.Jail)
+	}
+	if r.found.File != "" {
+		from := r.folder()
+		if from == "" {
+			from = "library"
+		}
+		r.use("filter file", c.Name+", basedir: "+from)
+		if r.opt.verbose > 1 {
+			var opts []string
+			for key, value := range r.found.Options {
+				opts = append(opts, key+"="+value)
+			}
+			slices.Sort(opts)
+			for _, o := range opts {
+				r.use("filter options", o)
+			}
+		}
+	}
+	if c.MaxLines > 1 {
+		r.use("maxlines", fmt.Sprint(c.MaxLines))
+	}
+	if len(c.DatePattern) > 0 {
+		r.use("datepattern", strings.Join(c.DatePattern, " ")+" : "+readable(c.DatePattern))
+	}
+	if r.found.File == "" && r.found.Jail == "" {
+		r.use("failregex line", c.Failregex[0])
+	}
+	if len(c.Ignoreregex) == 1 && r.found.Options["ignoreregex"] != c.Ignoreregex[0] {
+		r.use("ignoreregex line", c.Ignoreregex[0])
+	}
+	encoding := c.LogEncoding
+	if encoding == "" {
+		encoding = "UTF-8"
+	}
+	lines := strings.Split(log, "\n")
+	switch {
+	case isFile:
+		r.use("log file", log)
+		r.use("encoding", encoding)
+	case len(lines) == 1:
+		r.use("single line", log)
+	default:
+		r.use("multi line", plural(len(lines), "line"))
+		for i, line := range lines[:min(len(lines), 5)] {
+			r.use(fmt.Sprint(i+1), line)
+		}
+	}
+	fmt.Fprintln(r.out)
+}
+
+func (r *regexRun) results() {
+	p := func(format string, args ...any) { fmt.Fprintf(r.out, format, args...) }
+	p("\nResults\n=======\n\n")
+	if expr := r.rules.Expanded(); expr != "" {
+		p("Prefregex: %d total\n|  %s\n`-\n\n", r.prefixed, safe(expr))
+	}
+	r.hits("Failregex", r.fail, r.found.Filter.Failregex)
+	r.hits("Ignoreregex", r.ignore, r.found.Filter.Ignoreregex)
+	if r.dated > 0 || r.opt.verbose > 0 {
+		p("Date template hits:\n|- [# of hits] date format\n")
+		p("|  [%d] %s\n", r.dated, safe(readable(r.found.Filter.DatePattern)))
+		if r.opt.verboseDate {
+			for _, pattern := range r.found.Filter.DatePattern {
+				p("|    %s\n", safe(pattern))
+			}
+		}
+		p("`-\n\n")
+	}
+	p("Lines: %d lines, %d ignored, %d matched, %d missed\n", r.total, r.ignored.count, r.matched.count, r.missed.count)
+	p("[processed in %.2f sec]\n\n", time.Since(r.began).Seconds())
+	if r.opt.allMatched {
+		r.list("matched", &r.matched, true)
+	}
+	if !r.opt.noIgnored {
+		r.list("ignored", &r.ignored, r.opt.allIgnored)
+	}
+	if !r.opt.noMissed {
+		r.list("missed", &r.missed, r.opt.allMissed)
+	}
+}
+
+// hits is the table of expressions that matched.
+func (r *regexRun) hits(title string, counts []tried, exprs []string) {
+	var total int64
+	for i := range counts {
+		total += counts[i].hits
+	}
+	fmt.Fprintf(r.out, "%s: %d total\n", title, total)
+	rows := total > 0 || r.opt.verbose > 0 && len(counts) > 0
+	if rows {
+		fmt.Fprintf(r.out, "|-  #) [# of hits] regular expression\n")
+	}
+	for i, c := range counts {
+		if c.hits == 0 && r.opt.verbose == 0 {
+			continue
+		}
+		fmt.Fprintf(r.out, "|  %2d) [%d] %s\n", i+1, c.hits, safe(exprs[i]))
+		for _, s := range c.who {
+			at, multi := s.at, ""
+			if at.IsZero() {
+				at = r.now
+			}
+			if s.multi {
+				multi = " (multiple regex matched)"
+			}
+			fmt.Fprintf(r.out, "|      %s  %s%s\n", safe(s.id), at.Local().Format("Mon Jan 02 15:04:05 2006"), multi)
+		}
+		if more := c.hits - int64(len(c.who)); len(c.who) == maxSeen && more > 0 {
+			fmt.Fprintf(r.out, "|      and %d more\n", more)
+		}
+	}
+	if rows {
+		fmt.Fprintf(r.out, "`-\n")
+	}
+	fmt.Fprintln(r.out)
+}
+
+// list prints lines, if they are few or all are wanted.
+func (r *regexRun) list(kind string, l *list, all bool) {
+	title := strings.ToUpper(kind[:1]) + kind[1:] + " line(s)"
+	switch {
+	case l.count == 0:
+	case !all && l.count >= int64(r.limit):
+		fmt.Fprintf(r.out, "%s: too many to print.  Use --print-all-%s to print all %d lines\n", title, kind, l.count)
+	default:
+		fmt.Fprintf(r.out, "|- %s:\n", title)
+		for _, line := range l.lines {
+			fmt.Fprintf(r.out, "|  %s\n", safe(line))
+		}
+		fmt.Fprintf(r.out, "`-\n")
+	}
+}
+
+// dateNames are what the codes of a date pattern are called in a report.
+var dateNames = map[byte]string{
+	'Y': "Year", 'y': "Year2", 'm': "Month", 'd': "Day", 'H': "24hour", 'I': "12hour", 'M': "Minute", 'S': "Second",
+	'f': "Microseconds", 'b': "MON", 'B': "MONTH", 'a': "DAY", 'A': "DAYNAME", 'p': "AMPM", 'z': "Zone offset",
+	'Z': "Zone name", 'j': "Yearday", 'U': "Yearweek", 'W': "Yearweek", 'w': "Weekday",
+}
+
+var dateCode = regexp.MustCompile(`%(Ex)?([A-Za-z%])`)
+
+// readable is a date pattern in words.
+func readable(patterns []string) string {
+	if len(patterns) != 1 || patterns[0] == "{^LN-BEG}" || strings.Contains(patterns[0], "{D") {
+		return "Default Detectors"
+	}
+	return dateCode.ReplaceAllStringFunc(patterns[0], func(code string) string {
+		if name := dateNames[code[len(code)-1]]; name != "" {
+			return code[1:len(code)-1] + name
+		}
+		return code
+	})
+}
