@@ -120,20 +120,11 @@ func findPlaces(dir string, lib fs.FS, name string) (t *tree, places []place, sh
 //
 // Nothing is started or changed. The error is or wraps a *Problem.
 func FindJail(dir string, lib fs.FS, name string, params map[string]string, backend string) (*Found, error) {
-	if dir != "" {
-		if err := checkDir(dir); err != nil {
-			return nil, err
-		}
-	}
-	t := newTree(dir, lib, "library/")
-	jails, err := t.jails()
+	t, jails, err := openJails(dir, lib, name)
 	if err != nil {
 		return nil, err
 	}
 	sec := jails.sections[name]
-	if sec == nil {
-		return nil, notFound{&Problem{Text: fmt.Sprintf("there is no jail %s", quote(name)), Hint: guessHint(name, jails.order)}}
-	}
 	for _, p := range paramList(params) {
 		key := strings.ToLower(p.key)
 		sec.set(key, &Value{Text: strings.ReplaceAll(p.value, "%", "%%"), key: key})
@@ -142,8 +133,7 @@ func FindJail(dir string, lib fs.FS, name string, params map[string]string, back
 		sec.set("backend", &Value{Text: backend, key: "backend"})
 	}
 	j := Jail{Name: name}
-	extra := map[string]*Value{"fail2ban_version": {Text: fail2banVersion}, "fail2ban_confpath": {Text: dir}}
-	r := &jailReader{tree: t, jail: &j, params: paramList(params), scope: &scope{set: jails, section: name, extra: extra}}
+	r := &jailReader{tree: t, jail: &j, params: paramList(params), scope: jailScope(dir, jails, name)}
 	r.filter()
 	if j.Err != nil {
 		return nil, j.Err
