@@ -21,12 +21,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	program := func() {
+	run := func() {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
 		os.Exit(Main(ctx, os.Args, library.FS, os.Stdout, os.Stderr))
 	}
-	testscript.Main(m, map[string]func(){"bantam": program, "fail2ban-regex": program})
+	testscript.Main(m, map[string]func(){"bantam": run, "fail2ban-regex": run})
 }
 
 // Every file of testdata is a session at the command line. Its daemons observe

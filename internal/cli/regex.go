@@ -232,18 +232,25 @@ func (l *logReader) next() (text []byte, ended bool, err error) {
 			read += len(text)
 			l.long = append(l.long, text[:min(len(text), maxRegexLine-len(l.long))]...)
 		}
-		ended = bytes.HasSuffix(text, []byte{'\n'})
+		ended = err == nil
 		text = l.long
 	}
 	if err != nil && (err != io.EOF || read == 0) {
 		return nil, false, err
 	}
 	l.lines++
-	l.progress.add(l.lines, read)
-	if bytes.HasSuffix(text, []byte{'\n'}) {
-		text, ended = text[:len(text)-1], true
+	l.progress.read += int64(read)
+	if l.lines%progressLines == 1 {
+		l.progress.show(l.lines)
 	}
-	return bytes.TrimSuffix(text, []byte{'\r'}), ended, nil
+	n := len(text)
+	if n > 0 && text[n-1] == '\n' {
+		n, ended = n-1, true
+	}
+	if n > 0 && text[n-1] == '\r' {
+		n--
+	}
+	return text[:n], ended, nil
 }
 
 func (l *logReader) Close() {
@@ -281,9 +288,9 @@ const (
 	progressFirst = time.Second
 )
 
-func (p *progress) add(lines int64, bytes int) {
-	p.read += int64(bytes)
-	if p.out == nil || lines%progressLines != 1 {
+// show says how far it is, if that was not said just now.
+func (p *progress) show(lines int64) {
+	if p.out == nil {
 		return
 	}
 	now := time.Now()

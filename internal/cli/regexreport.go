@@ -241,12 +241,15 @@ func (t *regexTrial) report(ctx context.Context, args []string) error {
 	if t.opt.out == "" {
 		r.head(log, isFile)
 	}
+	defer r.close()
 	if err := r.read(ctx, lines, isFile); err != nil {
 		return errors.Join(err, r.out.Flush())
 	}
 	lines.Close()
 	if t.opt.out == "" {
-		r.results()
+		if err := r.results(); err != nil {
+			return errors.Join(err, r.out.Flush())
+		}
 	}
 	if err := r.out.Flush(); err != nil {
 		return fmt.Errorf("print: %w", err)
@@ -274,6 +277,12 @@ type regexRun struct {
 	matched, ignored, missed list
 }
 
+func (r *regexRun) close() {
+	r.matched.close()
+	r.ignored.close()
+	r.missed.close()
+}
+
 // tried counts one expression's hits.
 type tried struct {
 	hits int64
@@ -290,16 +299,74 @@ type seen struct {
 // maxSeen is how many hits of one expression -v can show.
 const maxSeen = 10_000
 
-// A list counts lines and keeps the first of them.
+// A list counts lines and keeps the first of them, or all: then what is more than a little
+// goes to a temporary file, so that memory does not grow with the log.
 type list struct {
 	count int64
 	lines []string
+	size  int // bytes of lines
+	spill *os.File
+	out   *bufio.Writer // to spill
 }
 
-func (l *list) add(line []byte, most int, all bool) {
+// maxListed is how many bytes of a list are kept in memory.
+const maxListed = 1 << 20
+
+// add books a line; all of them are kept if all is true, else the first most.
+func (l *list) add(line []byte, most int, all bool) error {
 	l.count++
-	if all || len(l.lines) < most {
+	switch {
+	case !all && len(l.lines) >= most:
+		return nil
+	case l.size+len(line) <= maxListed && l.spill == nil:
 		l.lines = append(l.lines, string(line))
+		l.size += len(line) + 16 // a short line has its cost, too
+		return nil
+	case !all:
+		return nil // so long that the list is not for looking at
+	case l.spill == nil:
+		f, err := os.CreateTemp("", "bantam-regex-")
+		if err != nil {
+			return fmt.Errorf("keep the lines to be listed: %w", err)
+		}
+		_ = os.Remove(f.Name()) // it lives as long as it is open; if not, the system's own broom takes it
+		l.spill, l.out = f, bufio.NewWriterSize(f, 64<<10)
+	}
+	_, err := l.out.Write(line)
+	if err = errors.Join(err, l.out.WriteByte('\n')); err != nil {
+		return fmt.Errorf("keep the lines to be listed: %w", err)
+	}
+	return nil
+}
+
+// each calls show with every line that was kept, in order.
+func (l *list) each(show func(line string)) error {
+	for _, line := range l.lines {
+		show(line)
+	}
+	if l.spill == nil {
+		return nil
+	}
+	err := l.out.Flush()
+	if err == nil {
+		_, err = l.spill.Seek(0, io.SeekStart)
+	}
+	for r := bufio.NewReaderSize(l.spill, 64<<10); err == nil; {
+		var line string
+		if line, err = r.ReadString('\n'); err == nil {
+			show(strings.TrimSuffix(line, "\n"))
+		}
+	}
+	if err != io.EOF {
+		return fmt.Errorf("read back the lines to be listed: %w", err)
+	}
+	return nil
+}
+
+// close lets go of what was spilled.
+func (l *list) close() {
+	if l.spill != nil {
+		_ = l.spill.Close() // nobody will read it again
 	}
 }
 
@@ -317,16 +384,21 @@ func (r *regexRun) read(ctx context.Context, lines *logReader, isFile bool) erro
 		if len(text) == 0 || text[0] == '#' || isFile && !ended {
 			continue
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		if lines.lines%askedEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
 		}
 		line.Text, line.Read = text, r.now
-		r.line(ctx, &line)
+		if err := r.line(ctx, &line); err != nil {
+			return err
+		}
 	}
 }
 
+// askedEvery is after how many lines read looks whether it is to stop.
+const askedEvery = 256
+
 // line tries one line and books what came of it.
-func (r *regexRun) line(ctx context.Context, line *bantam.Line) {
+func (r *regexRun) line(ctx context.Context, line *bantam.Line) error {
 	r.total++
 	outcome := r.trial.Try(line)
 	if outcome.Dated {
@@ -342,6 +414,15 @@ func (r *regexRun) line(ctx context.Context, line *bantam.Line) {
 	for _, hit := range outcome.Hits {
 		if hit.Quiet && (r.opt.noCheckAll || r.opt.out != "") {
 			continue // the daemon would say nothing of it
+		}
+		if !hit.Name && r.opt.verbose == 0 && r.opt.out == "" {
+			// Who it was is asked for by nobody.
+			quiet = quiet || hit.Quiet
+			failed = failed || !hit.Quiet && hit.Host != ""
+			if hit.Quiet || hit.Host != "" {
+				r.fail[hit.Regex-1].hits++
+			}
+			continue
 		}
 		ids := r.resolver.ids(ctx, hit)
 		if hit.Quiet && len(ids) == 0 {
@@ -369,12 +450,13 @@ func (r *regexRun) line(ctx context.Context, line *bantam.Line) {
 			fmt.Fprintln(r.out, r.shown(string(line.Text)))
 		}
 	case failed:
-		r.matched.add(line.Text, r.limit, r.opt.allMatched)
+		return r.matched.add(line.Text, r.limit, r.opt.allMatched)
 	case quiet, outcome.Ignored > 0:
-		r.ignored.add(line.Text, r.limit, r.opt.allIgnored)
+		return r.ignored.add(line.Text, r.limit, r.opt.allIgnored)
 	default:
-		r.missed.add(line.Text, r.limit, r.opt.allMissed)
+		return r.missed.add(line.Text, r.limit, r.opt.allMissed)
 	}
+	return nil
 }
 
 // use is a line of what is tried.
@@ -440,7 +522,7 @@ func (r *regexRun) head(log string, isFile bool) {
 	fmt.Fprintln(r.out)
 }
 
-func (r *regexRun) results() {
+func (r *regexRun) results() error {
 	p := func(format string, args ...any) { fmt.Fprintf(r.out, format, args...) }
 	p("\nResults\n=======\n\n")
 	if expr := r.rules.Expanded(); expr != "" {
@@ -460,15 +542,17 @@ func (r *regexRun) results() {
 	}
 	p("Lines: %d lines, %d ignored, %d matched, %d missed\n", r.total, r.ignored.count, r.matched.count, r.missed.count)
 	p("[processed in %.2f sec]\n\n", time.Since(r.began).Seconds())
+	var errs [3]error
 	if r.opt.allMatched {
-		r.list("matched", &r.matched, true)
+		errs[0] = r.list("matched", &r.matched, true)
 	}
 	if !r.opt.noIgnored {
-		r.list("ignored", &r.ignored, r.opt.allIgnored)
+		errs[1] = r.list("ignored", &r.ignored, r.opt.allIgnored)
 	}
 	if !r.opt.noMissed {
-		r.list("missed", &r.missed, r.opt.allMissed)
+		errs[2] = r.list("missed", &r.missed, r.opt.allMissed)
 	}
+	return errors.Join(errs[:]...)
 }
 
 // hits is the table of expressions that matched.
@@ -508,7 +592,7 @@ func (r *regexRun) hits(title string, counts []tried, exprs []string) {
 }
 
 // list prints lines, if they are few or all are wanted.
-func (r *regexRun) list(kind string, l *list, all bool) {
+func (r *regexRun) list(kind string, l *list, all bool) error {
 	title := strings.ToUpper(kind[:1]) + kind[1:] + " line(s)"
 	switch {
 	case l.count == 0:
@@ -516,11 +600,12 @@ func (r *regexRun) list(kind string, l *list, all bool) {
 		fmt.Fprintf(r.out, "%s: too many to print.  Use --print-all-%s to print all %d lines\n", title, kind, l.count)
 	default:
 		fmt.Fprintf(r.out, "|- %s:\n", title)
-		for _, line := range l.lines {
-			fmt.Fprintf(r.out, "|  %s\n", safe(line))
+		if err := l.each(func(line string) { fmt.Fprintf(r.out, "|  %s\n", safe(line)) }); err != nil {
+			return err
 		}
 		fmt.Fprintf(r.out, "`-\n")
 	}
+	return nil
 }
 
 // dateNames are what the codes of a date pattern are called in a report.
