@@ -1,6 +1,10 @@
 package cli
 
 import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,6 +33,7 @@ running; warnings do not count.`,
 			if err != nil {
 				return err
 			}
+			problems = explained(cfg, problems)
 			reply := checkReply{Config: cfg.Dir, Jails: []string{}, Problems: problems}
 			for _, j := range cfg.Jails {
 				reply.Jails = append(reply.Jails, j.Name)
@@ -56,12 +61,30 @@ running; warnings do not count.`,
 }
 
 func (a *app) printProblems(r checkReply, errors int) {
+	jails := map[config.Problem]int{} // that have the same problem in the same place
+	same := func(p config.Problem) config.Problem {
+		if p.File != "" {
+			p.Jail = ""
+		}
+		return p
+	}
 	for _, p := range r.Problems {
-		kind := ""
+		jails[same(p)]++
+	}
+	for _, p := range r.Problems {
+		n := jails[same(p)]
+		if n == 0 {
+			continue
+		}
+		jails[same(p)] = 0
+		kind, many := "", ""
 		if p.Warning {
 			kind = "warning: "
 		}
-		a.printf("%s%s\n", kind, strings.ReplaceAll(safeLines(p.String()), "\n", "\n  "))
+		if n > 1 {
+			many = fmt.Sprintf(" (%s)", plural(n, "jail"))
+		}
+		a.printf("%s%s%s\n", kind, strings.ReplaceAll(safeLines(p.String()), "\n", "\n  "), many)
 		if p.Hint != "" {
 			a.printf("  hint: %s\n", safe(p.Hint))
 		}
@@ -75,4 +98,131 @@ func (a *app) printProblems(r checkReply, errors int) {
 	} else {
 		a.printf("%s: %s, %s\n", from, plural(len(r.Jails), "jail"), plural(errors, "error"))
 	}
+}
+
+// explained is problems with what the daemon does not look for: a filter's expressions each
+// with their place, those that never match, and files that are not there.
+func explained(cfg *config.Config, problems []config.Problem) []config.Problem {
+	jails := map[string]*config.Jail{}
+	for i := range cfg.Jails {
+		jails[cfg.Jails[i].Name] = &cfg.Jails[i]
+	}
+	var out []config.Problem
+	for _, p := range problems {
+		if j := jails[p.Jail]; j != nil && p.Key == "filter" && aboutOption.MatchString(p.Text) {
+			out = append(out, byOption(j, p)...)
+		} else {
+			out = append(out, p)
+		}
+	}
+	told := map[config.Problem]bool{} // of a filter that several jails use
+	for i := range cfg.Jails {
+		j := &cfg.Jails[i]
+		if j.Err != nil {
+			continue
+		}
+		for _, p := range futile(j) {
+			if !told[p] {
+				told[p] = true
+				out = append(out, p)
+			}
+		}
+		out = append(out, absent(cfg, j)...)
+	}
+	return out
+}
+
+// aboutOption is how the filter names the option that is wrong, and which line of it.
+var aboutOption = regexp.MustCompile(`(?m)^(failregex|ignoreregex|prefregex|datepattern|usedns|maxlines|logencoding|logtimezone)(?: (\d+))?: `)
+
+// byOption cuts what is wrong with a filter into one problem for each option, at its place.
+func byOption(j *config.Jail, p config.Problem) []config.Problem {
+	var out []config.Problem
+	starts := aboutOption.FindAllStringSubmatchIndex(p.Text, -1)
+	if head := strings.TrimSpace(p.Text[:starts[0][0]]); head != "" {
+		one := p
+		one.Text = head
+		out = append(out, one)
+	}
+	for i, at := range starts {
+		end := len(p.Text)
+		if i+1 < len(starts) {
+			end = starts[i+1][0]
+		}
+		one := p
+		option, number := p.Text[at[2]:at[3]], ""
+		if at[4] >= 0 {
+			number = p.Text[at[4]:at[5]]
+		}
+		n, _ := strconv.Atoi(number) // none is zero
+		one.Key, one.Text = strings.TrimSpace(option+" "+number), strings.TrimSpace(p.Text[at[1]:end])
+		if file, line, ok := j.Place(option, n); ok {
+			one.File, one.Line = file, line
+		}
+		if !strings.Contains(one.Text, "beyond this engine") && !strings.Contains(one.Text, "not built") {
+			one.Hint = "" // which is about these
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// futile warns of expressions that cannot match whatever a log says.
+func futile(j *config.Jail) []config.Problem {
+	if j.Filter.MaxLines > 1 {
+		return nil
+	}
+	var out []config.Problem
+	look := func(option string, n int, expr string) {
+		why := neverMatches(expr)
+		if why == "" {
+			return
+		}
+		p := config.Problem{Key: option, Text: "this never matches: " + why, Warning: true}
+		if n > 0 {
+			p.Key = fmt.Sprintf("%s %d", option, n)
+		}
+		var ok bool
+		if p.File, p.Line, ok = j.Place(option, n); !ok {
+			p.Jail = j.Name
+		}
+		out = append(out, p)
+	}
+	look("prefregex", 0, j.Filter.Prefregex)
+	for i, expr := range j.Filter.Failregex {
+		look("failregex", i+1, expr)
+	}
+	for i, expr := range j.Filter.Ignoreregex {
+		look("ignoreregex", i+1, expr)
+	}
+	return out
+}
+
+// absent warns of logs and lists that a jail names and that are not there.
+func absent(cfg *config.Config, j *config.Jail) []config.Problem {
+	var out []config.Problem
+	warn := func(key, text, hint string) {
+		p := config.Problem{Jail: j.Name, Key: key, Text: text, Hint: hint, Warning: true}
+		if v, ok := cfg.Value(j.Name, key); ok {
+			p.File, p.Line = v.File, v.Line
+		}
+		out = append(out, p)
+	}
+	var none []string
+	for _, path := range j.Source.Paths {
+		if found, err := filepath.Glob(path.Pattern); err == nil && len(found) == 0 {
+			none = append(none, strconv.Quote(path.Pattern))
+		}
+	}
+	if len(none) > 0 && (len(none) < len(j.Source.Paths) || j.Source.JournalMatch == nil) {
+		warn("logpath", "there is no file "+strings.Join(none, ", ")+" for ["+j.Name+"]", "the jail waits for it; is the path right?")
+	}
+	for _, word := range j.Lookup.IgnoreIP {
+		if name, ok := strings.CutPrefix(word, "file:"); ok && filepath.IsAbs(name) {
+			if found, err := filepath.Glob(filepath.Clean(name)); err == nil && len(found) == 0 {
+				warn("ignoreip", "there is no file "+strconv.Quote(name), "it is read once it is there")
+			}
+		}
+	}
+	return out
 }

@@ -31,7 +31,7 @@ func LoadFilter(fsys fs.FS, name string, params map[string]string) (filter.Confi
 	if err != nil {
 		return filter.Config{}, err
 	}
-	out, _, err := filterConfig(name, c, c.get)
+	out, _, err := filterConfig(name, c.get)
 	return out, err
 }
 
@@ -53,7 +53,31 @@ func (t *tree) filter(name string, params []param, basics map[string]string) (*c
 	if s.sections["Definition"] == nil {
 		t.warn(&Problem{File: t.label(places[0]), Text: "the filter has no [Definition]", Hint: "failregex and the other options belong under it"})
 	}
+	t.misspelt(s)
 	return combine(s, params, basics)
+}
+
+// misspelt warns of options that nothing refers to and that are spelt almost as one that is
+// obeyed. Others may be vocabulary that an expression no longer uses.
+func (t *tree) misspelt(s *set) {
+	def := s.sections["Definition"]
+	if def == nil {
+		return
+	}
+	var used map[string]bool
+	for _, key := range def.keys {
+		v := def.opts[key]
+		if slices.Contains(filterOptions, key) || nearest(key, filterOptions) == "" {
+			continue
+		}
+		if used == nil {
+			used = s.references()
+		}
+		if !used[key] && !used[strings.ToLower(key)] {
+			p := unknownKey(v, filterOptions)
+			t.warn(&p)
+		}
+	}
 }
 
 func (t *tree) filterHint(name string) string {
@@ -239,7 +263,7 @@ func expanded(sc *scope, v *Value) (text string, ok bool, err error) {
 
 // filterConfig makes a filter's Config of its final options; get gives each with
 // the place it comes from, or nil. Errors are *Problems.
-func filterConfig(name string, c *combined, get func(key string) (*Value, string, error)) (filter.Config, []*Problem, error) {
+func filterConfig(name string, get func(key string) (*Value, string, error)) (filter.Config, []*Problem, error) {
 	out := filter.Config{Name: name, UseDNS: "warn"}
 	var warnings []*Problem
 	var text [7]string

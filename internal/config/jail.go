@@ -32,6 +32,33 @@ type Jail struct {
 	// Err is the first *Problem that keeps the jail from working; the other fields
 	// are then only as good as they could be made. Nil for a sound jail.
 	Err error
+
+	// from are where the options of its filter were written.
+	from map[string]*Value
+}
+
+// Place is where an option of the jail's filter was written, if a file has it: failregex,
+// datepattern and the others, also if it is the filter's and not the jail's. n is which of its
+// lines is meant, from 1 on; where references make lines of their own, the
+// place is that of the whole option.
+func (j *Jail) Place(option string, n int) (file string, line int, ok bool) {
+	v := j.from[option]
+	if v == nil || v.File == "" {
+		return "", 0, false
+	}
+	count := 1
+	switch option {
+	case "failregex":
+		count = len(j.Filter.Failregex)
+	case "ignoreregex":
+		count = len(j.Filter.Ignoreregex)
+	case "datepattern":
+		count = len(j.Filter.DatePattern)
+	}
+	if n >= 1 && n <= len(v.rows) && count == len(v.rows) {
+		return v.File, v.rows[n-1], true
+	}
+	return v.File, v.Line, true
 }
 
 // longName is from where on a jail's name makes names that iptables refuses.
@@ -256,12 +283,15 @@ func (r *jailReader) filter() {
 	if r.combined = c; c != nil {
 		r.scope.known = c.opts
 	}
-	cfg, warnings, err := filterConfig(out.Name, c, func(key string) (*Value, string, error) {
+	r.jail.from = map[string]*Value{}
+	cfg, warnings, err := filterConfig(out.Name, func(key string) (*Value, string, error) {
 		if v := r.scope.set.raw(r.jail.Name, key); v != nil {
 			text, err := r.scope.expand(v)
+			r.jail.from[key] = v
 			return v, text, err
 		}
 		if c != nil && c.opts[key] != nil {
+			r.jail.from[key] = c.opts[key]
 			return c.opts[key], c.opts[key].Text, nil
 		}
 		return nil, "", nil
@@ -274,11 +304,11 @@ func (r *jailReader) filter() {
 		r.warn(p)
 	}
 	cfg.Jail = r.jail.Name
-	if _, text := r.get("logencoding"); text != "" {
-		cfg.LogEncoding = text
+	if v, text := r.get("logencoding"); text != "" {
+		cfg.LogEncoding, r.jail.from["logencoding"] = text, v
 	}
-	if _, text := r.get("logtimezone"); text != "" {
-		cfg.LogTimezone = text
+	if v, text := r.get("logtimezone"); text != "" {
+		cfg.LogTimezone, r.jail.from["logtimezone"] = text, v
 	}
 	r.jail.Filter = cfg
 	if len(cfg.Failregex) == 0 && trim(text) != "" {

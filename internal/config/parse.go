@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -18,8 +19,9 @@ type Value struct {
 	File string // relative to the folder; the library's files begin with "library/"
 	Line int    // of the option's name, from 1 on
 
-	key string
-	cut bool // an inline comment was cut off one of its lines
+	key  string
+	cut  bool  // an inline comment was cut off one of its lines
+	rows []int // where each of its lines stands that is not empty; nil for a value of one line
 }
 
 // A section is a section of one file, or of several after merging.
@@ -91,6 +93,7 @@ type parser struct {
 	sect   *section       // nil before the first header
 	open   *Value         // the option that a continuation would belong to
 	lines  []string       // its value so far
+	rows   []int          // where those of its lines stand that are not empty
 	indent int            // of the line that opened it
 }
 
@@ -102,8 +105,11 @@ func (p *parser) problem(n int, key, text, hint string) *Problem {
 func (p *parser) close() {
 	if p.open != nil {
 		p.open.Text = strings.TrimRightFunc(strings.Join(p.lines, "\n"), isSpace)
+		if len(p.lines) > 1 {
+			p.open.rows = slices.Clone(p.rows)
+		}
 	}
-	p.open, p.lines = nil, nil
+	p.open, p.lines, p.rows = nil, nil, p.rows[:0]
 }
 
 func (p *parser) line(n int, line string) *Problem {
@@ -123,7 +129,7 @@ func (p *parser) line(n int, line string) *Problem {
 	}
 	indent := leading(line)
 	if p.open != nil && indent > p.indent {
-		p.lines = append(p.lines, text)
+		p.lines, p.rows = append(p.lines, text), append(p.rows, n)
 		p.open.cut = p.open.cut || cut
 		return nil
 	}
@@ -167,6 +173,9 @@ func (p *parser) option(n int, text string, cut bool) *Problem {
 	p.close()
 	p.open = &Value{File: p.file.name, Line: n, key: key, cut: cut}
 	p.lines = []string{trim(text[at+1:])}
+	if p.lines[0] != "" {
+		p.rows = append(p.rows, n)
+	}
 	p.sect.set(key, p.open)
 	return nil
 }

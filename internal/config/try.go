@@ -64,7 +64,7 @@ func FindFilter(dir string, lib fs.FS, name string, params map[string]string, ba
 		return nil, err
 	}
 	out := &Found{File: t.shown(places[0])}
-	out.Filter, _, err = filterConfig(short, c, c.get)
+	out.Filter, _, err = filterConfig(short, c.get)
 	if err != nil {
 		return nil, err
 	}
