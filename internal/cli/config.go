@@ -40,7 +40,10 @@ Without a name, list them.`,
 			}
 			return nil
 		},
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
 			names, _ := a.libraryFiles()
 			return names, cobra.ShellCompDirectiveNoFileComp
 		},
@@ -55,6 +58,13 @@ tags replaced, and the file and line it was written in. The filter's expressions
 				return usageError{errors.New("bantam config show takes one jail")}
 			}
 			return nil
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			jails, _ := config.Names(a.folder(), a.library)
+			return jails, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(_ *cobra.Command, args []string) error { return a.configShow(args[0]) },
 	})

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,6 +52,15 @@ of its file: bantam regex --json LOGFILE FILTER. LOGFILE - is standard input.`,
 				return usageError{errors.New("bantam regex takes a log, a filter or expression, and perhaps an expression to ignore")}
 			}
 			return nil
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 1 {
+				jails, filters := config.Names(a.folder(), a.library)
+				names := append(jails, filters...)
+				slices.Sort(names)
+				return slices.Compact(names), cobra.ShellCompDirectiveDefault // or a file
+			}
+			return nil, cobra.ShellCompDirectiveDefault
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t.now = time.Now()

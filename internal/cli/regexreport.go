@@ -92,8 +92,8 @@ func (o *regexOptions) check() error {
 	return nil
 }
 
-// fail2banRegex is the program called as fail2ban-regex; it returns the exit code.
-func (a *app) fail2banRegex(ctx context.Context, args []string) int {
+// fail2banRegexCommand is the program called as fail2ban-regex.
+func (a *app) fail2banRegexCommand() *cobra.Command {
 	t := regexTrial{app: a, now: time.Now()}
 	var short, long bool
 	cmd := &cobra.Command{
@@ -125,6 +125,12 @@ func (a *app) fail2banRegex(ctx context.Context, args []string) int {
 	f.BoolVar(&long, "version", false, "print the version")
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	return cmd
+}
+
+// fail2banRegex runs it with args and returns the exit code.
+func (a *app) fail2banRegex(ctx context.Context, args []string) int {
+	cmd := a.fail2banRegexCommand()
 	cmd.SetArgs(args)
 	cmd.SetOut(a.stdout)
 	cmd.SetErr(a.stderr)

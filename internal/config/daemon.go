@@ -155,11 +155,24 @@ func (r *daemonReader) unknown() {
 			continue
 		}
 		for _, key := range sec.keys {
-			if !hasKey(daemonKeys, key) && !used[key] {
+			if instead, later := laterDaemonKeys[key]; later && !used[key] {
+				r.later(key, sec.opts[key], instead)
+			} else if !hasKey(daemonKeys, key) && !used[key] {
 				r.problems = append(r.problems, unknownKey(sec.opts[key], keyNames(daemonKeys)))
 			}
 		}
 	}
+}
+
+// later warns of an option that this version knows and does not obey, if it asks for something.
+func (r *daemonReader) later(key string, v *Value, instead string) {
+	text, err := r.scope.expand(v)
+	if on, known := boolean(text); err == nil && (trim(text) == "" || known && !on) {
+		return
+	}
+	p := problemAt(v, "not built yet", instead)
+	p.Warning = true
+	r.problems = append(r.problems, *p)
 }
 
 // unknownKey is the warning for an option that nothing reads.

@@ -18,6 +18,7 @@ var filterOptions = []string{"usedns", "prefregex", "ignoreregex", "failregex", 
 // A combined filter is the options of a filter after all substitution.
 type combined struct {
 	opts map[string]*Value // texts are final
+	used map[string]bool   // tags that some option refers to
 }
 
 // LoadFilter reads the filter name of a tree that holds a filter.d folder, such
@@ -87,17 +88,22 @@ func (t *tree) filterHint(name string) string {
 	if stem, ok := strings.CutSuffix(name, ".conf"); ok {
 		return "write " + printable(stem) + " without .conf"
 	}
+	if guess := nearest(name, t.filterNames()); guess != "" {
+		return "did you mean " + printable(guess) + "?"
+	}
+	return "put it into filter.d/" + printable(name) + ".conf"
+}
+
+// filterNames are the filters of the folder and of the library, perhaps twice.
+func (t *tree) filterNames() []string {
 	var names []string
 	for _, lib := range []bool{false, true} {
-		found, _ := t.list(lib, "filter.d", ".conf")
+		found, _ := t.list(lib, "filter.d", ".conf") // names are for hints only
 		for _, p := range found {
 			names = append(names, strings.TrimSuffix(strings.TrimPrefix(p.name, "filter.d/"), ".conf"))
 		}
 	}
-	if guess := nearest(name, names); guess != "" {
-		return "did you mean " + printable(guess) + "?"
-	}
-	return "put it into filter.d/" + printable(name) + ".conf"
+	return names
 }
 
 // combiner is the state of combining one filter.
@@ -185,12 +191,13 @@ func combine(s *set, params []param, basics map[string]string) (*combined, error
 
 // replace puts the values of the tags in.
 func (c *combiner) replace() (*combined, error) {
-	out := &combined{opts: map[string]*Value{}}
+	out := &combined{opts: map[string]*Value{}, used: map[string]bool{}}
 	for _, key := range slices.Sorted(maps.Keys(c.opts)) {
 		v := c.opts[key]
 		var failed error
 		text, err := replaceTags(key, v.Text, func(tag string) (string, bool) {
 			text, ok, err := c.tag(tag)
+			out.used[strings.ToLower(tag)] = true
 			if err != nil && failed == nil {
 				failed = err
 			}

@@ -69,13 +69,20 @@ var daemonKeys = []key{
 // laterKeys are options that are known and not obeyed by this version.
 var laterKeys = map[string]bool{}
 
+// laterDaemonKeys are the same of fail2ban.conf and bantam.conf, and what the program does instead.
+var laterDaemonKeys = map[string]string{
+	"geodb":           "no country or network of an address is known",
+	"settings":        "key/value settings are not read",
+	"runtimecommands": "no command can be set through the socket",
+}
+
 // plainKeys are names without an effect of their own: other configurations use
 // them through %(x)s, so they are no mistake where nothing does.
 var plainKeys = map[string]bool{}
 
 func init() {
 	for k := range strings.FieldsSeq(`ignorecountry bancountry ignoreasn banasn country.unknown bantime.country weight distinct ignorecache
-		bantime.increment`) {
+		bantime.increment json`) {
 		laterKeys[k] = true
 	}
 	for k := range strings.FieldsSeq(`banaction banaction_allports action_ action_mw action_mwl action_xarf action_cf_mwl action_blocklist_de

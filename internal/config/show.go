@@ -53,12 +53,35 @@ func Show(dir string, lib fs.FS, name string) ([]Option, error) {
 	for _, key := range jails.sections[name].keys {
 		add(key)
 	}
+	for _, key := range jails.defaults.keys {
+		if laterKeys[key] || strings.HasPrefix(key, "bantime.") {
+			add(key) // it would be obeyed if this version could
+		}
+	}
 	for len(later) > 0 && len(out) < maxShown {
 		key := later[0]
 		later = later[1:]
 		add(key)
 	}
 	return out, nil
+}
+
+// Names are the jails of a folder, "" for the library alone, enabled or not, and the filters
+// that they may name, each sorted. It is for completion: what cannot be read is left out.
+func Names(dir string, lib fs.FS) (jails, filters []string) {
+	t := newTree(dir, lib, "library/")
+	if s, err := t.jails(); err == nil {
+		jails = slices.Clone(s.order)
+		for name := range s.sections {
+			if !slices.Contains(jails, name) {
+				jails = append(jails, name)
+			}
+		}
+	}
+	filters = t.filterNames()
+	slices.Sort(jails)
+	slices.Sort(filters)
+	return jails, slices.Compact(filters)
 }
 
 // maxShown bounds how many options Show follows references to.
