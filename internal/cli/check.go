@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 
 	"bantam/internal/config"
 	"bantam/internal/daemon"
+	"bantam/internal/source"
 )
 
 // checkReply is what check prints as JSON.
@@ -198,7 +200,8 @@ func futile(j *config.Jail) []config.Problem {
 	return out
 }
 
-// absent warns of logs and lists that a jail names and that are not there.
+// absent warns of logs and lists that a jail names and that are not there, and of old
+// lines that nothing tells from new ones.
 func absent(cfg *config.Config, j *config.Jail) []config.Problem {
 	var out []config.Problem
 	warn := func(key, text, hint string) {
@@ -216,6 +219,11 @@ func absent(cfg *config.Config, j *config.Jail) []config.Problem {
 	}
 	if len(none) > 0 && (len(none) < len(j.Source.Paths) || j.Source.JournalMatch == nil) {
 		warn("logpath", "there is no file "+strings.Join(none, ", ")+" for ["+j.Name+"]", "the jail waits for it; is the path right?")
+	}
+	if slices.Contains(j.Filter.DatePattern, "{NONE}") && slices.ContainsFunc(j.Source.Paths, func(p source.Path) bool { return !p.Tail }) {
+		p := config.Problem{Jail: j.Name, Key: "datepattern", Text: "a log without dates that is new to Bantam counts as written now, all of it", Hint: "write tail behind its path in logpath to begin at its end", Warning: true}
+		p.File, p.Line, _ = j.Place("datepattern", 1)
+		out = append(out, p)
 	}
 	for _, word := range j.Lookup.IgnoreIP {
 		if name, ok := strings.CutPrefix(word, "file:"); ok && filepath.IsAbs(name) {
