@@ -110,7 +110,7 @@ func Load(dir string, lib fs.FS) (*Config, error) {
 
 // Bounds of what one configuration may come to.
 const (
-	maxJails   = 10_000
+	maxJails   = 20_000
 	maxUnknown = 100 // options named as unknown
 )
 

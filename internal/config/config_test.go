@@ -581,7 +581,7 @@ func TestLoadErrors(t *testing.T) {
 				fmt.Fprintf(&b, "[j%d]\n", i)
 			}
 			return folder(t, "-- jail.conf --\n[DEFAULT]\nenabled = 1\n"+b.String())
-		}, "more than 10000 jails are enabled"},
+		}, "more than 20000 jails are enabled"},
 		{"fail2ban.conf cannot be parsed", func(t *testing.T) string { return folder(t, "-- fail2ban.conf --\nx\n") }, "fail2ban.conf:1:"},
 		{"files that include each other without end", func(t *testing.T) string {
 			var b strings.Builder
@@ -831,4 +831,38 @@ func TestEveryOptionIsKnown(t *testing.T) {
 	if named["geodb"] != 1 || named["settings"] != 1 || named["runtimecommands"] != 0 {
 		t.Errorf("of the program's options these are named: %v", named)
 	}
+}
+
+// manyJails is a configuration of so many jails with the library's largest filter.
+func manyJails(n int) string {
+	var b strings.Builder
+	b.WriteString("-- jail.conf --\n[DEFAULT]\nfilter = sshd\naction = bantam\n")
+	for i := range n {
+		fmt.Fprintf(&b, "[j%d]\nenabled = true\nlogpath = /var/log/%d.log\nmaxretry = %d\n", i, i, i)
+	}
+	return b.String()
+}
+
+func TestTenThousandJails(t *testing.T) {
+	c, err := Load(folder(t, manyJails(10_000)), library.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Jails) != 10_000 || len(c.Problems) > 0 {
+		t.Errorf("%d jails and these problems: %.500s", len(c.Jails), report(c))
+	}
+	if j := c.Jails[9_999]; j.Jail.MaxRetry != 9_999 || len(j.Filter.Failregex) == 0 {
+		t.Errorf("the last jail is %+v", j.Jail)
+	}
+}
+
+func BenchmarkLoadManyJails(b *testing.B) {
+	dir := folder(b, manyJails(1000))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Load(dir, library.FS); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/1000, "µs/jail")
 }

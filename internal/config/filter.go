@@ -16,6 +16,7 @@ import (
 var filterOptions = []string{"usedns", "prefregex", "ignoreregex", "failregex", "maxlines", "datepattern", "journalmatch"}
 
 // A combined filter is the options of a filter after all substitution.
+// It is shared by the jails that ask for the same and does not change.
 type combined struct {
 	opts map[string]*Value // texts are final
 	used map[string]bool   // tags that some option refers to
@@ -40,6 +41,10 @@ func LoadFilter(fsys fs.FS, name string, params map[string]string) (filter.Confi
 // over [Definition], then tags. basics are the jail's own enabled, backend and
 // filter, which a filter can refer to.
 func (t *tree) filter(name string, params []param, basics map[string]string) (*combined, error) {
+	id := fmt.Sprintf("%q %q %q", name, params, basics)
+	if c := t.combined[id]; c != nil {
+		return c, nil
+	}
 	places, err := t.layered("filter.d/" + name)
 	if errors.Is(err, errNone) {
 		return nil, &Problem{Key: "filter", Text: fmt.Sprintf("there is no filter %s", quote(name)), Hint: t.filterHint(name)}
@@ -55,7 +60,11 @@ func (t *tree) filter(name string, params []param, basics map[string]string) (*c
 		t.warn(&Problem{File: t.label(places[0]), Text: "the filter has no [Definition]", Hint: "failregex and the other options belong under it"})
 	}
 	t.misspelt(s)
-	return combine(s, params, basics)
+	c, err := combine(s, params, basics)
+	if err == nil {
+		t.combined[id] = c
+	}
+	return c, err
 }
 
 // misspelt warns of options that nothing refers to and that are spelt almost as one that is

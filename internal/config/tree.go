@@ -26,6 +26,7 @@ type tree struct {
 	// actions stand alone, and a .local file does not extend one of the library's.
 	whole    bool
 	parsed   map[place]*file
+	combined map[string]*combined // filters by name, parameters and what of the jail they can see
 	problems []Problem
 }
 
@@ -36,7 +37,7 @@ type place struct {
 }
 
 func newTree(dir string, lib fs.FS, prefix string) *tree {
-	return &tree{dir: dir, lib: lib, prefix: prefix, parsed: map[place]*file{}}
+	return &tree{dir: dir, lib: lib, prefix: prefix, parsed: map[place]*file{}, combined: map[string]*combined{}}
 }
 
 func (t *tree) label(p place) string {
