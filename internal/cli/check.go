@@ -131,7 +131,21 @@ func explained(cfg *config.Config, problems []config.Problem) []config.Problem {
 		}
 		out = append(out, absent(cfg, j)...)
 	}
+	for i := range out {
+		out[i].Text = short(out[i].Text)
+	}
 	return out
+}
+
+// maxText is how much of a problem's text is shown: expressions in it may be of any length.
+const maxText = 2000
+
+// short is s cut to maxText bytes.
+func short(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText], "") + "…"
 }
 
 // aboutOption is how the filter names the option that is wrong, and which line of it.

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,7 +76,7 @@ of its file: bantam regex --json LOGFILE FILTER. LOGFILE - is standard input.`,
 				return usageError{fmt.Errorf("--options: %w", err)}
 			}
 			if a.json {
-				return t.runJSON(args[0], args[1], params)
+				return t.runJSON(cmd.Context(), args[0], args[1], params)
 			}
 			t.params = params
 			return t.report(cmd.Context(), args)
@@ -124,7 +125,7 @@ type regexTrial struct {
 }
 
 // runJSON prints one object per line of the log.
-func (t *regexTrial) runJSON(logfile, name string, params map[string]string) error {
+func (t *regexTrial) runJSON(ctx context.Context, logfile, name string, params map[string]string) error {
 	found, err := config.FindFilter(t.folder(), t.library, name, params, "")
 	if err != nil {
 		return err
@@ -156,6 +157,9 @@ func (t *regexTrial) runJSON(logfile, name string, params map[string]string) err
 		}
 		if err != nil {
 			return errors.Join(fmt.Errorf("read %s: %w", logfile, err), out.Flush())
+		}
+		if log.lines%askedEvery == 0 && ctx.Err() != nil {
+			return errors.Join(ctx.Err(), out.Flush())
 		}
 		line.Text = text
 		reply := regexReply{N: log.lines, Line: string(text)}

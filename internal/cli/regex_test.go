@@ -81,6 +81,55 @@ func TestLogReader(t *testing.T) {
 	}
 }
 
+// Whatever a log holds, every line of it is judged and shown without a control character.
+func TestRegexOnAnything(t *testing.T) {
+	log := "f 192.0.2.1\n\xff\xfe f 192.0.2.2\xc3\n\x00\x1b[2J\u202e\n" + strings.Repeat("xy", 600<<10) + " f 192.0.2.3\nf 192.0.2.4\n"
+	name := filepath.Join(folder(t, "log", log), "log")
+	code, out, errs := program(t, "fail2ban-regex", "-d", "{NONE}", name, `f <ADDR>`, "--print-all-missed")
+	if code != 0 || !strings.Contains(out, "\nLines: 5 lines, 0 ignored, 3 matched, 2 missed\n") {
+		t.Errorf("it ends with %d and prints\n%.2000s%s", code, out, errs)
+	}
+	if strings.ContainsFunc(strings.ReplaceAll(out, "\n", ""), func(r rune) bool { return r < ' ' || r == 0x202e }) {
+		t.Error("a control character was printed")
+	}
+	code, out, errs = program(t, "bantam", "regex", "--json", "-c", folder(t, "filter.d/t.conf", "[Definition]\nfailregex = f <ADDR>\ndatepattern = {NONE}\n"), name, "t")
+	if n := strings.Count(out, "\n"); code != 0 || n != 5 {
+		t.Errorf("with --json it ends with %d and prints %d lines\n%s", code, n, errs)
+	}
+}
+
+// A configuration made to hurt ends in a problem with its place, at once.
+func TestCheckOnAnything(t *testing.T) {
+	var deep strings.Builder
+	deep.WriteString("[t]\nenabled = true\nfilter =\nfailregex = %(a)s\n")
+	for c := 'a'; c < 'j'; c++ {
+		fmt.Fprintf(&deep, "%c = %s\n", c, strings.Repeat(fmt.Sprintf("%%(%c)s", c+1), 100))
+	}
+	deep.WriteString("j = <HOST>\n")
+	for _, c := range []struct{ name, jails, filter, want string }{
+		{"references that multiply", deep.String(), "", "too many references"},
+		{"references in a circle", "[t]\nenabled = true\nbantime = %(bantime)s\n", "", "jail.local:5: bantime: the references go round in a circle"},
+		{"a filter that includes itself", "[t]\nenabled = true\nfilter = t\nlogpath = /t.log\n", "[INCLUDES]\nbefore = t.conf\n[Definition]\nfailregex = ^ (<HOST>\n", "filter.d/t.conf:4: failregex 1: "},
+		{"an expression of a hundred thousand groups", "[t]\nenabled = true\nfilter =\nlogpath = /t.log\nfailregex = " + strings.Repeat("(a|", 100<<10) + "\n", "", "jail.local:7: failregex 1: "},
+		{"tags that grow", "[t]\nenabled = true\nfilter = t\nlogpath = /t.log\n", "[Definition]\nfailregex = <a>\na = <b><b><b><b>\nb = " + strings.Repeat("<c>", 1000) + "\nc = " + strings.Repeat("x", 1000) + "\n", "filter.d/t.conf:"},
+		{"a link to itself", "[t]\nenabled = true\nfilter = loop\nlogpath = /t.log\n", "", "filter.d/loop.conf: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := folder(t, "jail.local", "[sshd]\nenabled = false\n"+c.jails, "filter.d/t.conf", c.filter)
+			if err := os.Symlink("loop.conf", filepath.Join(dir, "filter.d/loop.conf")); err != nil {
+				t.Fatal(err)
+			}
+			code, out, errs := program(t, "bantam", "check", "-c", dir)
+			if code != ExitFailed || !strings.Contains(out+errs, c.want) {
+				t.Errorf("it ends with %d and prints\n%.2000s%.1000s\nwant %s", code, out, errs, c.want)
+			}
+			if len(out) > 10_000 {
+				t.Errorf("it prints %d bytes", len(out))
+			}
+		})
+	}
+}
+
 // What a line costs that nobody wants, reading and judging it by the simplest expression; no
 // line may cost an allocation.
 func BenchmarkRegexLines(b *testing.B) {
