@@ -9,7 +9,7 @@ FUZZTIME ?= 10s
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build demo test lint fuzz bench bench-daemon clean
+.PHONY: build demo test lint fuzz bench bench-daemon bench-detect bench-hostile clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/bantam
@@ -55,6 +55,15 @@ bench:
 # The daemon from outside, beside Fail2Ban's Debian package; needs root.
 bench-daemon: build
 	bench/daemon.sh
+
+# Detection beside fail2ban-regex, ripgrep and sshguard. BENCH_DIR keeps logs and peer.
+bench-detect: build
+	bench/detect.py
+
+# Lines made to make the engine slow, so many for each stock pattern: 10,000 take half an hour.
+HOSTILE ?= 10000
+bench-hostile:
+	$(GO) test -run TestTimeOfHostileLines -v -timeout 3h ./bench/hostile -hostile.lines=$(HOSTILE)
 
 clean:
 	rm -rf bin tmp

@@ -1,0 +1,7 @@
+//go:build race
+
+package hostile
+
+// boundedLines are the lines of each pattern whose steps are counted: few here, for the race
+// detector makes them ten times as slow and has nothing to find.
+const boundedLines = 5
