@@ -1,0 +1,3 @@
+^[A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2} \S+ dropbear\[\d+\]: [Bb]ad (?:PAM )?password attempt for '.*' from (?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+|[\w.-]+)(?::\d+)?$
+^[A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2} \S+ dropbear\[\d+\]: [Ll]ogin attempt for nonexistent user (?:'.*' )?from (?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+|[\w.-]+)(?::\d+)?$
+^[A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2} \S+ dropbear\[\d+\]: [Ee]xit before auth (?:from <(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+|[\w.-]+):\d+>)?(?: \(user '.+', \d+ fails\))?: Max auth tries reached - user '.*' from (?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+|[\w.-]+):\d+$

@@ -1,0 +1,3 @@
+^(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+|[\w.-]+) - \S+ \[[^\]]+\] "(?:GET|POST|HEAD) /+(?:roundcube|(?:ext)?mail|horde|(?:v-?)?webmail|roundcubemail|squirrelmail)\S* HTTP/\d\.\d" 404 .*$
+^(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+|[\w.-]+) - \S+ \[[^\]]+\] "(?:GET|POST|HEAD) /+(?:(?:\S+/)?(?:php-?[Mm]y-?[Aa]dmin|pma|mysql-?admin|sql-?admin|dbadmin)[^/ ]*(?:/\S*)?|\S*/?cgi-bin\S*|wp-(?:login|signup)\S*) HTTP/\d\.\d" 404 .*$
+^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[error\] \d+#\d+: \*\d+ (?:\S+ )?"\S+(?:phpmyadmin|pma|wp-login\.php|cgi-bin|webmail|roundcube)\S*" (?:failed|is not found) \(2: No such file or directory\), client: (?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+|[\w.-]+), server: .*$

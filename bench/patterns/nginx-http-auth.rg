@@ -1,0 +1,2 @@
+^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(?:error|crit|info)\] \d+#\d+: \*\d+ user "[^"]*":? (?:password mismatch|was not found in "[^"]*"), client: (?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+|[\w.-]+), server: \S*, request: "\S+ \S+ HTTP/\d+\.\d+", host: "\S+"(?:, referrer: "\S+")?$
+^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(?:error|crit|info)\] \d+#\d+: \*\d+ no user/password was provided for basic authentication, client: (?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+|[\w.-]+), server: \S*, request: "\S+ \S+ HTTP/\d+\.\d+", host: "\S+"(?:, referrer: "\S+")?$
