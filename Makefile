@@ -63,7 +63,7 @@ bench-detect: build
 # Lines made to make the engine slow, so many for each stock pattern: 10,000 take half an hour.
 HOSTILE ?= 10000
 bench-hostile:
-	$(GO) test -run TestTimeOfHostileLines -v -timeout 3h ./bench/hostile -hostile.lines=$(HOSTILE)
+	$(GO) test -run TestTime -v -timeout 3h ./bench/hostile -hostile.lines=$(HOSTILE)
 
 clean:
 	rm -rf bin tmp

@@ -4,3 +4,6 @@ package hostile
 
 // boundedLines are the lines of each pattern whose steps are counted.
 const boundedLines = 100
+
+// setLines are the lines of each pattern that the automata are tried on.
+const setLines = 20
