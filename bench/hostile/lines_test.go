@@ -217,7 +217,7 @@ func stock(t *testing.T) []*pattern {
 // The lines are what they are said to be: as long as asked for, mostly text, and nearly
 // matching, or the bounds would be those of lines that are given up at once.
 func TestLinesAreHostile(t *testing.T) {
-	const perPattern = 40
+	const perPattern = 10
 	patterns := stock(t)
 	short, tame := 0, 0
 	for _, p := range patterns {

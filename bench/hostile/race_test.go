@@ -4,7 +4,7 @@ package hostile
 
 // boundedLines are the lines of each pattern whose steps are counted: few here, for the race
 // detector makes them ten times as slow and has nothing to find.
-const boundedLines = 5
+const boundedLines = 2
 
 // setLines are the lines of each pattern that the automata are tried on.
 const setLines = 2
