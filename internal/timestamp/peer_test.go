@@ -1,0 +1,410 @@
+package timestamp
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A peerJob is what testdata/peer.py is asked.
+type peerJob struct {
+	Patterns string   `json:"patterns"` // as in the option; "" for the built-in ones
+	Zone     *string  `json:"zone"`
+	TZ       string   `json:"tz"`
+	Now      int64    `json:"now"`
+	Fresh    bool     `json:"fresh"` // a new detector for each line
+	Lines    []string `json:"lines"`
+}
+
+// A peerDate is what was found in one line; nil when nothing was.
+type peerDate struct {
+	start, end int
+	time       float64 // NaN when the date is of no possible instant
+}
+
+func (p *peerDate) String() string {
+	if p == nil {
+		return "nothing"
+	}
+	if math.IsNaN(p.time) {
+		return fmt.Sprintf("%d to %d, unreadable", p.start, p.end)
+	}
+	return fmt.Sprintf("%d to %d, %s", p.start, p.end, time.UnixMicro(int64(math.Round(p.time*1e6))).UTC().Format(time.RFC3339Nano))
+}
+
+func (p *peerDate) equal(o *peerDate) bool {
+	if p == nil || o == nil {
+		return p == o
+	}
+	return p.start == o.start && p.end == o.end &&
+		(math.IsNaN(p.time) && math.IsNaN(o.time) || math.Abs(p.time-o.time) < 2e-6)
+}
+
+func (p *peerDate) UnmarshalJSON(b []byte) error {
+	var v [3]*float64
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
+	}
+	*p = peerDate{start: int(*v[0]), end: int(*v[1]), time: math.NaN()}
+	if v[2] != nil {
+		p.time = *v[2]
+	}
+	return nil
+}
+
+// askPeer has the distribution's Fail2Ban do the jobs; it is unpacked into a
+// folder of the test's own.
+func askPeer(t *testing.T, jobs []peerJob) [][]*peerDate {
+	t.Helper()
+	dir := t.TempDir()
+	get := exec.CommandContext(t.Context(), "sh", "-c", "apt-get download -qq fail2ban && dpkg-deb -x fail2ban_*.deb tree")
+	get.Dir = dir
+	if out, err := get.CombinedOutput(); err != nil {
+		t.Skipf("the peer's package cannot be had: %v: %s", err, bytes.TrimSpace(out))
+	}
+	var in bytes.Buffer
+	enc := json.NewEncoder(&in)
+	for _, j := range jobs {
+		if err := enc.Encode(j); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "python3", filepath.Join("testdata", "peer.py"),
+		filepath.Join(dir, "tree/usr/lib/python3/dist-packages"), fmt.Sprint(peerNow().Unix()))
+	var errs bytes.Buffer
+	cmd.Stdin, cmd.Stderr = &in, &errs
+	out, err := cmd.Output()
+	if err != nil {
+		t.Skipf("the peer does not run: %v: %s", err, errs.Bytes())
+	}
+	var answers [][]*peerDate
+	s := bufio.NewScanner(bytes.NewReader(out))
+	s.Buffer(nil, 16<<20)
+	for s.Scan() {
+		var a []*peerDate
+		if err := json.Unmarshal(s.Bytes(), &a); err != nil {
+			a = nil // refused
+			if j := jobs[len(answers)]; !bytes.HasPrefix(s.Bytes(), []byte(`"`)) {
+				t.Fatalf("%q: answer %.200s: %v", j.Patterns, s.Bytes(), err)
+			}
+		}
+		answers = append(answers, a)
+	}
+	if len(answers) != len(jobs) {
+		t.Fatalf("%d answers to %d jobs: %s", len(answers), len(jobs), errs.Bytes())
+	}
+	return answers
+}
+
+// peerNow is a fixed moment of the running year: which years are plausible follows
+// the clock of the machine in the peer, which cannot be told another.
+func peerNow() time.Time { return time.Date(time.Now().Year(), 6, 15, 12, 0, 0, 0, time.UTC) }
+
+// ours does a job with this package.
+func ours(t *testing.T, j peerJob) (dates []*peerDate, err error) {
+	t.Helper()
+	local, err := time.LoadLocation(j.TZ)
+	if err != nil {
+		t.Skip("no zone data on this machine: ", err)
+	}
+	o := Options{Local: local}
+	if j.Zone != nil {
+		o.Zone = *j.Zone
+	}
+	var d *Detector
+	for _, line := range j.Lines {
+		if d == nil || j.Fresh {
+			if d, err = New(strings.Split(j.Patterns, "\n"), o); err != nil {
+				return nil, err
+			}
+		}
+		m, ok := d.Find([]byte(line), time.Unix(j.Now, 0))
+		if !ok {
+			dates = append(dates, nil)
+			continue
+		}
+		p := &peerDate{start: m.Start, end: m.End, time: math.NaN()}
+		if !m.Time.IsZero() {
+			p.time = float64(m.Time.UnixNano()/1e3) / 1e6
+			if y := m.Time.Year(); y < 1700 || y > 2200 {
+				p.time = float64(m.Time.Unix())
+			}
+		}
+		dates = append(dates, p)
+	}
+	return dates, nil
+}
+
+// compare fails for each line that is read in two ways, up to a bound.
+func compare(t *testing.T, jobs []peerJob) {
+	t.Helper()
+	theirs := askPeer(t, jobs)
+	lines, found, wrong := 0, 0, 0
+	for i, j := range jobs {
+		got, err := ours(t, j)
+		if (err != nil) != (theirs[i] == nil) {
+			t.Errorf("datepattern %q: error %v, the peer's answer %v", j.Patterns, err, theirs[i])
+			continue
+		}
+		if err != nil {
+			continue
+		}
+		for k, line := range j.Lines {
+			lines++
+			if theirs[i][k] != nil {
+				found++
+			}
+			if got[k].equal(theirs[i][k]) {
+				continue
+			}
+			if wrong++; wrong <= 40 {
+				zone := ""
+				if j.Zone != nil {
+					zone = *j.Zone
+				}
+				t.Errorf("datepattern %q, zone %s %s, line %d:\n%q\n got %v\nwant %v", j.Patterns, j.TZ, zone, k, line, got[k], theirs[i][k])
+			}
+			if !j.Fresh {
+				break // what follows goes by this line
+			}
+		}
+	}
+	t.Logf("%d lines, %d of them with a date, %d read in two ways", lines, found, wrong)
+}
+
+// A dice makes random lines.
+type dice struct{ *rand.Rand }
+
+func newDice(t *testing.T) dice {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	return dice{rand.New(rand.NewPCG(seed, 1))}
+}
+
+func (r dice) of(s ...string) string { return s[r.IntN(len(s))] }
+func (r dice) one(in int) bool       { return r.IntN(in) == 0 }
+
+// num is a number from low to high, now and then one beyond, with or without zero.
+func (r dice) num(low, high int) string {
+	n := low + r.IntN(high-low+1)
+	if r.one(30) {
+		n = high + r.IntN(3)
+	}
+	switch r.IntN(12) {
+	case 0:
+		return fmt.Sprint(n)
+	case 1:
+		return fmt.Sprintf("%2d", n)
+	}
+	return fmt.Sprintf("%02d", n)
+}
+
+func (r dice) year() string {
+	switch r.IntN(8) {
+	case 0:
+		return fmt.Sprintf("%04d", r.IntN(10000))
+	case 1:
+		return fmt.Sprint(1990 + r.IntN(50))
+	case 2:
+		return fmt.Sprint(time.Now().Year() + r.IntN(3) - 1)
+	}
+	return fmt.Sprint(2000 + r.IntN(30))
+}
+
+func (r dice) cased(s string) string {
+	switch r.IntN(12) {
+	case 0:
+		return strings.ToLower(s)
+	case 1:
+		return strings.ToUpper(s)
+	}
+	return s
+}
+
+func (r dice) month() string {
+	return r.cased(r.of("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"))
+}
+
+func (r dice) weekday() string {
+	return r.cased(r.of("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"))
+}
+
+func (r dice) clock() string {
+	return r.num(0, 23) + ":" + r.num(0, 59) + ":" + r.num(0, 59)
+}
+
+func (r dice) fraction(marks ...string) string {
+	if r.one(2) {
+		return ""
+	}
+	return r.of(marks...) + fmt.Sprintf("%09d", r.IntN(1e9))[:1+r.IntN(7)]
+}
+
+func (r dice) zone() string {
+	switch r.IntN(4) {
+	case 0:
+		return r.of("Z", "UTC", "GMT", "CET", "EST", "z", "XYZ", "PDT", "A", "utc")
+	case 1:
+		return r.of("", "CET", "UTC", "GMT") + r.offset()
+	}
+	return r.offset()
+}
+
+func (r dice) offset() string {
+	s := r.of("+", "-") + fmt.Sprintf("%02d", r.IntN(13))
+	return s + r.of("", ":", "") + r.of("00", "30", "45", "00", "") + r.of("", "", "", "", "5")
+}
+
+func (r dice) maybe(s string) string {
+	if r.one(2) {
+		return ""
+	}
+	return s
+}
+
+// date is a date in the format of that row of the built-in ones.
+func (r dice) date(format int, zoned bool) string {
+	zone := func(blank string) string {
+		if !zoned || r.one(2) {
+			return ""
+		}
+		return blank + r.zone()
+	}
+	sep := func(s ...string) (string, string) {
+		a := r.of(s...)
+		if r.one(25) {
+			return a, r.of(s...)
+		}
+		return a, a
+	}
+	asctime := func() string {
+		return r.maybe(r.weekday()+" ") + r.month() + " " + r.num(1, 31) + " " + r.clock() + r.fraction(".") + r.maybe(" "+r.year())
+	}
+	two := func() string { return fmt.Sprintf("%02d", r.IntN(100)) }
+	switch format {
+	case 0:
+		a, b := sep("-", "/", ".")
+		return r.year() + a + r.num(1, 12) + b + r.num(1, 31) + r.of("T", " ", "  ") + r.clock() + r.fraction(".", ",") + zone(r.of("", " ", "  ", "\t"))
+	case 1:
+		return asctime()
+	case 2:
+		return r.maybe(r.weekday()+" ") + r.month() + " " + r.num(1, 31) + " " + r.year() + " " + r.clock() + r.fraction(".")
+	case 3:
+		a, b := sep("-", "/")
+		return r.num(1, 31) + a + r.num(1, 12) + b + r.of(r.year(), two()) + " " + r.clock()
+	case 4:
+		a, b := sep("-", "/")
+		return r.num(1, 31) + a + r.month() + b + r.year() + r.of("", " ", ":", ":") + r.clock() + r.fraction(".") + zone(r.of("", " "))
+	case 5:
+		return r.num(1, 12) + "/" + r.num(1, 31) + "/" + r.year() + ":" + r.clock()
+	case 6:
+		return r.num(1, 12) + "-" + r.num(1, 31) + "-" + r.year() + " " + r.clock() + r.fraction(".")
+	case 7:
+		n := fmt.Sprint(r.Int64N(1e11)) + r.fraction(".")
+		return r.of(n, n, "["+n+"]", "audit("+n+":45)", "type=X msg=audit("+n+":45): x")
+	case 8:
+		return r.clock()
+	case 9:
+		return "<" + r.num(1, 12) + "/" + r.num(1, 31) + "/" + two() + "@" + r.clock() + ">"
+	case 10:
+		return two() + r.num(1, 12) + r.num(1, 31) + r.of(" ", "  ") + r.clock()
+	case 11:
+		return r.month() + " " + r.num(1, 31) + ", " + r.year() + " " + r.num(1, 12) + ":" + r.num(0, 59) + ":" + r.num(0, 59) + " " + r.of("AM", "PM", "am", "pm")
+	case 12:
+		return r.month() + "-" + r.num(1, 31) + "-" + two() + " " + r.clock()
+	case 13:
+		c := r.of("", ":")
+		return r.year() + r.num(1, 12) + r.num(1, 31) + r.of("-", "T", " ", "  ") + r.num(0, 23) + c + r.num(0, 59) + c + r.num(0, 59) + r.fraction(".", ",") + zone(r.of("", " "))
+	case 14:
+		if !zoned {
+			return r.of("host ", "ab ", "x ") + asctime()
+		}
+		return r.of("host ", "PDT ", "CEST ", "Z ", "Q ", "AB ", "CET ", "XYZ ", "est ", "UTC ") + asctime()
+	case 15:
+		if !zoned {
+			return asctime()
+		}
+		return r.offset() + " " + asctime()
+	}
+	return "@4" + fmt.Sprintf("%015x%08x", r.Int64N(1<<33), r.Uint32()) + r.of("", "", "0")
+}
+
+// line is a date with text around it, now and then spoilt.
+func (r dice) line(format int, zoned bool) string {
+	date := r.date(format, zoned)
+	if r.one(3) {
+		date = r.spoil(date)
+	}
+	before := r.of("", "", "", "", "", "[", "<[", "<14>", " ", "x", "x ", "_", "[[[", "192.0.2.1 - - [", "myhost ", "web: ", "é ", "é", "2026-01-", "Jan ", "(", "«")
+	after := r.of("", " x", "]", "x", "_", " 2026", "é", " é", "»", ": 11:00:00", ".5", ", ", " gate sshd[1]: x", " +0100 Jun 15 10:00:00", "0", ">")
+	return before + date + after
+}
+
+// spoil changes, doubles or drops a character or two.
+func (r dice) spoil(s string) string {
+	b := []rune(s)
+	for n := 1 + r.IntN(2); n > 0 && len(b) > 0; n-- {
+		i := r.IntN(len(b))
+		switch r.IntN(5) {
+		case 0:
+			b[i] = rune(r.of("x", "0", "9", " ", "-", "/", ":", ".", "T", "Z", "+", "[", "M", "é", "_", ",", "a")[0])
+		case 1:
+			b = append(b[:i], b[i+1:]...)
+		case 2:
+			b = append(b[:i+1], b[i:]...)
+		case 3:
+			b = b[:i]
+		case 4:
+			b[i], b[len(b)-1] = b[len(b)-1], b[i]
+		}
+	}
+	return string(b)
+}
+
+// Random dates in every built-in format, each by a new detector.
+func TestPeerReadsTheSameDates(t *testing.T) {
+	r := newDice(t)
+	now := peerNow().Unix()
+	var jobs []peerJob
+	for format := range formats {
+		for _, tz := range []string{"UTC", "Europe/Berlin", "America/New_York"} {
+			j := peerJob{TZ: tz, Now: now, Fresh: true}
+			for range 500 {
+				j.Lines = append(j.Lines, r.line(format, tz == "UTC"))
+			}
+			jobs = append(jobs, j)
+		}
+	}
+	compare(t, jobs)
+}
+
+// Lines of several formats seen by one detector: which pattern wins, and which is
+// tried first the next time.
+func TestPeerRanksTheSame(t *testing.T) {
+	r := newDice(t)
+	now := peerNow().Unix()
+	var jobs []peerJob
+	for range 400 {
+		j := peerJob{TZ: "UTC", Now: now}
+		formats := []int{r.IntN(len(formats)), r.IntN(len(formats)), r.IntN(len(formats)), 1, 0}[:1+r.IntN(5)]
+		for range 40 {
+			f := formats[r.IntN(len(formats))]
+			line := r.of("", "", "", "[", "192.0.2.1 - - [", "x ", "192.0.2.111 - bob [", "app: ", "11-") + r.date(f, true)
+			if r.one(3) {
+				line += r.of(" ", "] ", " x ") + r.date(formats[r.IntN(len(formats))], true)
+			}
+			j.Lines = append(j.Lines, line+r.of("", " x", "] x"))
+		}
+		jobs = append(jobs, j)
+	}
+	compare(t, jobs)
+}
