@@ -23,24 +23,19 @@ func (p *parser) epoch(i int) int {
 // epochInPlace and lepochInPlace find such a number where it is sure to be a time:
 // at the start of the line, in brackets there, and in the kernel's
 // audit(1700000000.123:45).
-func (p *parser) epochInPlace(i int) int  { return p.inPlace(i, p.epoch(i)) }
-func (p *parser) lepochInPlace(i int) int { return p.inPlace(i, p.lepoch(i)) }
+func (p *parser) epochInPlace(i int) int  { return p.inPlace(i, (*parser).epoch) }
+func (p *parser) lepochInPlace(i int) int { return p.inPlace(i, (*parser).lepoch) }
 
-func (p *parser) inPlace(i, end int) int {
+func (p *parser) inPlace(i int, number func(*parser, int) int) int {
 	const audit = "audit("
-	switch {
-	case end < 0:
+	before := p.text[:i]
+	switch n := len(before) - len(audit); {
+	case i == 0, string(before) == "[":
+	case n >= 0 && string(before[n:]) == audit && (n == 0 || nonWordBefore(before[:n])):
+	default:
 		return -1
-	case i == 0:
-		return end
-	case i == 1 && p.text[0] == '[' && end < len(p.text) && p.text[end] == ']':
-		return end
-	case i >= len(audit) && string(p.text[i-len(audit):i]) == audit && end < len(p.text) && p.text[end] == ':':
-		if n := p.digits(end + 1); n > end+1 && n < len(p.text) && p.text[n] == ')' {
-			return end
-		}
 	}
-	return -1
+	return number(p, i)
 }
 
 // lepoch is epoch, or milliseconds or microseconds since 1970 as one number.
@@ -75,7 +70,7 @@ func (p *parser) lepoch(i int) int {
 func (p *parser) tai64n(i int) int {
 	const size = 1 + 24
 	t := p.text
-	if len(t)-i < size || !p.ends(i+size) {
+	if len(t)-i < size || t[i] != '@' || !p.ends(i+size) {
 		return -1
 	}
 	var sec uint64

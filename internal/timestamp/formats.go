@@ -3,7 +3,6 @@ package timestamp
 import (
 	"math"
 	"time"
-	"unicode/utf8"
 )
 
 // A format is one built-in way to write a date.
@@ -16,10 +15,8 @@ type format struct {
 	anchor anchor
 	// at is a hand-written parser that finds exactly what the pattern finds, or nil.
 	at func(p *parser, pos int) int
-	// first tells the characters a date of this format can begin with; for at only.
-	first func(c byte) bool
-	// needs are features of every line that can hold the format.
-	needs uint8
+	// shape is what every date of the format holds; see shapesOf.
+	shape shape
 }
 
 // An anchor says where in a line a date may begin.
@@ -40,23 +37,23 @@ const (
 // formats are the built-in formats in the order in which they are tried
 // (detection.md 5.2). To read another one, add a row; a parser is optional.
 var formats = []format{
-	{pattern: `%ExY(?P<_sep>[-/.])%m(?P=_sep)%d(?:T|  ?)%H:%M:%S(?:[.,]%f)?(?:\s*%z)?`, at: (*parser).iso, first: isDigit, needs: hasClock},
-	{pattern: `(?:%a )?%b %d %H:%M:%S(?:\.%f)?(?: %ExY)?`, at: (*parser).syslog, first: isLetter, needs: hasClock},
-	{pattern: `(?:%a )?%b %d %ExY %H:%M:%S(?:\.%f)?`, needs: hasClock},
-	{pattern: `%d(?P<_sep>[-/])%m(?P=_sep)(?:%ExY|%Exy) %H:%M:%S`, needs: hasClock},
-	{pattern: `%d(?P<_sep>[-/])%b(?P=_sep)%ExY[ :]?%H:%M:%S(?:\.%f)?(?: ?%z)?`, at: (*parser).clf, first: isDigitOrBlank, needs: hasClock},
-	{pattern: `%m/%d/%ExY:%H:%M:%S`, needs: hasClock},
-	{pattern: `%m-%d-%ExY %H:%M:%S(?:\.%f)?`, needs: hasClock},
-	{pattern: epochWord, needs: hasRun},
-	{pattern: `%H:%M:%S`, anchor: lineBegin, needs: hasClock},
-	{pattern: `<%m/%d/%Exy@%H:%M:%S>`, anchor: column0, needs: hasClock | hasAt},
-	{pattern: `%Exy%Exm%Exd  ?%H:%M:%S`, needs: hasClock},
-	{pattern: `%b %d, %ExY %I:%M:%S %p`, needs: hasClock},
-	{pattern: `%b-%d-%Exy %H:%M:%S`, anchor: column0, needs: hasClock},
-	{pattern: `%ExY%Exm%Exd(?:-|T|  ?)%ExH:?%ExM:?%ExS(?:[.,]%f)?(?:\s*%z)?`, needs: hasRun},
-	{pattern: `(?:%Z )?(?:%a )?%b %d %H:%M:%S(?:\.%f)?(?: %ExY)?`, needs: hasClock},
-	{pattern: `(?:%z )?(?:%a )?%b %d %H:%M:%S(?:\.%f)?(?: %ExY)?`, needs: hasClock},
-	{pattern: taiWord, needs: hasAt},
+	{pattern: `%ExY(?P<sep>[-/.])%m(?P=sep)%d(?:T|  ?)%H:%M:%S(?:[.,]%f)?(?:\s*%z)?`, at: (*parser).iso, shape: shapeYear},
+	{pattern: `(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`, at: (*parser).syslog, shape: shapeName},
+	{pattern: `(?:%a )?%b %d %ExY %k:%M:%S(?:\.%f)?`, shape: shapeName},
+	{pattern: `%d(?P<sep>[-/])%m(?P=sep)(?:%ExY|%Exy) %k:%M:%S`, shape: shapeDay},
+	{pattern: `%d(?P<sep>[-/])%b(?P=sep)%ExY[ :]?%H:%M:%S(?:\.%f)?(?: ?%z)?`, at: (*parser).clf, shape: shapeDayName},
+	{pattern: `%m/%d/%ExY:%H:%M:%S`, shape: shapeDay},
+	{pattern: `%m-%d-%ExY %k:%M:%S(?:\.%f)?`, shape: shapeDay},
+	{pattern: epochWord, shape: shapeEpoch},
+	{pattern: `%H:%M:%S`, anchor: lineBegin, shape: shapeClock},
+	{pattern: `<%m/%d/%Exy@%H:%M:%S>`, anchor: column0, shape: shapeDay},
+	{pattern: `%Exy%Exm%Exd  ?%H:%M:%S`, shape: shapeSix},
+	{pattern: `%b %d, %ExY %I:%M:%S %p`, shape: shapeName},
+	{pattern: `%b-%d-%Exy %k:%M:%S`, anchor: column0, shape: shapeNameDash},
+	{pattern: `%ExY%Exm%Exd(?:-|T|  ?)%ExH:?%ExM:?%ExS(?:[.,]%f)?(?:\s*%z)?`, shape: shapeEight},
+	{pattern: `(?:%Z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`, shape: shapeName},
+	{pattern: `(?:%z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`, shape: shapeName},
+	{pattern: taiWord, shape: shapeTAI},
 }
 
 // defaults are the built-in templates: those bound to the start of the line come
@@ -84,8 +81,6 @@ func lineBegins() []*template {
 	return ts
 }
 
-func isDigitOrBlank(c byte) bool { return isDigit(c) || c == ' ' }
-
 // A hit is where a template matched and the fields it read there.
 type hit struct {
 	ok         bool
@@ -109,13 +104,12 @@ func (h *hit) clear() {
 // A template is one pattern ready to be searched for, with its history.
 type template struct {
 	anchored bool
-	needs    uint8
-	decade   int // see plausible
+	shape    shape // never zero
+	decade   int   // see plausible
 
 	// One of these finds it.
 	at      func(p *parser, pos int) int
 	anchor  anchor
-	first   func(c byte) bool
 	regex   *pattern
 	nothing bool // {NONE}
 
@@ -128,23 +122,23 @@ type template struct {
 
 func (f *format) template(a anchor) *template {
 	t := &template{
-		anchored: a != anywhere, anchor: a, needs: f.needs,
-		at: f.at, first: f.first, distance: math.MaxInt, base: 1,
+		anchored: a != anywhere, anchor: a, shape: f.shape,
+		at: f.at, distance: math.MaxInt, base: 1,
 	}
 	if a != anywhere {
 		t.base = 100
 	}
 	switch f.pattern {
 	case epochWord:
-		if t.at, t.first = (*parser).epoch, isDigit; a == anywhere {
+		if t.at = (*parser).epoch; a == anywhere {
 			t.at = (*parser).epochInPlace
 		}
 	case lepochWord:
-		if t.at, t.first = (*parser).lepoch, isDigit; a == anywhere {
+		if t.at = (*parser).lepoch; a == anywhere {
 			t.at = (*parser).lepochInPlace
 		}
 	case taiWord:
-		t.at, t.first = (*parser).tai64n, func(c byte) bool { return c == '@' }
+		t.at = (*parser).tai64n
 	}
 	if t.at == nil {
 		t.regex = builtinPattern(f.pattern, a)
@@ -172,26 +166,18 @@ func (t *template) find(p *parser, text []byte, h *hit) bool {
 	case t.nothing:
 		h.ok = true
 	case t.regex != nil:
-		h.ok = t.regex.find(text, t.decade, h)
+		h.ok = t.regex.find(p, text, t.decade, h)
 	case t.anchor == anywhere:
-		for i, c := range text {
-			// A date does not begin in the middle of a word.
-			if !t.first(c) || i > 0 && isWord(c) && isWord(text[i-1]) {
-				continue
-			}
-			if p.try(t.at, i) {
-				break
-			}
-		}
+		p.scan(t, 0)
 	default:
 		var starts [3]int
 		n := 1
 		for t.anchor == lineBegin && n < len(starts) {
 			pos := starts[n-1]
-			if pos == len(text) || isWord(text[pos]) {
+			size := nonWord(text[pos:])
+			if size == 0 {
 				break
 			}
-			_, size := utf8.DecodeRune(text[pos:])
 			starts[n] = pos + size
 			n++
 		}
@@ -204,6 +190,30 @@ func (t *template) find(p *parser, text []byte, h *hit) bool {
 	return h.ok
 }
 
+// findWithin searches text from start to end as if it were all of the line.
+func (t *template) findWithin(p *parser, text []byte, start, end int, h *hit) bool {
+	if t.at == nil || t.shape == shapeEpoch {
+		t.find(p, text[start:end], h)
+		h.start, h.end = h.start+start, h.end+start
+		return h.ok
+	}
+	h.clear()
+	p.text, p.decade, p.hit = text[:end], t.decade, h
+	if !p.try(t.at, start) {
+		p.scan(t, start+1)
+	}
+	return h.ok
+}
+
+// scan tries each place from i on at which a date may begin.
+func (p *parser) scan(t *template, i int) {
+	for ; i < len(p.text); i++ {
+		if mayBegin(p.text, i) && p.try(t.at, i) {
+			return
+		}
+	}
+}
+
 // A parser reads one line's date by hand. Its methods named for formats take the
 // place where the date is to begin and return where it ends, or -1. They find what
 // the format's pattern finds, end boundary included.
@@ -211,13 +221,13 @@ type parser struct {
 	text   []byte
 	decade int
 	*hit
+	spans []int // room for groups; here so that no line allocates
 }
 
 func (p *parser) try(at func(*parser, int) int, pos int) bool {
 	end := at(p, pos)
 	if end < 0 {
-		p.clear()
-		return false
+		return false // what it left in the hit, another try sets again
 	}
 	p.ok, p.start, p.end = true, pos, end
 	return true
@@ -287,7 +297,7 @@ func (p *parser) syslog(i int) int {
 	if i = p.dayField(i + 4); i < 0 || i == len(t) || t[i] != ' ' {
 		return -1
 	}
-	if i = p.clock(i + 1); i < 0 {
+	if i = p.looseClock(i + 1); i < 0 {
 		return -1
 	}
 	if j := p.fraction(i, "."); j > 0 {
@@ -351,7 +361,7 @@ func (p *parser) clf(i int) int {
 
 // ends reports whether a date may end before i: not in the middle of a word.
 // Every date that a parser reads ends with a word character.
-func (p *parser) ends(i int) bool { return i == len(p.text) || !isWord(p.text[i]) }
+func (p *parser) ends(i int) bool { return i == len(p.text) || nonWord(p.text[i:]) > 0 }
 
 // plausibleYear reads a four-digit year of a plausible decade.
 func (p *parser) plausibleYear(i int) int {
@@ -414,8 +424,28 @@ func (p *parser) dayField(i int) int {
 // clock reads hours, minutes and seconds; seconds up to 61, as clocks with leap
 // seconds write them, though no such second can be converted.
 func (p *parser) clock(i int) int {
+	if p.hour, i = p.upTo(i, 23); i < 0 {
+		return -1
+	}
+	return p.minutes(i)
+}
+
+// looseClock is clock, with a blank before the hour and hours up to 29, which do
+// not exist.
+func (p *parser) looseClock(i int) int {
+	if i < len(p.text) && p.text[i] == ' ' {
+		i++
+	}
+	if p.hour, i = p.upTo(i, 29); i < 0 {
+		return -1
+	}
+	return p.minutes(i)
+}
+
+// minutes reads minutes and seconds, each behind a colon.
+func (p *parser) minutes(i int) int {
 	t := p.text
-	if p.hour, i = p.upTo(i, 23); i < 0 || i == len(t) || t[i] != ':' {
+	if i == len(t) || t[i] != ':' {
 		return -1
 	}
 	if p.minute, i = p.upTo(i+1, 59); i < 0 || i == len(t) || t[i] != ':' {

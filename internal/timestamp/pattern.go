@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"bantam/pyre"
 )
 
 // Marks of the datepattern dialect (detection.md 5.4).
@@ -33,18 +36,18 @@ func compilePattern(line string) ([]*template, error) {
 	case line == "":
 		return nil, errors.New("it is empty")
 	case strings.EqualFold(line, markNone):
-		return []*template{{nothing: true, anchored: true, base: 1, distance: math.MaxInt}}, nil
+		return []*template{{nothing: true, shape: anyShape, anchored: true, base: 1, distance: math.MaxInt}}, nil
 	case strings.EqualFold(line, markDefault):
 		return defaults(), nil
 	case strings.EqualFold(line, markLineBegin):
 		return lineBegins(), nil
 	}
-	switch f := (&format{needs: hasRun}); strings.ToLower(body) {
+	switch f := (&format{shape: shapeEpoch}); strings.ToLower(body) {
 	case epochWord, lepochWord:
 		f.pattern = strings.ToLower(body)
 		return []*template{f.template(a)}, nil
 	case taiWord:
-		f.pattern, f.needs = taiWord, hasAt
+		f.pattern, f.shape = taiWord, shapeTAI
 		return []*template{f.template(a)}, nil
 	}
 	if i := indexFold(line, markDate); i >= 0 {
@@ -54,7 +57,7 @@ func compilePattern(line string) ([]*template, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &template{regex: p, anchored: a != anywhere || p.anchored, base: 1, distance: math.MaxInt}
+	t := &template{regex: p, shape: anyShape, anchored: a != anywhere || p.anchored, base: 1, distance: math.MaxInt}
 	if t.anchored {
 		t.base = 100
 	}
@@ -86,7 +89,7 @@ func compileDates(line string, at int) ([]*template, error) {
 		if err != nil {
 			return nil, err
 		}
-		t := &template{regex: p, anchored: p.anchored, needs: f.needs, base: 1, distance: math.MaxInt}
+		t := &template{regex: p, shape: anyShape, anchored: p.anchored, base: 1, distance: math.MaxInt}
 		if t.anchored {
 			t.base = 100
 		}
@@ -142,17 +145,18 @@ var composites = map[string]string{
 }
 
 const (
-	epochNumber  = `\d{10,11}(?:\.\d{3,6})?`
+	epochNumber  = `\d{10,11}\b(?:\.\d{3,6})?`
 	lepochNumber = `\d{10,11}(?:\d{6}|\d{3}(?:\.\d{1,6})?)?`
 )
 
-// A pattern is a datepattern as regular expressions: one, or where the pattern
-// wants two separators to be equal, one for each separator there is.
+// A pattern is a datepattern as a regular expression.
 type pattern struct {
 	source   string
+	builtin  bool
 	anchored bool
-	decade   int // the expressions' last plausible decade; 0 before they are compiled
-	exprs    []*regexp.Regexp
+	decade   int // the expression's last plausible decade; 0 before it is compiled
+	re       *pyre.Regexp
+	codes    []string // by group: the %-code it stands for, or ""
 }
 
 func newPattern(source string) (*pattern, error) {
@@ -172,10 +176,16 @@ func builtinPattern(source string, a anchor) *pattern {
 	case column0:
 		source = "^" + source
 	}
-	return &pattern{source: source, anchored: a != anywhere}
+	return &pattern{source: source, builtin: true, anchored: a != anywhere}
 }
 
-// compile builds the expressions for the plausible years up to decade.
+// Where a date may begin and end: where a word does, or before what is no word.
+const (
+	startBoundary = `(?=^|\b|\W)`
+	endBoundary   = `(?=\b|\W|$)`
+)
+
+// compile builds the expression for the plausible years up to decade.
 func (p *pattern) compile(decade int) error {
 	s := p.source
 	var head, tail string
@@ -183,6 +193,8 @@ func (p *pattern) compile(decade int) error {
 	if hasMark(s, markUnbound) {
 		s, bound = s[len(markUnbound):], false
 	}
+	flags := inlineFlags(s)
+	s = s[len(flags):]
 	switch {
 	case hasMark(s, markLineBegin):
 		s, head, p.anchored = s[len(markLineBegin):], `^\W{0,2}`, true
@@ -193,7 +205,7 @@ func (p *pattern) compile(decade int) error {
 	case strings.HasPrefix(s, "**"):
 		s = s[2:]
 	case bound:
-		head = `(?:^|\b|\W)`
+		head = startBoundary
 	}
 	switch {
 	case strings.HasSuffix(s, "**"):
@@ -212,104 +224,103 @@ func (p *pattern) compile(decade int) error {
 	}
 	body := e.out.String()
 	if !e.plainGroup {
-		body = "((?:" + body + "))"
+		body = "(" + body + ")"
 	}
+	var fold pyre.Flags
 	if e.names {
-		head = "(?i)" + head
+		fold = pyre.IgnoreCase
 	}
-	p.exprs = p.exprs[:0]
-	for _, body := range e.variants(body) {
-		re, err := regexp.Compile(head + body + tail)
-		if err != nil {
-			return errors.New(strings.TrimPrefix(err.Error(), "error parsing regexp: "))
-		}
-		if re.NumSubexp() == 0 {
-			return errors.New("it has no group to cut out")
-		}
-		p.exprs = append(p.exprs, re)
+	expr := flags + head + body + tail
+	var re *pyre.Regexp
+	var shared any
+	if p.builtin {
+		shared, _ = builtinRegexps.Load(expr)
 	}
-	p.decade = decade
+	if re, _ = shared.(*pyre.Regexp); re == nil {
+		var err error
+		if re, err = pyre.Compile(expr, fold); err != nil {
+			return err
+		}
+		if p.builtin {
+			builtinRegexps.Store(expr, re)
+		}
+	}
+	groups := re.Groups()
+	if len(groups) < 2 {
+		return errors.New("it has no group to cut out")
+	}
+	p.codes = make([]string, len(groups))
+	for i, name := range groups {
+		p.codes[i], _ = strings.CutPrefix(name, codePrefix)
+		if p.codes[i] == name {
+			p.codes[i] = ""
+		}
+	}
+	p.re, p.decade = re, decade
 	return nil
 }
 
-// endBoundary lets a date end where a word ends or before what is no word. It
-// takes a character, for want of a way to look ahead; only group 1 is cut out.
-const endBoundary = `(?:\b|\W|$)`
+// builtinRegexps are the built-in patterns compiled so far, a *pyre.Regexp by its
+// expression: all detectors of all jails share them.
+var builtinRegexps sync.Map
+
+// inlineFlags are the flags, such as (?i), that s begins with.
+func inlineFlags(s string) string {
+	if inner, ok := strings.CutPrefix(s, "(?"); ok {
+		if n := strings.IndexByte(inner, ')'); n > 0 && strings.Trim(inner[:n], "aimsux") == "" {
+			return s[:n+len("(?)")]
+		}
+	}
+	return ""
+}
+
+// codePrefix begins the name of the group that a %-code becomes.
+const codePrefix = "_"
 
 // An expander turns a pattern's %-codes into groups.
 type expander struct {
 	decade     int
 	out        strings.Builder
-	plainGroup bool // there is a group without name: what is to be cut
-	names      bool // letters are matched in any case
-	back       []backReference
+	plainGroup bool            // there is a group without name: what is to be cut
+	names      bool            // letters are matched in any case
 	used       map[string]bool // codes so far
 }
 
-// A backReference is one use of (?P=name), which regexp does not have.
-type backReference struct {
-	mark, name string
-	group, set string // the group as written, and the characters it can match
-}
-
 func (e *expander) expand(s string) error {
-	named := make(map[string]string) // bodies of named groups that are plain sets
 	for i := 0; i < len(s); {
+		n := 1
 		switch rest := s[i:]; {
 		case rest[0] == '\\' && len(rest) > 1:
-			e.out.WriteString(rest[:2])
-			i += 2
+			n = 2
 		case rest[0] == '[':
-			n := classLen(rest)
-			e.out.WriteString(rest[:n])
-			i += n
-		case strings.HasPrefix(rest, "(?P="):
-			name, _, ok := strings.Cut(rest[len("(?P="):], ")")
-			set, known := named[name]
-			switch {
-			case !ok:
-				return errors.New("missing ) behind (?P=")
-			case !known:
-				return fmt.Errorf("(?P=%s) can only repeat an earlier group that is one set of characters, such as (?P<%s>[-/])", name, name)
-			}
-			mark := fmt.Sprintf("\x00%d\x00", len(e.back))
-			e.back = append(e.back, backReference{mark: mark, name: name, group: "(?P<" + name + ">" + set + ")", set: set})
-			e.out.WriteString(mark)
-			i += len("(?P=)") + len(name)
-		case strings.HasPrefix(rest, "(?P<"):
-			name, body, _ := strings.Cut(rest[len("(?P<"):], ">")
-			if strings.HasPrefix(body, "[") {
-				if n := classLen(body); n < len(body) && body[n] == ')' {
-					named[name] = body[:n]
-				}
-			}
-			e.out.WriteString("(?P<")
-			i += len("(?P<")
+			n = classLen(rest)
 		case rest[0] == '(':
 			if !strings.HasPrefix(rest, "(?") {
 				e.plainGroup = true
 			}
-			e.out.WriteByte('(')
-			i++
-		case rest[0] == '{' && hasMark(rest, markEpoch):
-			e.out.WriteString("(?P<_epoch>" + epochNumber + ")")
+		case hasMark(rest, markEpoch):
+			e.out.WriteString(codeGroup("epoch", epochNumber))
 			i += len(markEpoch)
-		case rest[0] == '{' && hasMark(rest, markLEpoch):
-			e.out.WriteString("(?P<_epoch>" + lepochNumber + ")")
+			continue
+		case hasMark(rest, markLEpoch):
+			e.out.WriteString(codeGroup("epoch", lepochNumber))
 			i += len(markLEpoch)
+			continue
 		case rest[0] == '%':
 			n, err := e.code(rest[1:])
 			if err != nil {
 				return err
 			}
 			i += 1 + n
-		default:
-			e.out.WriteByte(rest[0])
-			i++
+			continue
 		}
+		e.out.WriteString(s[i : i+n])
+		i += n
 	}
 	return nil
 }
+
+func codeGroup(code, expr string) string { return "(?P<" + codePrefix + code + ">" + expr + ")" }
 
 // code writes the group of the code s begins with and returns the code's length.
 func (e *expander) code(s string) (int, error) {
@@ -320,7 +331,7 @@ func (e *expander) code(s string) (int, error) {
 		e.out.WriteByte('%')
 		return 1, nil
 	}
-	n := 1
+	_, n := utf8.DecodeRuneInString(s)
 	if strings.HasPrefix(s, "Ex") && len(s) > 2 {
 		n = 3
 	}
@@ -347,51 +358,8 @@ func (e *expander) code(s string) (int, error) {
 	case "a", "A", "b", "B", "p":
 		e.names = true
 	}
-	e.out.WriteString("(?P<_" + name + ">" + expr + ")")
+	e.out.WriteString(codeGroup(name, expr))
 	return n, nil
-}
-
-// variants writes body out once for each character that the first repeated group
-// can match, and so on for the next.
-func (e *expander) variants(body string) []string {
-	out := []string{body}
-	done := make(map[string]bool)
-	for _, b := range e.back {
-		if done[b.name] {
-			continue
-		}
-		done[b.name] = true
-		var next []string
-		for _, s := range out {
-			for _, c := range setMembers(b.set) {
-				lit := regexp.QuoteMeta(string(c))
-				v := strings.Replace(s, b.group, "(?P<"+b.name+">"+lit+")", 1)
-				for _, other := range e.back {
-					if other.name == b.name {
-						v = strings.Replace(v, other.mark, lit, 1)
-					}
-				}
-				next = append(next, v)
-			}
-		}
-		out = next
-	}
-	return out
-}
-
-// setMembers are the characters of a set such as [-/.].
-func setMembers(set string) []rune {
-	re, err := regexp.Compile("^" + set + "$")
-	if err != nil {
-		return []rune{'-'}
-	}
-	var members []rune
-	for c := rune(' '); c < 0x7f; c++ {
-		if re.MatchString(string(c)) {
-			members = append(members, c)
-		}
-	}
-	return members
 }
 
 // classLen is the length of the bracket expression s begins with.
@@ -414,28 +382,22 @@ func classLen(s string) int {
 	return len(s)
 }
 
-// find searches text; the leftmost of the variants wins.
-func (p *pattern) find(text []byte, decade int, h *hit) bool {
+// find searches text. A search that would take too long finds nothing.
+func (p *pattern) find(s *parser, text []byte, decade int, h *hit) bool {
 	if decade > p.decade {
 		// What compiled for fewer years compiles for more, and built-in ones do.
 		if err := p.compile(decade); err != nil {
 			return false
 		}
 	}
-	var best []int
-	var from *regexp.Regexp
-	for _, re := range p.exprs {
-		if loc := re.FindSubmatchIndex(text); loc != nil && loc[2] >= 0 && (best == nil || loc[2] < best[2]) {
-			best, from = loc, re
-		}
-	}
-	if best == nil {
+	var err error
+	if s.spans, err = p.re.Search(text, s.spans[:0]); err != nil || len(s.spans) < 4 || s.spans[2] < 0 {
 		return false
 	}
-	h.start, h.end = best[2], best[3]
-	for i, name := range from.SubexpNames() {
-		if name != "" && name[0] == '_' && best[2*i] >= 0 {
-			h.set(name[1:], text[best[2*i]:best[2*i+1]])
+	h.start, h.end = s.spans[2], s.spans[3]
+	for i, code := range p.codes {
+		if code != "" && s.spans[2*i] >= 0 {
+			h.set(code, text[s.spans[2*i]:s.spans[2*i+1]])
 		}
 	}
 	return true

@@ -45,7 +45,7 @@ func (p *peerDate) equal(o *peerDate) bool {
 		return p == o
 	}
 	return p.start == o.start && p.end == o.end &&
-		(math.IsNaN(p.time) && math.IsNaN(o.time) || math.Abs(p.time-o.time) < 2e-6)
+		(math.IsNaN(p.time) && math.IsNaN(o.time) || math.Abs(p.time-o.time) < 2e-5)
 }
 
 func (p *peerDate) UnmarshalJSON(b []byte) error {
@@ -133,10 +133,7 @@ func ours(t *testing.T, j peerJob) (dates []*peerDate, err error) {
 		}
 		p := &peerDate{start: m.Start, end: m.End, time: math.NaN()}
 		if !m.Time.IsZero() {
-			p.time = float64(m.Time.UnixNano()/1e3) / 1e6
-			if y := m.Time.Year(); y < 1700 || y > 2200 {
-				p.time = float64(m.Time.Unix())
-			}
+			p.time = float64(m.Time.UnixMicro()) / 1e6
 		}
 		dates = append(dates, p)
 	}

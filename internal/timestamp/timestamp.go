@@ -14,6 +14,7 @@
 package timestamp
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -52,6 +53,7 @@ type Detector struct {
 	// What the previous hit was; see Find.
 	winner     *template
 	start, end int
+	edges      edges
 
 	minute minuteCache
 	year   yearCache
@@ -110,9 +112,10 @@ func plausible(now time.Time) int {
 // Find looks for the line's date; ok is false when no pattern matches. Now is the
 // wall time at which the line was read: it stands in for what the date leaves out.
 //
-// The pattern that matched last is tried first. If it does not settle the matter,
-// all are tried in an order that favours those bound to the start of the line and
-// then those that have matched often and far to the left (detection.md 5.8).
+// The pattern that matched last is tried first, and where it matched last if what
+// stands around that place looks the same. If this does not settle the matter, all
+// are tried in an order that favours those bound to the start of the line and then
+// those that have matched often and far to the left (detection.md 5.8).
 func (d *Detector) Find(text []byte, now time.Time) (m Match, ok bool) {
 	if y := plausible(now) / 10; y != d.decade {
 		d.decade = y
@@ -123,43 +126,53 @@ func (d *Detector) Find(text []byte, now time.Time) (m Match, ok bool) {
 	best := &d.best
 	best.ok = false
 	w := d.winner
-	if w != nil && w.find(&d.parser, text, best) {
-		if w.anchored || len(d.templates) == 1 ||
-			best.start == d.start && best.end == d.end || !mayHoldDate(text[:best.start]) {
-			return d.take(w, best, now), true
+	searched := false // all of the line for w
+	if w != nil {
+		if w.anchored || !d.edges.agree(text, d.start, d.end) {
+			w.find(&d.parser, text, best)
+			searched = true
+		} else {
+			w.findWithin(&d.parser, text, d.start, d.end, best)
+		}
+		if best.ok && (w.anchored || len(d.templates) == 1 || best.start == d.start && best.end == d.end) {
+			return d.take(w, best, text, now), true
 		}
 	}
-	t := d.search(text, w, best)
+	t := d.search(text, searched)
 	if t == nil {
 		return Match{}, false
 	}
-	return d.take(t, best, now), true
+	return d.take(t, best, text, now), true
 }
 
-// search tries the patterns in their order. On entry best holds the last winner's
-// hit, if it had one; on return it holds the hit of the pattern returned.
-func (d *Detector) search(text []byte, winner *template, best *hit) *template {
+// search tries the patterns in their order. On entry d.best holds the last winner's
+// hit, if it had one, and searched tells whether it was looked for in all of the
+// line; on return it holds the hit of the pattern returned.
+func (d *Detector) search(text []byte, searched bool) *template {
 	var candidate *template
-	if winner != nil && best.ok {
-		candidate = winner
+	best, last := &d.best, len(d.templates)-1
+	limit := len(text)
+	if best.ok {
+		candidate = d.winner
+		// What begins to the right of both the hit and the last winner's column
+		// wins only if it is of the last pattern.
+		if searched && d.templates[last].shape == shapeTAI && bytes.IndexByte(text, '@') < 0 {
+			limit = max(max(best.start, d.start)+reach, anchoredReach)
+		}
 	}
-	has := featuresOf(text)
+	has := shapesOf(text, limit)
 	for i, t := range d.templates {
-		if t == winner || t.needs&^has != 0 {
+		if t.shape&has == 0 || searched && t == d.winner {
 			continue
 		}
 		h := &d.other
 		if !t.find(&d.parser, text, h) {
 			continue
 		}
-		last := i == len(d.templates)-1
 		switch {
-		case last, t.anchored,
+		case i == last, t.anchored,
 			h.start == 0 && t.hits > 0 && d.templates[i+1].hits == 0,
-			winner != nil && h.start <= t.distance && h.start <= d.start:
-			if candidate != nil && !t.anchored && best.start <= h.start {
-				return candidate
-			}
+			d.winner != nil && h.start <= t.distance && h.start <= d.start:
 			*best = *h
 			return t
 		}
@@ -171,7 +184,7 @@ func (d *Detector) search(text []byte, winner *template, best *hit) *template {
 }
 
 // take books a hit and reads its fields.
-func (d *Detector) take(t *template, h *hit, now time.Time) Match {
+func (d *Detector) take(t *template, h *hit, text []byte, now time.Time) Match {
 	m := Match{Start: h.start, End: h.end}
 	if h.start != h.end || h.epoch {
 		m.Time = d.convert(h, now)
@@ -183,6 +196,9 @@ func (d *Detector) take(t *template, h *hit, now time.Time) Match {
 	}
 	t.used = now
 	d.winner, d.start, d.end = t, h.start, h.end
+	if !t.anchored {
+		d.edges = edgesOf(text, h.start, h.end)
+	}
 	return m
 }
 
@@ -214,43 +230,32 @@ func (d *Detector) promote(t *template, now time.Time) {
 	d.templates[target] = t
 }
 
-// Features of a line that decide which patterns can match at all.
-const (
-	hasClock = 1 << iota // a digit, a colon, a digit
-	hasRun               // eight digits in a row
-	hasAt                // an @
-)
+// Edges are the characters on both sides of a date's start and end, -1 for none.
+type edges struct{ before, first, last, after int }
 
-// featuresOf is one quick look at a line in which no pattern is sure yet.
-func featuresOf(text []byte) (has uint8) {
-	run := 0
-	for i, c := range text {
-		switch {
-		case isDigit(c):
-			if run++; run == 8 {
-				has |= hasRun
-			}
-			continue
-		case c == ':' && run > 0 && i+1 < len(text) && isDigit(text[i+1]):
-			has |= hasClock
-		case c == '@':
-			has |= hasAt
-		}
-		run = 0
-	}
-	return has
+func edgesOf(text []byte, start, end int) edges {
+	return edges{charAt(text, start-1), charAt(text, start), charAt(text, end-1), charAt(text, end)}
 }
 
-// mayHoldDate reports whether a date could begin in the text that stands before a
-// known one: then the other patterns get their say, else the known one is the leftmost.
-func mayHoldDate(before []byte) bool {
-	if featuresOf(before) != 0 {
-		return true
+// agree reports whether text looks the same at start and end: on either side the
+// outer characters are equal, or the inner ones are and belong to no word.
+func (e *edges) agree(text []byte, start, end int) bool {
+	if end > len(text) {
+		return false
 	}
-	// A zone's or weekday's name belongs to the date that follows it.
-	n := len(before)
-	return n > 3 && before[n-1] == ' ' && isLetter(before[n-2]) && isLetter(before[n-3])
+	is := edgesOf(text, start, end)
+	return (is.before == e.before || is.first == e.first && !isWordChar(is.first)) &&
+		(is.after == e.after || is.last == e.last && !isWordChar(is.last))
 }
+
+func charAt(text []byte, i int) int {
+	if i < 0 || i >= len(text) {
+		return -1
+	}
+	return int(text[i])
+}
+
+func isWordChar(c int) bool { return c >= 0 && isWord(byte(c)) }
 
 func isDigit(c byte) bool  { return c-'0' <= 9 }
 func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
