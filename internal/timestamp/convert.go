@@ -38,12 +38,19 @@ func (c *minuteCache) get(k minuteKey) int64 {
 	return c.start
 }
 
+// lastSecond is the last of the year 9999: later times cannot be written in four
+// digits, in JSON for one, and are nobody's.
+const lastSecond = 253402300799
+
 // convert turns what was read into an instant; zero if there is none
 // (detection.md 5.6). What the line leaves out comes from now: a date without year
 // is of this year, or of the last one if it would lie more than a day ahead; a
 // time without date is of today, or of yesterday if it would lie ahead.
 func (d *Detector) convert(h *hit, now time.Time) time.Time {
 	if h.epoch {
+		if h.sec > lastSecond {
+			return time.Time{}
+		}
 		return time.Unix(h.sec, h.nsec).In(d.zone)
 	}
 	zone, offset := d.zone, 0

@@ -41,7 +41,7 @@ var formats = []format{
 	{pattern: `(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`, at: (*parser).syslog, shape: shapeName},
 	{pattern: `(?:%a )?%b %d %ExY %k:%M:%S(?:\.%f)?`, shape: shapeName},
 	{pattern: `%d(?P<sep>[-/])%m(?P=sep)(?:%ExY|%Exy) %k:%M:%S`, shape: shapeDay},
-	{pattern: `%d(?P<sep>[-/])%b(?P=sep)%ExY[ :]?%H:%M:%S(?:\.%f)?(?: ?%z)?`, at: (*parser).clf, shape: shapeDayName},
+	{pattern: `%d(?P<sep>[-/])%b(?P=sep)%ExY[ :]?%H:%M:%S(?:\.%f)?(?: %z)?`, at: (*parser).clf, shape: shapeDayName},
 	{pattern: `%m/%d/%ExY:%H:%M:%S`, shape: shapeDay},
 	{pattern: `%m-%d-%ExY %k:%M:%S(?:\.%f)?`, shape: shapeDay},
 	{pattern: epochWord, shape: shapeEpoch},
@@ -84,7 +84,8 @@ func lineBegins() []*template {
 // A hit is where a template matched and the fields it read there.
 type hit struct {
 	ok         bool
-	start, end int
+	from, to   int // the whole match
+	start, end int // what is to be cut out of it
 
 	year, month, day     int // year -1, month and day 0 where absent
 	hour, minute, second int
@@ -183,6 +184,7 @@ func (t *template) find(p *parser, text []byte, h *hit) bool {
 		}
 		for n--; n >= 0; n-- {
 			if p.try(t.at, starts[n]) {
+				h.from = 0
 				break
 			}
 		}
@@ -192,9 +194,11 @@ func (t *template) find(p *parser, text []byte, h *hit) bool {
 
 // findWithin searches text from start to end as if it were all of the line.
 func (t *template) findWithin(p *parser, text []byte, start, end int, h *hit) bool {
+	start, end = min(start, len(text)), min(end, len(text))
 	if t.at == nil || t.shape == shapeEpoch {
 		t.find(p, text[start:end], h)
 		h.start, h.end = h.start+start, h.end+start
+		h.from, h.to = h.from+start, h.to+start
 		return h.ok
 	}
 	h.clear()
@@ -230,6 +234,7 @@ func (p *parser) try(at func(*parser, int) int, pos int) bool {
 		return false // what it left in the hit, another try sets again
 	}
 	p.ok, p.start, p.end = true, pos, end
+	p.from, p.to = pos, end
 	return true
 }
 
@@ -482,6 +487,8 @@ func (p *parser) zoneAfter(i int, anySpace, foldCase bool) int {
 		}
 	} else if i < len(t) && t[i] == ' ' {
 		i++
+	} else {
+		return -1
 	}
 	end := -1
 	switch {
@@ -503,7 +510,7 @@ func (p *parser) zoneAfter(i int, anySpace, foldCase bool) int {
 	return end
 }
 
-// offset reads a sign, an hour below 20, and perhaps minutes.
+// offset reads a sign, an hour below 20, and perhaps minutes, of which there may be 99.
 func (p *parser) offset(i int) int {
 	t := p.text
 	if i+3 > len(t) || t[i+1] > '1' || !isDigit(t[i+1]) || !isDigit(t[i+2]) {
@@ -514,7 +521,7 @@ func (p *parser) offset(i int) int {
 	if j < len(t) && t[j] == ':' {
 		j++
 	}
-	if j+2 <= len(t) && isDigit(t[j]) && t[j] <= '5' && isDigit(t[j+1]) && p.ends(j+2) {
+	if j+2 <= len(t) && isDigit(t[j]) && isDigit(t[j+1]) && p.ends(j+2) {
 		return j + 2
 	}
 	if p.ends(i) {

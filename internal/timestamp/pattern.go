@@ -127,9 +127,9 @@ var codes = map[string]string{
 	"j": `36[0-6]|3[0-5]\d|[12]\d\d|0?[1-9]\d|0{0,2}[1-9]`,
 	"U": `5[0-3]|[0-4]\d|\d`, "W": `5[0-3]|[0-4]\d|\d`, "V": `5[0-3]|[0-4]\d|\d`,
 	"w": `[0-6]`, "u": `[1-7]`,
-	"z":   `Z|UTC|GMT|[+-][01]\d(?::?[0-5]\d)?`,
+	"z":   `Z|UTC|GMT|[+-][01]\d(?::?\d\d)?`,
 	"Z":   `[A-Z]{3,5}|Z`,
-	"Exz": `(?:[A-Z]{3,5}|[A-Z])?[+-][01]\d(?::?[0-5]\d)?|[A-Z]{3,5}|[A-Z]`,
+	"Exz": `(?:[A-Z]{3,5}|[A-Z])?[+-][01]\d(?::?\d\d)?|[A-Z]{3,5}|[A-Z]`,
 	"ExZ": `[A-Z]{3,5}|[A-Z]`,
 	"a":   `Sun|Mon|Tue|Wed|Thu|Fri|Sat`,
 	"A":   `Sunday|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday`,
@@ -394,6 +394,7 @@ func (p *pattern) find(s *parser, text []byte, decade int, h *hit) bool {
 	if s.spans, err = p.re.Search(text, s.spans[:0]); err != nil || len(s.spans) < 4 || s.spans[2] < 0 {
 		return false
 	}
+	h.from, h.to = s.spans[0], s.spans[1]
 	h.start, h.end = s.spans[2], s.spans[3]
 	for i, code := range p.codes {
 		if code != "" && s.spans[2*i] >= 0 {

@@ -134,7 +134,7 @@ func (d *Detector) Find(text []byte, now time.Time) (m Match, ok bool) {
 		} else {
 			w.findWithin(&d.parser, text, d.start, d.end, best)
 		}
-		if best.ok && (w.anchored || len(d.templates) == 1 || best.start == d.start && best.end == d.end) {
+		if best.ok && (w.anchored || len(d.templates) == 1 || best.from == d.start && best.to == d.end) {
 			return d.take(w, best, text, now), true
 		}
 	}
@@ -157,7 +157,7 @@ func (d *Detector) search(text []byte, searched bool) *template {
 		// What begins to the right of both the hit and the last winner's column
 		// wins only if it is of the last pattern.
 		if searched && d.templates[last].shape == shapeTAI && bytes.IndexByte(text, '@') < 0 {
-			limit = max(max(best.start, d.start)+reach, anchoredReach)
+			limit = max(max(best.from, d.start)+reach, anchoredReach)
 		}
 	}
 	has := shapesOf(text, limit)
@@ -171,12 +171,12 @@ func (d *Detector) search(text []byte, searched bool) *template {
 		}
 		switch {
 		case i == last, t.anchored,
-			h.start == 0 && t.hits > 0 && d.templates[i+1].hits == 0,
-			d.winner != nil && h.start <= t.distance && h.start <= d.start:
+			h.from == 0 && t.hits > 0 && d.templates[i+1].hits == 0,
+			d.winner != nil && h.from <= t.distance && h.from <= d.start:
 			*best = *h
 			return t
 		}
-		if candidate == nil || h.start < best.start {
+		if candidate == nil || h.from < best.from {
 			candidate, *best = t, *h
 		}
 	}
@@ -190,14 +190,14 @@ func (d *Detector) take(t *template, h *hit, text []byte, now time.Time) Match {
 		m.Time = d.convert(h, now)
 	}
 	t.hits++
-	t.distance = h.start
+	t.distance = h.from
 	if t != d.winner && t != d.templates[0] {
 		d.promote(t, now)
 	}
 	t.used = now
-	d.winner, d.start, d.end = t, h.start, h.end
+	d.winner, d.start, d.end = t, h.from, h.to
 	if !t.anchored {
-		d.edges = edgesOf(text, h.start, h.end)
+		d.edges = edgesOf(text, h.from, h.to)
 	}
 	return m
 }
@@ -238,11 +238,9 @@ func edgesOf(text []byte, start, end int) edges {
 }
 
 // agree reports whether text looks the same at start and end: on either side the
-// outer characters are equal, or the inner ones are and belong to no word.
+// outer characters are equal, or the inner ones are and belong to no word. Behind
+// the end of the line there is none, wherever it ends.
 func (e *edges) agree(text []byte, start, end int) bool {
-	if end > len(text) {
-		return false
-	}
 	is := edgesOf(text, start, end)
 	return (is.before == e.before || is.first == e.first && !isWordChar(is.first)) &&
 		(is.after == e.after || is.last == e.last && !isWordChar(is.last))
