@@ -65,35 +65,28 @@ func (d *Detector) convert(h *hit, now time.Time) time.Time {
 		return time.Time{}
 	}
 	year, noYear := h.year, h.year < 0
+	if year == 0 {
+		return time.Time{} // there was none
+	}
 	if noYear {
 		year = d.year.get(now, d.zone)
 	}
 	month, day := h.month, h.day
-	guessedDay := false
+	guessedDay, noDate := false, month == 0 || day == 0
 	switch {
+	case noDate && h.yday > 0:
+		year, month, day = dayOfYear(year, h.yday)
+	case noDate && h.weekday >= 0 && h.sunWeek >= 0:
+		year, month, day = dayOfYear(year, weekDay(year, h.sunWeek, h.weekday, 0))
+	case noDate && h.weekday >= 0 && h.monWeek >= 0:
+		year, month, day = dayOfYear(year, weekDay(year, h.monWeek, (h.weekday+6)%7, 1))
 	case month == 0 && day == 0:
-		switch {
-		case h.yday > 0:
-			month, day = 1, h.yday
-			if h.yday > 366 || h.yday == 366 && !leap(year) {
-				return time.Time{}
-			}
-		case h.weekday >= 0 && h.sunWeek >= 0:
-			month, day = 1, weekDay(year, h.sunWeek, h.weekday, 0)
-		case h.weekday >= 0 && h.monWeek >= 0:
-			month, day = 1, weekDay(year, h.monWeek, (h.weekday+6)%7, 1)
-		default:
-			y, m, today := now.In(zone).Add(time.Duration(offset) * time.Second).Date()
-			month, day, guessedDay = int(m), today, noYear
-			if noYear {
-				year = y
-			}
+		y, m, today := now.In(zone).Add(time.Duration(offset) * time.Second).Date()
+		month, day, guessedDay = int(m), today, true
+		if noYear {
+			year = y
 		}
-		if day > 31 || day < 1 { // a day of the year
-			date := time.Date(year, 1, day, 0, 0, 0, 0, time.UTC)
-			year, month, day = date.Year(), int(date.Month()), date.Day()
-		}
-	case month == 0 || day == 0:
+	case noDate:
 		return time.Time{}
 	}
 	at := func(year int) (int64, bool) {
@@ -124,12 +117,19 @@ func (d *Detector) convert(h *hit, now time.Time) time.Time {
 // clockFields turns a 12-hour clock into one of 24 and refuses impossible times.
 func (h *hit) clockFields() bool {
 	switch {
-	case h.afternoon && h.hour < 12:
+	case !h.twelve:
+	case h.afternoon && h.hour != 12:
 		h.hour += 12
-	case h.morning && h.hour == 12:
+	case !h.afternoon && h.hour == 12:
 		h.hour = 0
 	}
 	return h.hour <= 23 && h.minute <= 59 && h.second <= 59
+}
+
+// dayOfYear is the date of the year's nth day, which may lie in another year.
+func dayOfYear(year, n int) (y, month, day int) {
+	date := time.Date(year, 1, n, 0, 0, 0, 0, time.UTC)
+	return date.Year(), int(date.Month()), date.Day()
 }
 
 func leap(year int) bool { return year%4 == 0 && (year%100 != 0 || year%400 == 0) }
@@ -149,9 +149,13 @@ func daysIn(year, month int) int {
 
 // weekDay is the day of the year, from 1 on, of a weekday of a week. Weeks are
 // counted as strftime's %U and %W do: week 1 begins with the year's first
-// firstDay, and the days before it are week 0. Weekday counts from firstDay.
+// firstDay, and the days before it are week 0, which Python takes
+// for the first week if there are none. Weekday counts from firstDay.
 func weekDay(year, week, weekday, firstDay int) int {
 	newYear := (int(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC).Weekday()) - firstDay + 7) % 7
+	if week == 0 {
+		return 1 + weekday - newYear
+	}
 	firstWeek := (7 - newYear) % 7 // days before week 1
 	return firstWeek + 7*(week-1) + weekday + 1
 }

@@ -38,7 +38,8 @@ func (p *parser) inPlace(i int, number func(*parser, int) int) int {
 	return number(p, i)
 }
 
-// lepoch is epoch, or milliseconds or microseconds since 1970 as one number.
+// lepoch is seconds, milliseconds or microseconds since 1970 as one number.
+// Milliseconds may have a fraction.
 func (p *parser) lepoch(i int) int {
 	t := p.text
 	end := p.digits(i)
@@ -47,11 +48,12 @@ func (p *parser) lepoch(i int) int {
 	}
 	switch n := end - i; n {
 	case 10, 11:
-		return p.epoch(i)
+		p.sec, p.nsec = number(t[i:end]), 0
 	case 13, 14:
 		p.sec, p.nsec = number(t[i:end-3]), fractionNanos(t[end-3:end])
 		if end < len(t) && t[end] == '.' {
 			if f := p.digits(end + 1); f > end+1 && f-end-1 <= 6 && p.ends(f) {
+				p.nsec += fractionNanos(t[end+1:f]) / 1000
 				end = f
 			}
 		}

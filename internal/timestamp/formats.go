@@ -89,10 +89,10 @@ type hit struct {
 
 	year, month, day     int // year -1, month and day 0 where absent
 	hour, minute, second int
-	afternoon, morning   bool
-	yday                 int // day of the year, 0 where absent
-	sunWeek, monWeek     int // week of the year by its first day, -1 where absent
-	weekday              int // 0 is Sunday, -1 where absent
+	twelve, afternoon    bool // the hour is one of twelve; without afternoon, of the morning
+	yday                 int  // day of the year, 0 where absent
+	sunWeek, monWeek     int  // week of the year by its first day, -1 where absent
+	weekday              int  // 0 is Sunday, -1 where absent
 	zone                 []byte
 	epoch                bool // seconds since 1970, in sec and nsec
 	sec, nsec            int64

@@ -45,10 +45,10 @@ func compilePattern(line string) ([]*template, error) {
 	switch f := (&format{shape: shapeEpoch}); strings.ToLower(body) {
 	case epochWord, lepochWord:
 		f.pattern = strings.ToLower(body)
-		return []*template{f.template(a)}, nil
+		return []*template{f.template(min(a, lineBegin))}, nil
 	case taiWord:
 		f.pattern, f.shape = taiWord, shapeTAI
-		return []*template{f.template(a)}, nil
+		return []*template{f.template(min(a, lineBegin))}, nil
 	}
 	if i := indexFold(line, markDate); i >= 0 {
 		return compileDates(line, i)
@@ -72,6 +72,15 @@ func compileDates(line string, at int) ([]*template, error) {
 		f := formats[i]
 		if after == "" {
 			switch {
+			case before == "" && f.anchor == column0:
+				ts = append(ts, f.template(column0))
+				continue
+			case before == "":
+				ts = append(ts, f.template(anywhere))
+				continue
+			case before == "^" && (f.pattern == epochWord || f.pattern == taiWord):
+				ts = append(ts, f.template(lineBegin))
+				continue
 			case before == "^":
 				ts = append(ts, f.template(column0))
 				continue
@@ -80,10 +89,13 @@ func compileDates(line string, at int) ([]*template, error) {
 				continue
 			}
 		}
-		// Numbers that are times only in certain places, and formats that begin
-		// the line, cannot follow something else.
-		if f.pattern == epochWord || f.pattern == taiWord || f.anchor == column0 {
+		// Numbers that are times only in certain places cannot follow something
+		// else, and formats that begin the line only what may be nothing.
+		if f.pattern == epochWord || f.pattern == taiWord {
 			continue
+		}
+		if f.anchor == column0 {
+			f.pattern = "^" + f.pattern
 		}
 		p, err := newPattern(before + f.pattern + after)
 		if err != nil {
@@ -116,16 +128,16 @@ func indexFold(s, mark string) int {
 // no expression can hold are worked out when it is built: see expand.
 var codes = map[string]string{
 	"Y": `\d{4}`, "G": `\d{4}`, "y": `\d\d`, "Exy": `\d\d`,
-	"m": `1[0-2]|0[1-9]|[1-9]`, "Exm": `1[0-2]|0[1-9]`,
-	"d": `3[01]|[12]\d|[ 0]?[1-9]`, "Exd": `3[01]|[12]\d|0[1-9]`,
-	"H": `2[0-3]|[01]\d|\d`, "ExH": `2[0-3]|[01]\d`,
-	"k": ` ?[0-2]?\d`, "Exk": ` ?(?:2[0-3]|[01]\d|\d)`,
-	"I": `1[0-2]|0?[1-9]`, "l": ` ?(?:1[0-2]|0?[1-9])`, "Exl": ` ?(?:1[0-2]|0?[1-9])`,
+	"m": `0?[1-9]|1[0-2]`, "Exm": `1[0-2]|0[1-9]`,
+	"d": `[12]\d|[ 0]?[1-9]|3[01]`, "Exd": `3[01]|[12]\d|0[1-9]`,
+	"H": `[01]?\d|2[0-3]`, "ExH": `2[0-3]|[01]\d`,
+	"k": ` ?[0-2]?\d`, "Exk": ` ?(?:[01]?\d|2[0-3])`,
+	"I": `1[0-2]|0?[1-9]`, "l": ` ?1?\d`, "Exl": ` ?(?:1[0-2]|\d)`,
 	"M": `[0-5]\d|\d`, "ExM": `[0-5]\d`,
-	"S": `6[01]|[0-5]\d|\d`, "ExS": `6[01]|[0-5]\d`,
+	"S": `[0-5]?\d|6[01]`, "ExS": `6[01]|[0-5]\d`,
 	"f": `\d{1,6}`, "p": `am|pm`,
 	"j": `36[0-6]|3[0-5]\d|[12]\d\d|0?[1-9]\d|0{0,2}[1-9]`,
-	"U": `5[0-3]|[0-4]\d|\d`, "W": `5[0-3]|[0-4]\d|\d`, "V": `5[0-3]|[0-4]\d|\d`,
+	"U": `5[0-3]|[0-4]\d|\d`, "W": `5[0-3]|[0-4]\d|\d`, "V": `5[0-3]|0[1-9]|[1-4]\d|\d`,
 	"w": `[0-6]`, "u": `[1-7]`,
 	"z":   `Z|UTC|GMT|[+-][01]\d(?::?\d\d)?`,
 	"Z":   `[A-Z]{3,5}|Z`,
@@ -139,7 +151,7 @@ var codes = map[string]string{
 
 // composites are codes that stand for several others.
 var composites = map[string]string{
-	"c": `%a %b %d %H:%M:%S %Y`,
+	"c": `%a\s+%b\s+%d\s+%H:%M:%S\s+%Y`,
 	"x": `%m/%d/%y`,
 	"X": `%H:%M:%S`,
 }
@@ -218,7 +230,7 @@ func (p *pattern) compile(decade int) error {
 	default:
 		tail = endBoundary
 	}
-	e := expander{decade: decade, used: make(map[string]bool)}
+	e := expander{decade: decade, used: make(map[byte]string)}
 	if err := e.expand(s); err != nil {
 		return err
 	}
@@ -283,7 +295,7 @@ type expander struct {
 	out        strings.Builder
 	plainGroup bool            // there is a group without name: what is to be cut
 	names      bool            // letters are matched in any case
-	used       map[string]bool // codes so far
+	used       map[byte]string // codes so far, by what they say
 }
 
 func (e *expander) expand(s string) error {
@@ -293,7 +305,13 @@ func (e *expander) expand(s string) error {
 		case rest[0] == '\\' && len(rest) > 1:
 			n = 2
 		case rest[0] == '[':
+			// A bracket counts as a group even here to Fail2Ban.
 			n = classLen(rest)
+			for k := 1; k < n; k++ {
+				if rest[k] == '(' && rest[k-1] != '\\' && !strings.HasPrefix(rest[k+1:], "?") {
+					e.plainGroup = true
+				}
+			}
 		case rest[0] == '(':
 			if !strings.HasPrefix(rest, "(?") {
 				e.plainGroup = true
@@ -350,10 +368,21 @@ func (e *expander) code(s string) (int, error) {
 	if !ok {
 		return 0, fmt.Errorf("%%%s is not a code that is understood", name)
 	}
-	if e.used[name] {
-		return 0, fmt.Errorf("%%%s is there twice", name)
+	field := name[len(name)-1]
+	switch field {
+	case 'k':
+		field = 'H'
+	case 'l':
+		field = 'I'
 	}
-	e.used[name] = true
+	switch before := e.used[field]; before {
+	case "":
+		e.used[field] = name
+	case name:
+		return 0, fmt.Errorf("%%%s is there twice", name)
+	default:
+		return 0, fmt.Errorf("%%%s says again what %%%s says", name, before)
+	}
 	switch name {
 	case "a", "A", "b", "B", "p":
 		e.names = true
@@ -420,13 +449,9 @@ func (h *hit) set(code string, text []byte) {
 	case "H", "ExH", "k", "Exk":
 		h.hour = blankNumber(text)
 	case "I", "l", "Exl":
-		// Without %p these are hours of the morning.
-		if h.hour = blankNumber(text); !h.afternoon {
-			h.morning = true
-		}
+		h.hour, h.twelve = blankNumber(text), true
 	case "p":
 		h.afternoon = text[0]|0x20 == 'p'
-		h.morning = !h.afternoon
 	case "M", "ExM":
 		h.minute = int(number(text))
 	case "S", "ExS":

@@ -172,7 +172,7 @@ func (d *Detector) search(text []byte, searched bool) *template {
 		switch {
 		case i == last, t.anchored,
 			h.from == 0 && t.hits > 0 && d.templates[i+1].hits == 0,
-			d.winner != nil && h.from <= t.distance && h.from <= d.start:
+			h.from <= t.distance && h.from <= d.start:
 			*best = *h
 			return t
 		}
