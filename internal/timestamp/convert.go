@@ -25,17 +25,34 @@ type minuteCache struct {
 	start int64 // Unix seconds
 }
 
+// A minuteKey is a minute as written, in one number, and its zone.
 type minuteKey struct {
-	year, month, day, hour, minute int
-	zone                           *time.Location
+	minute int64
+	zone   *time.Location
 }
 
-func (c *minuteCache) get(k minuteKey) int64 {
+func (c *minuteCache) get(year, month, day, hour, minute int, zone *time.Location) int64 {
+	k := minuteKey{(((int64(year)*16+int64(month))*32+int64(day))*32+int64(hour))*64 + int64(minute), zone}
 	if k != c.key {
 		c.key = k
-		c.start = time.Date(k.year, time.Month(k.month), k.day, k.hour, k.minute, 0, 0, k.zone).Unix()
+		c.start = time.Date(year, time.Month(month), day, hour, minute, 0, 0, zone).Unix()
 	}
 	return c.start
+}
+
+// A zoneCache keeps the offset of the zone written last, which most lines share.
+type zoneCache struct {
+	text    string
+	seconds int
+	ok      bool
+}
+
+func (c *zoneCache) get(text []byte) (seconds int, ok bool) {
+	if string(text) != c.text {
+		c.text = string(text)
+		c.seconds, c.ok = zoneOffset(c.text)
+	}
+	return c.seconds, c.ok
 }
 
 // lastSecond is the last of the year 9999: later times cannot be written in four
@@ -56,7 +73,7 @@ func (d *Detector) convert(h *hit, now time.Time) time.Time {
 	zone, offset := d.zone, 0
 	if len(h.zone) > 0 {
 		var ok bool
-		if offset, ok = zoneOffset(string(h.zone)); !ok {
+		if offset, ok = d.written.get(h.zone); !ok {
 			return time.Time{}
 		}
 		zone = time.UTC
@@ -93,8 +110,7 @@ func (d *Detector) convert(h *hit, now time.Time) time.Time {
 		if day > daysIn(year, month) {
 			return 0, false
 		}
-		k := minuteKey{year, month, day, h.hour, h.minute, zone}
-		return d.minute.get(k) + int64(h.second) - int64(offset), true
+		return d.minute.get(year, month, day, h.hour, h.minute, zone) + int64(h.second) - int64(offset), true
 	}
 	sec, ok := at(year)
 	if !ok {

@@ -55,8 +55,9 @@ type Detector struct {
 	start, end int
 	edges      edges
 
-	minute minuteCache
-	year   yearCache
+	minute  minuteCache
+	year    yearCache
+	written zoneCache
 
 	best, other hit // of the line at hand; here so that no line allocates
 	parser      parser

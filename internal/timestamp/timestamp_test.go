@@ -409,6 +409,8 @@ func BenchmarkFind(b *testing.B) {
 		{"syslog", "Jun 15 11:%02d:%02d gate sshd[812]: Failed password for root from 192.0.2.7 port 4022 ssh2"},
 		{"iso", "2026-06-15T11:%02d:%02d.123456+02:00 gate sshd[812]: Failed password for root from 192.0.2.7 port 4022 ssh2"},
 		{"clf", `192.0.2.7 - - [15/Jun/2026:11:%02d:%02d +0200] "GET / HTTP/1.1" 200 512 "-" "curl/8"`},
+		{"postfix", "Jun 15 11:%02d:%02d mail postfix/smtpd[2101]: warning: unknown[192.0.2.7]: SASL LOGIN authentication failed"},
+		{"fail2ban", "2026-06-15 11:%02d:%02d,123 fail2ban.filter         [101]: INFO    [sshd] Found 192.0.2.7"},
 		{"undated", "%02d %02d lines without a date, such as those of a stack trace, are tried with every format"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
