@@ -8,9 +8,11 @@
 // from the now it is given.
 //
 // Promised: at most time linear in the line for each pattern, and no panic,
-// whatever the line holds. What a line without a date means is left to the caller.
+// whatever the line holds; a datepattern that pyre gives up on has not matched. What
+// a line without a date means is left to the caller.
 //
-// Text is taken as bytes: what is a word character or a digit is decided in ASCII.
+// Text is UTF-8 as pyre takes it, and columns are bytes. The built-in formats are
+// written in ASCII digits and letters; where a word ends is decided by Unicode.
 package timestamp
 
 import (
@@ -56,7 +58,8 @@ type Detector struct {
 	edges      edges
 
 	minute  minuteCache
-	year    yearCache
+	year    yearCache // in the zone of stamps without one
+	clock   yearCache // in UTC
 	written zoneCache
 
 	best, other hit // of the line at hand; here so that no line allocates
@@ -102,12 +105,12 @@ func New(patterns []string, o Options) (*Detector, error) {
 // firstDecade is the earliest plausible decade, as the first three digits of a year.
 const firstDecade = 200
 
-// plausible is the last decade that a year may lie in to be taken for one by the
-// built-in patterns: the current one, and the next when it is less than three years
-// away. It follows the clock, but never falls behind the year this was written in,
+// plausible is the year whose decade is the last that a year may lie in to be taken
+// for one by the built-in patterns: that of the running year, or the next when it is
+// less than three years away. It follows the clock, but never falls behind the year this was written in,
 // so that old clocks and replayed logs do not make dates unreadable.
-func plausible(now time.Time) int {
-	return max(now.Year(), 2026) + 3
+func plausible(year int) int {
+	return max(year, 2026) + 3
 }
 
 // Find looks for the line's date; ok is false when no pattern matches. Now is the
@@ -118,7 +121,7 @@ func plausible(now time.Time) int {
 // are tried in an order that favours those bound to the start of the line and then
 // those that have matched often and far to the left (detection.md 5.8).
 func (d *Detector) Find(text []byte, now time.Time) (m Match, ok bool) {
-	if y := plausible(now) / 10; y != d.decade {
+	if y := plausible(d.clock.get(now, time.UTC)) / 10; y != d.decade {
 		d.decade = y
 		for _, t := range d.templates {
 			t.decade = y
