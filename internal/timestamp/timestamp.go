@@ -69,7 +69,7 @@ type Detector struct {
 // New makes a detector of datepattern lines; none means the built-in patterns.
 // The error names the pattern and what is wrong with it.
 func New(patterns []string, o Options) (*Detector, error) {
-	d := &Detector{zone: o.Local}
+	d := &Detector{zone: o.Local, start: 1} // a first date there counts as in its place
 	if d.zone == nil {
 		d.zone = time.Local
 	}
