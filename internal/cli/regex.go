@@ -120,6 +120,8 @@ type regexTrial struct {
 	*app
 	now time.Time // the clock
 	opt regexOptions
+	// fail2ban is whether it was called as fail2ban-regex.
+	fail2ban bool
 	// params are the filter's, stronger than those in its brackets.
 	params map[string]string
 }
@@ -142,7 +144,7 @@ func (t *regexTrial) runJSON(ctx context.Context, logfile, name string, params m
 	}
 	defer log.Close()
 
-	trial := filter.NewTrial(rules, false)
+	trial := filter.NewTrial(rules, filter.TrialOptions{})
 	line := bantam.Line{Read: t.now}
 	if params["logtype"] == "journal" {
 		line.Time = t.now // the journal hands the time over apart from the text

@@ -12,7 +12,7 @@
 //
 // Expressions are Python's, with Fail2Ban's tags in them (detection.md 4). One that takes
 // too many steps in a line, as some with back-references can be made to, is no match
-// there; Rules.Overruns counts how often.
+// there; Rules.Faults counts how often.
 package filter
 
 import (
@@ -53,7 +53,7 @@ type Config struct {
 	Local *time.Location
 }
 
-// Rules are a Config made ready. They do not change, but for the count of Overruns, and
+// Rules are a Config made ready. They do not change, but for the counts of Faults, and
 // may be shared.
 type Rules struct {
 	config Config
@@ -72,6 +72,7 @@ type rule struct {
 	re       *pyre.Regexp
 	option   string        // where it stands: "prefregex", "failregex 3"
 	overruns atomic.Uint64 // searches that used up their budget
+	misses   atomic.Uint64 // matches that the set had excluded
 
 	names   []string // of its groups by index, "" for one without a name
 	content int      // the index of <F-CONTENT>, or -1
@@ -150,20 +151,22 @@ func Compile(c Config) (*Rules, error) {
 // Jail is the name of the jail the rules are for.
 func (r *Rules) Jail() string { return r.config.Jail }
 
-// An Overrun tells of an expression that took too many steps in some lines, which
-// therefore count as not matched by it.
-type Overrun struct {
+// A Fault tells of an expression that could not be trusted in some lines since Compile.
+type Fault struct {
 	Option string // where the expression stands: "prefregex", "failregex 3"
-	Count  uint64 // searches given up since Compile
+	// Overruns are the searches that took too many steps and count as no match.
+	Overruns uint64
+	// Misses are the matches, among the lines judged as a sample, that a quick look had
+	// excluded: an error in Bantam, by which other matches are lost.
+	Misses uint64
 }
 
-// Overruns are the expressions that were given up at least once. It may be called at
-// any time by any goroutine.
-func (r *Rules) Overruns() []Overrun {
-	var out []Overrun
+// Faults are the expressions with any. It may be called at any time by any goroutine.
+func (r *Rules) Faults() []Fault {
+	var out []Fault
 	for rule := range r.all() {
-		if n := rule.overruns.Load(); n > 0 {
-			out = append(out, Overrun{rule.option, n})
+		if f := (Fault{rule.option, rule.overruns.Load(), rule.misses.Load()}); f.Overruns+f.Misses > 0 {
+			out = append(out, f)
 		}
 	}
 	return out
@@ -266,13 +269,23 @@ type view struct {
 	local    *time.Location
 	jails    []*judge
 	// written is whether a stamp counts as it is written, whatever the clock says.
-	written bool
-	dated   bool // the line at hand bears a date
+	written  bool
+	prefixes bool // prefregex is tried even if nothing behind it can match
+	several  bool // a jail judges several lines together
+	dated    bool // the line at hand bears a date
 
 	last time.Time // event time of the last line that had one
 
-	decoded []byte // scratch
-	text    []byte // scratch: the line without its date, and a line end
+	// What might match is found by one automaton over the expressions of all jails,
+	// which is made when the first line comes.
+	set   *pyre.Set
+	refs  []ref // what the set's rules are
+	may   []int // rules of the set that might match the line at hand
+	lines int   // to the next sample
+
+	decoded     []byte // scratch: the line as UTF-8
+	left, right []byte // what is before and behind the line's date
+	text        []byte // scratch: both, and a line end
 }
 
 // A judge is one jail's rules with the sessions they are in the middle of.
@@ -285,10 +298,15 @@ type judge struct {
 	spans       []int  // scratch
 	prefixSpans []int  // scratch
 
+	called    bool  // to look at the line at hand
+	likely    []int // the failregexes, by index, that might match it
+	may       []int // those to be tried: the likely ones, or all
+	all       []int
+
 	every     bool    // also the expressions behind the first that matches
 	found     []match // in the line at hand
 	ignoredBy int     // the ignoreregex that matched it, from 1 on; 0 for none
-	prefixed  int     // lines that prefregex let through
+	prefixed  bool    // prefregex matched it
 }
 
 // New makes the judge of one source.
@@ -309,6 +327,7 @@ func New(rules ...*Rules) *Filter {
 			v.peek, _ = r.detector()
 			i, f.views = len(f.views), append(f.views, v)
 		}
+		f.views[i].several = f.views[i].several || c.MaxLines > 1
 		f.views[i].jails = append(f.views[i].jails, &judge{Rules: r, recent: recent{max: c.MaxLines}})
 	}
 	return f
@@ -335,8 +354,13 @@ func (f *Filter) Time(text []byte, now time.Time) (time.Time, bool) {
 func (f *Filter) Judge(line *bantam.Line, out []bantam.Failure) []bantam.Failure {
 	for _, v := range f.views {
 		at := v.look(line)
+		if !v.call() {
+			continue
+		}
 		for _, j := range v.jails {
-			out = j.judge(v, line, at, out)
+			if j.called {
+				out = j.judge(v, line, at, out)
+			}
 		}
 	}
 	return out
@@ -381,7 +405,7 @@ func (v *view) look(line *bantam.Line) (at time.Time) {
 	if at.After(line.Read) && !v.written {
 		at = line.Read
 	}
-	v.text = append(append(append(v.text[:0], text[:start]...), text[end:]...), '\n')
+	v.left, v.right = text[:start], text[end:]
 	return at
 }
 
@@ -409,10 +433,10 @@ type match struct {
 }
 
 // match fills j.found with the first failregex that matches the line, or with every one if
-// that is wanted.
+// that is wanted. Only those in j.may are tried.
 func (j *judge) match(v *view, line *bantam.Line) {
 	text, several := v.text, j.config.MaxLines > 1
-	j.found, j.ignoredBy = j.found[:0], 0
+	j.found, j.ignoredBy, j.prefixed = j.found[:0], 0, false
 	if several {
 		text = j.recent.add(text, v.logged(line))
 	}
@@ -426,16 +450,20 @@ func (j *judge) match(v *view, line *bantam.Line) {
 			return
 		}
 		j.prefixSpans = spans
-		j.prefixed++
+		j.prefixed = true
 		text, offset = j.cutContent(text, spans)
 	}
 	var base fields // what prefregex captured, once a failregex matched
-	for i, rule := range j.fail {
+	for _, i := range j.may {
+		rule := j.fail[i]
 		spans := rule.find(text, j.spans[:0])
 		if spans == nil {
 			continue
 		}
 		j.spans = spans
+		if !several && !slices.Contains(j.likely, i) {
+			rule.misses.Add(1)
+		}
 		if base == nil && j.prefix != nil {
 			base = base.add(j.prefix.names, whole, j.prefixSpans)
 		}

@@ -22,7 +22,8 @@ type Outcome struct {
 	Hits []Hit
 	// Ignored is the number of the ignoreregex that matched, from 1 on; 0 for none.
 	Ignored int
-	// Prefixed is true if there is a prefregex and it matched.
+	// Prefixed is true if there is a prefregex and it matched; without
+	// TrialOptions.Prefixes it may be false all the same.
 	Prefixed bool
 	// Dated is true if the line bears a date that could be read.
 	Dated bool
@@ -47,12 +48,17 @@ type Hit struct {
 	Quiet bool
 }
 
-// NewTrial tries rules on lines. With every, expressions behind the first that matches
-// are tried as well.
-func NewTrial(r *Rules, every bool) *Trial {
+// TrialOptions are what to find out beyond what a Filter needs to know.
+type TrialOptions struct {
+	Every    bool // try the expressions behind the first that matches, too
+	Prefixes bool // try the prefregex even on lines that nothing behind it can match
+}
+
+// NewTrial tries rules on lines.
+func NewTrial(r *Rules, o TrialOptions) *Trial {
 	f := New(r)
 	t := &Trial{view: f.views[0], judge: f.views[0].jails[0]}
-	t.view.written, t.judge.every = true, every
+	t.view.written, t.view.prefixes, t.judge.every = true, o.Prefixes, o.Every
 	return t
 }
 
@@ -60,9 +66,11 @@ func NewTrial(r *Rules, every bool) *Trial {
 func (t *Trial) Try(line *bantam.Line) Outcome {
 	t.view.dated = false
 	at := t.view.look(line)
-	before := t.judge.prefixed
+	if !t.view.call() || !t.judge.called {
+		return Outcome{Dated: t.view.dated}
+	}
 	t.judge.match(t.view, line)
-	out := Outcome{Ignored: t.judge.ignoredBy, Prefixed: t.judge.prefixed > before, Dated: t.view.dated}
+	out := Outcome{Ignored: t.judge.ignoredBy, Prefixed: t.judge.prefixed, Dated: t.view.dated}
 	for _, m := range t.judge.found {
 		hit := Hit{Regex: m.regex, Time: at, Data: m.data, Lines: m.lines, Quiet: m.quiet}
 		hit.Host, hit.Name = m.data.asLogged()
