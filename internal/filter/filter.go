@@ -298,10 +298,10 @@ type judge struct {
 	spans       []int  // scratch
 	prefixSpans []int  // scratch
 
-	called    bool  // to look at the line at hand
-	likely    []int // the failregexes, by index, that might match it
-	may       []int // those to be tried: the likely ones, or all
-	all       []int
+	called bool  // to look at the line at hand
+	likely []int // the failregexes, by index, that might match it
+	may    []int // those to be tried: the likely ones, or all
+	all    []int
 
 	every     bool    // also the expressions behind the first that matches
 	found     []match // in the line at hand

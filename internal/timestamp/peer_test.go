@@ -521,8 +521,21 @@ func (r dice) codeText(code string) string {
 func TestPeerReadsTheSamePatterns(t *testing.T) {
 	r := newDice(t)
 	kinds := [][]string{
-		{"Y", "ExY", "y", "Exy", "Y"}, {"m", "Exm", "b", "B"}, {"d", "Exd"}, {"H", "ExH", "k", "Exk", "I", "l", "Exl"}, {"M", "ExM"}, {"S", "ExS"},
-		{"f"}, {"p"}, {"z", "Z", "Exz", "ExZ"}, {"a", "A"}, {"j"}, {"U", "W"}, {"w"}, {"V", "G", "u"}, {"c", "x", "X"},
+		{"Y", "ExY", "y", "Exy", "Y"},
+		{"m", "Exm", "b", "B"},
+		{"d", "Exd"},
+		{"H", "ExH", "k", "Exk", "I", "l", "Exl"},
+		{"M", "ExM"},
+		{"S", "ExS"},
+		{"f"},
+		{"p"},
+		{"z", "Z", "Exz", "ExZ"},
+		{"a", "A"},
+		{"j"},
+		{"U", "W"},
+		{"w"},
+		{"V", "G", "u"},
+		{"c", "x", "X"},
 	}
 	now := peerNow().Unix()
 	var jobs []peerJob
