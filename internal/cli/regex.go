@@ -172,7 +172,7 @@ func (t *regexTrial) runJSON(ctx context.Context, logfile, name string, params m
 				continue
 			}
 			reply.Match, reply.Host, reply.Regex = true, hit.Host, hit.Regex
-			if user, ok := hit.Data["user"]; ok {
+			if user, ok := hit.Lookup("user"); ok {
 				reply.User = &user
 			}
 			if !hit.Time.IsZero() {

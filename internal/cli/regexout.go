@@ -39,7 +39,7 @@ func (r *resolver) ids(ctx context.Context, hit filter.Hit) []string {
 	switch {
 	case hit.Host == "", hit.Name && r.never:
 		return nil
-	case !hit.Name && r.raw && hit.Data["fid"] != "", hit.Name && r.raw:
+	case !hit.Name && r.raw && hit.Get("fid") != "", hit.Name && r.raw:
 		return []string{hit.Host}
 	case !hit.Name:
 		if id, err := bantam.ParsePrefix(hit.Host); err == nil {
@@ -103,7 +103,7 @@ func (r *regexRun) one(ctx context.Context, id string, hit *filter.Hit) {
 		}
 		fmt.Fprintf(r.out, "[%s]\n", strings.Join(parts, ", "))
 	default:
-		if value, ok := hit.Data[token]; ok {
+		if value, ok := hit.Lookup(token); ok {
 			fmt.Fprintln(r.out, r.shown(value))
 		} else {
 			fmt.Fprintln(r.out, "None")
@@ -114,7 +114,7 @@ func (r *regexRun) one(ctx context.Context, id string, hit *filter.Hit) {
 // addressOf is the address of a failure, else what it is counted for.
 func addressOf(id string, hit *filter.Hit) string {
 	for _, group := range [...]string{"ip4", "ip6"} {
-		if addr := hit.Data[group]; addr != "" {
+		if addr := hit.Get(group); addr != "" {
 			if a, err := bantam.ParsePrefix(addr); err == nil {
 				return a.String()
 			}
@@ -154,7 +154,7 @@ func (r *regexRun) fill(ctx context.Context, template, id string, hit *filter.Hi
 			case "port":
 				field = "fport"
 			}
-			return r.shown(hit.Data[field])
+			return r.shown(hit.Get(field))
 		}
 		addr, err := netip.ParseAddr(addressOf(id, hit))
 		switch name {
@@ -237,7 +237,7 @@ func pyText(s string) string {
 
 // pyDict is a failure's fields as a literal of Python.
 func pyDict(id string, hit *filter.Hit) string {
-	data := maps.Clone(hit.Data)
+	data := hit.Data()
 	delete(data, "content")
 	if _, ok := data["fid"]; !ok {
 		data["ip"] = id

@@ -11,36 +11,75 @@ import (
 )
 
 // fields are what the named groups of a match captured. A group that took no part
-// has no entry; one that matched nothing has an empty one.
-type fields map[string]string
+// has no entry; one that matched nothing has an empty one. There are few: looking
+// through them is quicker than hashing.
+type fields []field
 
-// add copies the groups that took part in a match over d, which may be nil, but for
-// <F-CONTENT>, which says only where to look.
-func (d fields) add(names []string, text []byte, spans []int) fields {
+type field struct{ name, value string }
+
+// get is the value of a field, "" if there is none.
+func (d fields) get(name string) string {
+	value, _ := d.lookup(name)
+	return value
+}
+
+func (d fields) lookup(name string) (value string, ok bool) {
+	for i := range d {
+		if d[i].name == name {
+			return d[i].value, true
+		}
+	}
+	return "", false
+}
+
+func (d fields) has(name string) bool {
+	_, ok := d.lookup(name)
+	return ok
+}
+
+// set gives a field a value.
+func (d *fields) set(name, value string) {
+	for i := range *d {
+		if (*d)[i].name == name {
+			(*d)[i].value = value
+			return
+		}
+	}
+	*d = append(*d, field{name, value})
+}
+
+func (d *fields) remove(names ...string) {
+	*d = slices.DeleteFunc(*d, func(f field) bool { return slices.Contains(names, f.name) })
+}
+
+// add copies the groups that took part in a match in text over d.
+func (d *fields) add(names []string, text []byte, spans []int) {
+	// All captures of a short line are one allocation; of a long one, what is kept
+	// should not be the line.
+	var whole string
+	if len(text) < maxShared {
+		whole = string(text)
+	}
 	for i, name := range names {
-		if name == "" || name == "content" || spans[2*i] < 0 {
-			continue
+		start, end := spans[2*i], spans[2*i+1]
+		switch {
+		case name == "" || start < 0:
+		case whole != "":
+			d.set(name, whole[start:end])
+		default:
+			d.set(name, string(text[start:end]))
 		}
-		if d == nil {
-			d = make(fields)
-		}
-		d[name] = string(text[spans[2*i]:spans[2*i+1]])
 	}
-	return d
 }
 
-func (d fields) clone() fields {
-	c := make(fields, len(d))
-	for k, v := range d {
-		c[k] = v
-	}
-	return c
-}
+// maxShared is the length of text whose captures share its memory.
+const maxShared = 512
 
 // identified reports whether d says who failed.
 func (d fields) identified() bool {
-	for _, name := range [...]string{"ip4", "ip6", "dns", "fid"} {
-		if _, ok := d[name]; ok {
+	for i := range d {
+		switch d[i].name {
+		case "ip4", "ip6", "dns", "fid":
 			return true
 		}
 	}
@@ -49,31 +88,34 @@ func (d fields) identified() bool {
 
 // alternatives gives a field that is missing or empty the first of its <F-ALT_…> that
 // is not, in the order of their names.
-func (d fields) alternatives() {
+func (d *fields) alternatives() {
 	var names []string
-	for name, value := range d {
-		if strings.HasPrefix(name, "alt_") && value != "" {
-			names = append(names, name)
+	for _, f := range *d {
+		if strings.HasPrefix(f.name, "alt_") && f.value != "" {
+			names = append(names, f.name)
 		}
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if field := target(strings.TrimPrefix(name, "alt_")); d[field] == "" {
-			d[field] = d[name]
+		if field := target(strings.TrimPrefix(name, "alt_")); d.get(field) == "" {
+			d.set(field, d.get(name))
 		}
 	}
 }
 
 // tuples makes a field that has <F-TUPLE_…> the list of itself and them, in the order
 // of their names, as Python prints a tuple. A rule may be nil.
-func (d fields) tuples(rules ...*rule) {
-	parts := make(map[string][]string)
+func (d *fields) tuples(rules ...*rule) {
+	var parts map[string][]string
 	for _, r := range rules {
 		if r == nil {
 			continue
 		}
 		for _, name := range r.tuples {
 			field := target(strings.TrimPrefix(name, "tuple_"))
+			if parts == nil {
+				parts = make(map[string][]string)
+			}
 			if parts[field] == nil {
 				parts[field] = []string{d.repr(field)}
 			}
@@ -81,13 +123,13 @@ func (d fields) tuples(rules ...*rule) {
 		}
 	}
 	for field, p := range parts {
-		d[field] = "(" + strings.Join(p, ", ") + ")"
+		d.set(field, "("+strings.Join(p, ", ")+")")
 	}
 }
 
 // repr is a field as Python's repr writes it.
 func (d fields) repr(name string) string {
-	text, ok := d[name]
+	text, ok := d.lookup(name)
 	if !ok {
 		return "None"
 	}
@@ -131,15 +173,13 @@ func target(name string) string {
 	return groupName(strings.ToUpper(name))
 }
 
-func has(d fields, name string) bool { _, ok := d[name]; return ok }
-
 // failure completes fl with who failed and appends it to out, or appends nothing if
 // that turns out to be nobody (detection.md 4.4).
 func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []bantam.Failure {
 	addr, isAddr := d.address()
-	fid := d["fid"]
-	name, hasName := d["dns"]
-	if !isAddr && hasName && !has(d, "ip4") && !has(d, "ip6") {
+	fid := d.get("fid")
+	name, hasName := d.lookup("dns")
+	if !isAddr && hasName && !d.has("ip4") && !d.has("ip6") {
 		addr, isAddr = parseAddr(name, "")
 	} else {
 		hasName = false
@@ -167,7 +207,8 @@ func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []ban
 	if fl.ID.IsZero() && fl.Host == "" {
 		return out // a number like 999.1.2.3 is nobody's address
 	}
-	for name, value := range d {
+	for _, f := range d {
+		name, value := f.name, f.value
 		switch name {
 		case "ip4", "ip6", "dns", "cidr", "nofail", "mlfid", "mlfforget", "mlfgained", "mlfattempt":
 			continue
@@ -199,8 +240,8 @@ func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []ban
 // address is what an address group captured, with its length if there is one.
 func (d fields) address() (bantam.ID, bool) {
 	for _, name := range [...]string{"ip4", "ip6"} {
-		if text, ok := d[name]; ok {
-			return parseAddr(text, d["cidr"])
+		if text, ok := d.lookup(name); ok {
+			return parseAddr(text, d.get("cidr"))
 		}
 	}
 	return bantam.ID{}, false

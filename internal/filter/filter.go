@@ -77,6 +77,9 @@ type rule struct {
 	names   []string // of its groups by index, "" for one without a name
 	content int      // the index of <F-CONTENT>, or -1
 	tuples  []string // the names of its <F-TUPLE_…>, sorted
+	named   int      // how many groups have names
+
+	alternatives bool // there is an <F-ALT_…>
 }
 
 // dnsMode is what becomes of a captured host name.
@@ -200,6 +203,10 @@ func (r *Rules) compile(option, expr string, flags pyre.Flags) (*rule, error) {
 	out := &rule{re: re, option: option, names: re.Groups()}
 	out.content = slices.Index(out.names, "content")
 	for _, name := range out.names {
+		if name != "" {
+			out.named++
+		}
+		out.alternatives = out.alternatives || strings.HasPrefix(name, "alt_")
 		if strings.HasPrefix(name, "tuple_") {
 			out.tuples = append(out.tuples, name)
 		}
@@ -283,8 +290,9 @@ type view struct {
 	may   []int // rules of the set that might match the line at hand
 	lines int   // to the next sample
 
-	decoded     []byte // scratch: the line as UTF-8
-	left, right []byte // what is before and behind the line's date
+	decoded     []byte // scratch of decode
+	line        []byte // the line at hand as UTF-8
+	left, right []byte // what is before and behind its date
 	text        []byte // scratch: both, and a line end
 }
 
@@ -297,6 +305,7 @@ type judge struct {
 	ignorable   []byte // scratch
 	spans       []int  // scratch
 	prefixSpans []int  // scratch
+	base        fields // scratch
 
 	called bool  // to look at the line at hand
 	likely []int // the failregexes, by index, that might match it
@@ -405,7 +414,7 @@ func (v *view) look(line *bantam.Line) (at time.Time) {
 	if at.After(line.Read) && !v.written {
 		at = line.Read
 	}
-	v.left, v.right = text[:start], text[end:]
+	v.line, v.left, v.right = text, text[:start], text[end:]
 	return at
 }
 
@@ -453,7 +462,7 @@ func (j *judge) match(v *view, line *bantam.Line) {
 		j.prefixed = true
 		text, offset = j.cutContent(text, spans)
 	}
-	var base fields // what prefregex captured, once a failregex matched
+	j.base = j.base[:0] // what prefregex captured, once a failregex matched
 	for _, i := range j.may {
 		rule := j.fail[i]
 		spans := rule.find(text, j.spans[:0])
@@ -464,10 +473,11 @@ func (j *judge) match(v *view, line *bantam.Line) {
 		if !several && !slices.Contains(j.likely, i) {
 			rule.misses.Add(1)
 		}
-		if base == nil && j.prefix != nil {
-			base = base.add(j.prefix.names, whole, j.prefixSpans)
+		if j.prefix != nil && len(j.base) == 0 {
+			j.base.add(j.prefix.names, whole, j.prefixSpans)
 		}
-		m := match{regex: i + 1, data: base.clone().add(rule.names, text, spans)}
+		m := match{regex: i + 1, data: append(make(fields, 0, len(j.base)+rule.named), j.base...)}
+		m.data.add(rule.names, text, spans)
 		if several {
 			taken := j.recent.take(rule.names, spans, offset)
 			j.ignorable = j.ignorable[:0]
@@ -485,16 +495,18 @@ func (j *judge) match(v *view, line *bantam.Line) {
 			}
 			m.lines = []string{v.logged(line)}
 		}
-		m.data.alternatives()
+		if rule.alternatives || j.prefix != nil && j.prefix.alternatives {
+			m.data.alternatives()
+		}
 		m.data.tuples(j.prefix, rule)
-		_, session := m.data["mlfid"]
+		session := m.data.has("mlfid")
 		if !session && !m.data.identified() {
 			continue // an optional group did not take part: the next may know who it was
 		}
 		if session {
 			data := m.data
 			if j.every {
-				data = data.clone() // the session keeps what it is given
+				data = slices.Clone(data) // the session keeps what it is given
 			}
 			if merged, lines := j.sessions.merge(data, m.lines, line.Read); merged != nil {
 				m.data, m.lines = merged, lines
@@ -540,7 +552,7 @@ const maxLogged = 8 << 10
 // logged is the line as it is kept with a failure. A line of the journal has its
 // time written before it, as those of files have.
 func (v *view) logged(line *bantam.Line) string {
-	text := v.decode(line.Text, &v.decoded)
+	text := v.line
 	if len(text) > maxLogged {
 		text = bytes.ToValidUTF8(text[:maxLogged], nil)
 	}

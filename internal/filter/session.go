@@ -47,14 +47,14 @@ type attempt struct {
 // repeats reports whether a line tells once more of the attempt; if not, it begins a
 // new one. A line without address is taken to be from the session's.
 func (a *attempt) repeats(line, session fields) bool {
-	text := line["mlfattempt"]
+	text := line.get("mlfattempt")
 	if !line.identified() {
 		line = session
 	}
 	if !line.identified() {
 		return false
 	}
-	addr := line["ip4"] + "\x00" + line["ip6"] + "\x00" + line["dns"] + "\x00" + line["fid"]
+	addr := line.get("ip4") + "\x00" + line.get("ip6") + "\x00" + line.get("dns") + "\x00" + line.get("fid")
 	if len(a.texts) > 0 && len(a.texts) < maxTexts && a.addr == addr && !slices.Contains(a.texts, text) {
 		a.texts = append(a.texts, text)
 		return true
@@ -71,21 +71,21 @@ func (a *attempt) repeats(line, session fields) bool {
 // of NOFAIL does not hold while a failure waits for its address, nor in a session
 // that went through more than one user name.
 func (ss *sessions) merge(line fields, logged []string, read time.Time) (fields, []string) {
-	gained := line["mlfgained"] != ""
-	if gained && line["nofail"] == "" {
-		line["nofail"] = line["mlfgained"]
+	gained := line.get("mlfgained") != ""
+	if gained && line.get("nofail") == "" {
+		line.set("nofail", line.get("mlfgained"))
 	}
-	forget := line["mlfforget"] != ""
+	forget := line.get("mlfforget") != ""
 
-	s := ss.get(line["mlfid"], read)
-	isAttempt := line["mlfattempt"] != ""
+	s := ss.get(line.get("mlfid"), read)
+	isAttempt := line.get("mlfattempt") != ""
 	if s != nil && isAttempt && s.attempt.repeats(line, s.data) && !s.pending {
-		s.addUser(line["user"])
+		s.addUser(line.get("user"))
 		return nil, nil
 	}
 	if s == nil {
-		s = &session{id: line["mlfid"], since: read, data: line}
-		s.addUser(line["user"])
+		s = &session{id: line.get("mlfid"), since: read, data: line}
+		s.addUser(line.get("user"))
 		if isAttempt {
 			s.attempt.repeats(line, nil)
 		}
@@ -93,29 +93,27 @@ func (ss *sessions) merge(line fields, logged []string, read time.Time) (fields,
 			ss.put(s)
 		}
 	} else {
-		s.addUser(line["user"])
-		quietBefore := s.data["nofail"] != "" || s.data["mlfgained"] != ""
-		delete(s.data, "nofail")
-		delete(s.data, "mlfgained")
+		s.addUser(line.get("user"))
+		quietBefore := s.data.get("nofail") != "" || s.data.get("mlfgained") != ""
+		s.data.remove("nofail", "mlfgained")
 		if gained {
 			s.pending = false
 		}
 		if !quietBefore && !s.pending {
 			s.lines = nil // they were told already
 		}
-		for k, v := range line {
-			s.data[k] = v
+		for _, f := range line {
+			s.data.set(f.name, f.value)
 		}
 		if forget {
 			delete(ss.byID, s.id)
 		}
 	}
 	if s.pending || len(s.users) >= 2 {
-		delete(s.data, "nofail")
-		delete(s.data, "mlfgained")
+		s.data.remove("nofail", "mlfgained")
 		s.pending = false
 	}
-	if s.data["nofail"] != "" {
+	if s.data.get("nofail") != "" {
 		if !forget {
 			s.quiet = remember(s.quiet, logged...)
 		}
@@ -129,7 +127,7 @@ func (ss *sessions) merge(line fields, logged []string, read time.Time) (fields,
 		s.pending = true
 		return nil, nil
 	}
-	return s.data.clone(), slices.Clone(s.lines)
+	return slices.Clone(s.data), slices.Clone(s.lines)
 }
 
 // get is the session of that name, unless it is too old.

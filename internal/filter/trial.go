@@ -39,8 +39,7 @@ type Hit struct {
 	Name bool
 	// Time is event time; zero if the line has no date and nothing stands in for it.
 	Time time.Time
-	// Data are the named groups, those of the line's session included; attacker's text.
-	Data map[string]string
+	data fields
 	// Lines are what makes up the failure, oldest first; attacker's text.
 	Lines []string
 	// Quiet is true if the line is no failure, or none yet: it says so itself, or its
@@ -52,6 +51,22 @@ type Hit struct {
 type TrialOptions struct {
 	Every    bool // try the expressions behind the first that matches, too
 	Prefixes bool // try the prefregex even on lines that nothing behind it can match
+}
+
+// Lookup is what a named group captured, in this line or another of its session, and
+// whether it took part; attacker's text.
+func (h *Hit) Lookup(group string) (value string, ok bool) { return h.data.lookup(group) }
+
+// Get is Lookup where no part and an empty one are the same.
+func (h *Hit) Get(group string) string { return h.data.get(group) }
+
+// Data are all named groups; attacker's text.
+func (h *Hit) Data() map[string]string {
+	data := make(map[string]string, len(h.data))
+	for _, f := range h.data {
+		data[f.name] = f.value
+	}
+	return data
 }
 
 // NewTrial tries rules on lines.
@@ -72,7 +87,7 @@ func (t *Trial) Try(line *bantam.Line) Outcome {
 	t.judge.match(t.view, line)
 	out := Outcome{Ignored: t.judge.ignoredBy, Prefixed: t.judge.prefixed, Dated: t.view.dated}
 	for _, m := range t.judge.found {
-		hit := Hit{Regex: m.regex, Time: at, Data: m.data, Lines: m.lines, Quiet: m.quiet}
+		hit := Hit{Regex: m.regex, Time: at, data: m.data, Lines: m.lines, Quiet: m.quiet}
 		hit.Host, hit.Name = m.data.asLogged()
 		out.Hits = append(out.Hits, hit)
 	}
@@ -81,18 +96,18 @@ func (t *Trial) Try(line *bantam.Line) Outcome {
 
 // asLogged is who failed in the log's own words, and whether that is a host name.
 func (d fields) asLogged() (host string, name bool) {
-	if d["fid"] != "" {
-		return d["fid"], false
+	if fid := d.get("fid"); fid != "" {
+		return fid, false
 	}
 	for _, group := range [...]string{"ip4", "ip6"} {
-		if addr := d[group]; addr != "" {
-			if d["cidr"] != "" {
-				addr += "/" + d["cidr"]
+		if addr := d.get(group); addr != "" {
+			if length := d.get("cidr"); length != "" {
+				addr += "/" + length
 			}
 			return addr, false
 		}
 	}
-	host = d["dns"]
+	host = d.get("dns")
 	if _, ok := parseAddr(host, ""); ok {
 		return host, false
 	}
