@@ -227,7 +227,7 @@ func (t *regexTrial) report(ctx context.Context, args []string) error {
 	c := found.Filter
 	r := &regexRun{
 		regexTrial: t, found: found, rules: rules, resolver: newResolver(c.UseDNS),
-		trial: filter.NewTrial(rules, filter.TrialOptions{Every: !t.opt.noCheckAll && t.opt.out == "", Prefixes: t.prefixes()}),
+		trial: filter.NewTrial(rules, filter.TrialOptions{Every: !t.opt.noCheckAll && t.opt.out == "", Prefixes: t.prefixes(), Lines: t.opt.out != ""}),
 		limit: 20, fail: make([]tried, len(c.Failregex)), ignore: make([]tried, len(c.Ignoreregex)),
 		out: bufio.NewWriterSize(t.stdout, 64<<10), began: time.Now(), tty: terminal(t.stdout) != nil,
 	}

@@ -52,28 +52,20 @@ func (d *fields) remove(names ...string) {
 	*d = slices.DeleteFunc(*d, func(f field) bool { return slices.Contains(names, f.name) })
 }
 
-// add copies the groups that took part in a match in text over d.
-func (d *fields) add(names []string, text []byte, spans []int) {
-	// All captures of a short line are one allocation; of a long one, what is kept
-	// should not be the line.
-	var whole string
-	if len(text) < maxShared {
-		whole = string(text)
-	}
+// add sets the groups that took part in a match in text. A shared copy of text may
+// serve them all.
+func (d *fields) add(names []string, text []byte, shared string, spans []int) {
 	for i, name := range names {
 		start, end := spans[2*i], spans[2*i+1]
 		switch {
 		case name == "" || start < 0:
-		case whole != "":
-			d.set(name, whole[start:end])
+		case shared != "":
+			d.set(name, shared[start:end])
 		default:
 			d.set(name, string(text[start:end]))
 		}
 	}
 }
-
-// maxShared is the length of text whose captures share its memory.
-const maxShared = 512
 
 // identified reports whether d says who failed.
 func (d fields) identified() bool {

@@ -279,6 +279,7 @@ type view struct {
 	written  bool
 	prefixes bool // prefregex is tried even if nothing behind it can match
 	several  bool // a jail judges several lines together
+	brief    bool // what was logged is not kept
 	dated    bool // the line at hand bears a date
 
 	last time.Time // event time of the last line that had one
@@ -427,13 +428,13 @@ func (j *judge) judge(v *view, line *bantam.Line, at time.Time, out []bantam.Fai
 			continue
 		}
 		out = j.failure(m.data, bantam.Failure{
-			Jail: j.config.Jail, Time: at, Read: line.Read, Lines: m.lines, Regex: m.regex,
+			Jail: j.config.Jail, Time: at, Read: line.Read, Lines: slices.Clone(m.lines), Regex: m.regex,
 		}, out)
 	}
 	return out
 }
 
-// A match is what one failregex made of a line.
+// A match is what one failregex made of a line. It is valid until the next line.
 type match struct {
 	regex int      // from 1 on
 	data  fields   // with what the line's session knows
@@ -462,6 +463,9 @@ func (j *judge) match(v *view, line *bantam.Line) {
 		j.prefixed = true
 		text, offset = j.cutContent(text, spans)
 	}
+	// Captures of a short line share one copy of it; what is kept of a long one should
+	// not keep all of it.
+	var shared string
 	j.base = j.base[:0] // what prefregex captured, once a failregex matched
 	for _, i := range j.may {
 		rule := j.fail[i]
@@ -473,11 +477,20 @@ func (j *judge) match(v *view, line *bantam.Line) {
 		if !several && !slices.Contains(j.likely, i) {
 			rule.misses.Add(1)
 		}
-		if j.prefix != nil && len(j.base) == 0 {
-			j.base.add(j.prefix.names, whole, j.prefixSpans)
+		if shared == "" && len(whole) < maxShared {
+			shared = string(whole)
 		}
-		m := match{regex: i + 1, data: append(make(fields, 0, len(j.base)+rule.named), j.base...)}
-		m.data.add(rule.names, text, spans)
+		if j.prefix != nil && len(j.base) == 0 {
+			j.base.add(j.prefix.names, whole, shared, j.prefixSpans)
+		}
+		m := j.next()
+		m.regex = i + 1
+		m.data = append(m.data, j.base...)
+		part := ""
+		if end := offset + len(text); end <= len(shared) && shared[end-1] == '\n' {
+			part = shared[offset:end]
+		}
+		m.data.add(rule.names, text, part, spans)
 		if several {
 			taken := j.recent.take(rule.names, spans, offset)
 			j.ignorable = j.ignorable[:0]
@@ -489,11 +502,14 @@ func (j *judge) match(v *view, line *bantam.Line) {
 				return
 			}
 			text, offset = j.recent.join(), 0 // what is left, for those that come
+			whole, shared = text, ""
 		} else {
 			if j.ignored(text) {
 				return
 			}
-			m.lines = []string{v.logged(line)}
+			if !v.brief {
+				m.lines = append(m.lines, v.logged(line))
+			}
 		}
 		if rule.alternatives || j.prefix != nil && j.prefix.alternatives {
 			m.data.alternatives()
@@ -504,20 +520,27 @@ func (j *judge) match(v *view, line *bantam.Line) {
 			continue // an optional group did not take part: the next may know who it was
 		}
 		if session {
-			data := m.data
-			if j.every {
-				data = slices.Clone(data) // the session keeps what it is given
-			}
-			if merged, lines := j.sessions.merge(data, m.lines, line.Read); merged != nil {
-				m.data, m.lines = merged, lines
-			} else {
-				m.quiet = true
-			}
+			m.quiet = !j.sessions.merge(m, line.Read)
 		}
-		if j.found = append(j.found, m); !j.every {
+		if j.found = j.found[:len(j.found)+1]; !j.every {
 			return
 		}
 	}
+}
+
+// maxShared is the length from which on captures do not share memory.
+const maxShared = 512
+
+// next is the match behind those found, not yet one of them.
+func (j *judge) next() *match {
+	n := len(j.found)
+	if n == cap(j.found) {
+		j.found = slices.Grow(j.found, 1)
+		clear(j.found[n:cap(j.found)])
+	}
+	m := &j.found[:n+1][n]
+	m.data, m.lines, m.quiet = m.data[:0], m.lines[:0], false
+	return m
 }
 
 // cutContent is what the prefregex leaves of text, with a line end, and where in text

@@ -20,6 +20,7 @@ const (
 type sessions struct {
 	byID  map[string]*session
 	order []*session // oldest first; may hold ended ones
+	spare []*session // to be used again
 }
 
 // A session is what several lines of one connection said so far.
@@ -63,31 +64,35 @@ func (a *attempt) repeats(line, session fields) bool {
 	return false
 }
 
-// merge adds a line that bears a session's name. It returns what the session's
-// lines say together and which lines prove it, or nil if there is no failure yet.
+// merge adds what matched a line that bears a session's name, and gives m what the
+// session's lines say together and which lines prove it. It is false if there is no
+// failure yet; then m has only what its line says.
 //
 // A line may say of itself that it is no failure (NOFAIL), that access was granted
 // (GAINED, which is NOFAIL too), or that the session is over (FORGET). What it says
 // of NOFAIL does not hold while a failure waits for its address, nor in a session
 // that went through more than one user name.
-func (ss *sessions) merge(line fields, logged []string, read time.Time) (fields, []string) {
+func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
+	line := &m.data
 	gained := line.get("mlfgained") != ""
 	if gained && line.get("nofail") == "" {
 		line.set("nofail", line.get("mlfgained"))
 	}
 	forget := line.get("mlfforget") != ""
 
-	s := ss.get(line.get("mlfid"), read)
+	id := line.get("mlfid")
+	s := ss.get(id, read)
 	isAttempt := line.get("mlfattempt") != ""
-	if s != nil && isAttempt && s.attempt.repeats(line, s.data) && !s.pending {
+	if s != nil && isAttempt && s.attempt.repeats(*line, s.data) && !s.pending {
 		s.addUser(line.get("user"))
-		return nil, nil
+		return false
 	}
 	if s == nil {
-		s = &session{id: line.get("mlfid"), since: read, data: line}
+		s = ss.fresh(id, read)
+		s.data = append(s.data, *line...)
 		s.addUser(line.get("user"))
 		if isAttempt {
-			s.attempt.repeats(line, nil)
+			s.attempt.repeats(*line, nil)
 		}
 		if !forget {
 			ss.put(s)
@@ -100,9 +105,9 @@ func (ss *sessions) merge(line fields, logged []string, read time.Time) (fields,
 			s.pending = false
 		}
 		if !quietBefore && !s.pending {
-			s.lines = nil // they were told already
+			s.lines = s.lines[:0] // they were told already
 		}
-		for _, f := range line {
+		for _, f := range *line {
 			s.data.set(f.name, f.value)
 		}
 		if forget {
@@ -115,19 +120,36 @@ func (ss *sessions) merge(line fields, logged []string, read time.Time) (fields,
 	}
 	if s.data.get("nofail") != "" {
 		if !forget {
-			s.quiet = remember(s.quiet, logged...)
+			s.quiet = remember(s.quiet, m.lines...)
 		}
-		return nil, nil
+		return false
 	}
 	for _, l := range s.lines {
 		s.quiet = remember(s.quiet, l)
 	}
-	s.lines, s.quiet = remember(s.quiet, logged...), nil
+	s.lines, s.quiet = remember(s.quiet, m.lines...), s.lines[:0]
 	if !s.data.identified() {
 		s.pending = true
-		return nil, nil
+		return false
 	}
-	return slices.Clone(s.data), slices.Clone(s.lines)
+	m.data, m.lines = append(m.data[:0], s.data...), append(m.lines[:0], s.lines...)
+	return true
+}
+
+// fresh is a new session, made of one that was forgotten if there is one.
+func (ss *sessions) fresh(id string, since time.Time) *session {
+	if len(ss.spare) == 0 {
+		return &session{id: id, since: since}
+	}
+	last := len(ss.spare) - 1
+	s := ss.spare[last]
+	ss.spare = ss.spare[:last]
+	*s = session{
+		id: id, since: since,
+		data: s.data[:0], users: s.users[:0], lines: s.lines[:0], quiet: s.quiet[:0],
+		attempt: attempt{texts: s.attempt.texts[:0]},
+	}
+	return s
 }
 
 // get is the session of that name, unless it is too old.
@@ -159,7 +181,10 @@ func (ss *sessions) forgetOldest() {
 	for i, o := range ss.order {
 		if ss.byID[o.id] == o {
 			delete(ss.byID, o.id)
-			ss.order = slices.Delete(ss.order, 0, i+1)
+			ss.order = ss.order[i+1:]
+			if len(o.lines)+len(o.quiet) < maxTexts { // not one that grew large
+				ss.spare = append(ss.spare, o)
+			}
 			return
 		}
 	}

@@ -14,6 +14,7 @@ import (
 type Trial struct {
 	view  *view
 	judge *judge
+	hits  []Hit // scratch
 }
 
 // An Outcome is what became of one line.
@@ -40,7 +41,8 @@ type Hit struct {
 	// Time is event time; zero if the line has no date and nothing stands in for it.
 	Time time.Time
 	data fields
-	// Lines are what makes up the failure, oldest first; attacker's text.
+	// Lines are what makes up the failure, oldest first, if TrialOptions.Lines; attacker's
+	// text.
 	Lines []string
 	// Quiet is true if the line is no failure, or none yet: it says so itself, or its
 	// session waits for an address.
@@ -50,6 +52,7 @@ type Hit struct {
 // TrialOptions are what to find out beyond what a Filter needs to know.
 type TrialOptions struct {
 	Every    bool // try the expressions behind the first that matches, too
+	Lines    bool // tell which lines make up a failure
 	Prefixes bool // try the prefregex even on lines that nothing behind it can match
 }
 
@@ -73,11 +76,12 @@ func (h *Hit) Data() map[string]string {
 func NewTrial(r *Rules, o TrialOptions) *Trial {
 	f := New(r)
 	t := &Trial{view: f.views[0], judge: f.views[0].jails[0]}
-	t.view.written, t.view.prefixes, t.judge.every = true, o.Prefixes, o.Every
+	t.view.written, t.view.prefixes, t.view.brief, t.judge.every = true, o.Prefixes, !o.Lines, o.Every
 	return t
 }
 
-// Try judges the next line. The outcome refers to nothing of it.
+// Try judges the next line. The outcome refers to nothing of it, and is valid until the
+// next call.
 func (t *Trial) Try(line *bantam.Line) Outcome {
 	t.view.dated = false
 	at := t.view.look(line)
@@ -86,11 +90,14 @@ func (t *Trial) Try(line *bantam.Line) Outcome {
 	}
 	t.judge.match(t.view, line)
 	out := Outcome{Ignored: t.judge.ignoredBy, Prefixed: t.judge.prefixed, Dated: t.view.dated}
-	for _, m := range t.judge.found {
+	t.hits = t.hits[:0]
+	for i := range t.judge.found {
+		m := &t.judge.found[i]
 		hit := Hit{Regex: m.regex, Time: at, data: m.data, Lines: m.lines, Quiet: m.quiet}
 		hit.Host, hit.Name = m.data.asLogged()
-		out.Hits = append(out.Hits, hit)
+		t.hits = append(t.hits, hit)
 	}
+	out.Hits = t.hits
 	return out
 }
 
