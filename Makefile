@@ -21,6 +21,7 @@ demo: build
 test: packages
 	$(GO) vet ./...
 	$(GO) test -race ./...
+	$(GO) test ./bench/hostile # more lines than the race detector has time for
 
 # The programs that tests use as peers and witnesses, where apt-get can install them.
 PEERS := nft:nftables ipset:ipset iptables:iptables ip:iproute2 python3:python3 \
@@ -32,7 +33,8 @@ packages:
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
 		else echo "not installed, so some tests will be skipped:$$missing"; fi; \
-	fi
+	fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-cache >/dev/null && ! apt-cache show fail2ban >/dev/null 2>&1; then apt-get update -qq; fi # whose filters are tried
 
 lint:
 	@unformatted=$$($(GO) run $(GOFUMPT) -l .); if [ -n "$$unformatted" ]; then echo "not in gofumpt's form:"; echo "$$unformatted"; exit 1; fi

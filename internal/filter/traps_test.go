@@ -167,3 +167,12 @@ func TestTrap35_ATagWithAHyphenIsNoName(t *testing.T) {
 func TestTrap36_ATagIsReplacedBehindABackslash(t *testing.T) {
 	refuses(t, undated(`^u \<HOST> x`), "failregex 1: unbalanced parenthesis", `in "^u \\<HOST> x"`)
 }
+
+// What is an hour old in a running log was written now, by a clock in another zone.
+func TestTrap45_OldEntriesCountAsNowInOperation(t *testing.T) {
+	line := bantam.Line{Text: []byte("2026-06-15 11:00:00 f 1.2.3.4"), Read: noon, Live: true}
+	fs := New(mustCompile(t, Config{Failregex: []string{`f <HOST>$`}})).Judge(&line, nil)
+	if len(fs) != 1 || !fs[0].Time.Equal(noon) {
+		t.Errorf("got %+v, want a failure of now, %v", fs, noon)
+	}
+}
