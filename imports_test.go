@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"pyre":               {},
 	"internal/logtest":   {".", "internal/filter"},
 	"internal/nstest":    {},
+	"internal/peertest":  {},
 	"test/demo":          {".", "internal/control", "internal/firewall", "internal/nstest", "internal/source"},
 }
 
