@@ -175,6 +175,24 @@ func (r *Rules) Faults() []Fault {
 	return out
 }
 
+// A Doubt tells of an expression that cannot match any line, and why.
+type Doubt struct{ Option, Why string }
+
+// Doubts are the expressions that are there in vain; for a filter of several lines
+// together nobody can tell.
+func (r *Rules) Doubts() []Doubt {
+	if r.config.MaxLines > 1 {
+		return nil
+	}
+	var out []Doubt
+	for rule := range r.all() {
+		if why := rule.re.Futile(); why != "" {
+			out = append(out, Doubt{rule.option, why})
+		}
+	}
+	return out
+}
+
 // all are the expressions in the order in which they are written.
 func (r *Rules) all() iter.Seq[*rule] {
 	return func(yield func(*rule) bool) {
