@@ -144,7 +144,7 @@ func (t *regexTrial) runJSON(ctx context.Context, logfile, name string, params m
 	}
 	defer log.Close()
 
-	trial := filter.NewTrial(rules, filter.TrialOptions{})
+	trial := filter.NewTrial(filter.TrialOptions{}, rules)
 	line := bantam.Line{Read: t.now}
 	if params["logtype"] == "journal" {
 		line.Time = t.now // the journal hands the time over apart from the text
@@ -165,7 +165,7 @@ func (t *regexTrial) runJSON(ctx context.Context, logfile, name string, params m
 		}
 		line.Text = text
 		reply := regexReply{N: log.lines, Line: string(text)}
-		outcome := trial.Try(&line)
+		outcome := trial.Try(&line)[0]
 		reply.Ignored = outcome.Ignored > 0
 		for _, hit := range outcome.Hits {
 			if hit.Quiet || hit.Host == "" {

@@ -227,7 +227,7 @@ func (t *regexTrial) report(ctx context.Context, args []string) error {
 	c := found.Filter
 	r := &regexRun{
 		regexTrial: t, found: found, rules: rules, resolver: newResolver(c.UseDNS),
-		trial: filter.NewTrial(rules, filter.TrialOptions{Every: !t.opt.noCheckAll && t.opt.out == "", Prefixes: t.prefixes(), Lines: t.opt.out != ""}),
+		trial: filter.NewTrial(filter.TrialOptions{Every: !t.opt.noCheckAll && t.opt.out == "", Prefixes: t.prefixes(), Lines: t.opt.out != ""}, rules),
 		limit: 20, fail: make([]tried, len(c.Failregex)), ignore: make([]tried, len(c.Ignoreregex)),
 		out: bufio.NewWriterSize(t.stdout, 64<<10), began: time.Now(), tty: terminal(t.stdout) != nil,
 	}
@@ -406,7 +406,7 @@ const askedEvery = 256
 // line tries one line and books what came of it.
 func (r *regexRun) line(ctx context.Context, line *bantam.Line) error {
 	r.total++
-	outcome := r.trial.Try(line)
+	outcome := r.trial.Try(line)[0]
 	if outcome.Dated {
 		r.dated++
 	}

@@ -318,6 +318,7 @@ type view struct {
 // A judge is one jail's rules with the sessions they are in the middle of.
 type judge struct {
 	*Rules
+	place     int // among the rules of the source
 	sessions    sessions
 	recent      recent // if it judges several lines together
 	content     []byte // scratch
@@ -340,7 +341,7 @@ type judge struct {
 // New makes the judge of one source.
 func New(rules ...*Rules) *Filter {
 	f := &Filter{jails: len(rules)}
-	for _, r := range rules {
+	for place, r := range rules {
 		c := r.config
 		local := c.Local
 		if local == nil {
@@ -356,7 +357,7 @@ func New(rules ...*Rules) *Filter {
 			i, f.views = len(f.views), append(f.views, v)
 		}
 		f.views[i].several = f.views[i].several || c.MaxLines > 1
-		f.views[i].jails = append(f.views[i].jails, &judge{Rules: r, recent: recent{max: c.MaxLines}})
+		f.views[i].jails = append(f.views[i].jails, &judge{Rules: r, place: place, recent: recent{max: c.MaxLines}})
 	}
 	return f
 }
@@ -458,6 +459,7 @@ type match struct {
 	data  fields   // with what the line's session knows
 	lines []string // as logged, oldest first
 	quiet bool     // no failure, or not yet one
+	waits bool     // not yet one
 }
 
 // match fills j.found with the first failregex that matches the line, or with every one if
@@ -557,7 +559,7 @@ func (j *judge) next() *match {
 		clear(j.found[n:cap(j.found)])
 	}
 	m := &j.found[:n+1][n]
-	m.data, m.lines, m.quiet = m.data[:0], m.lines[:0], false
+	m.data, m.lines, m.quiet, m.waits = m.data[:0], m.lines[:0], false, false
 	return m
 }
 

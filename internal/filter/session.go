@@ -129,7 +129,7 @@ func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
 	}
 	s.lines, s.quiet = remember(s.quiet, m.lines...), s.lines[:0]
 	if !s.data.identified() {
-		s.pending = true
+		s.pending, m.waits = true, true
 		return false
 	}
 	m.data, m.lines = append(m.data[:0], s.data...), append(m.lines[:0], s.lines...)

@@ -12,9 +12,8 @@ import (
 //
 // It is not safe for concurrent use. What it remembers is bounded as a Filter's.
 type Trial struct {
-	view  *view
-	judge *judge
-	hits  []Hit // scratch
+	views []*view
+	out   []Outcome // by the place of the rules
 }
 
 // An Outcome is what became of one line.
@@ -47,6 +46,8 @@ type Hit struct {
 	// Quiet is true if the line is no failure, or none yet: it says so itself, or its
 	// session waits for an address.
 	Quiet bool
+	// Waits is true if the line is a failure and its session waits for an address.
+	Waits bool
 }
 
 // TrialOptions are what to find out beyond what a Filter needs to know.
@@ -72,33 +73,46 @@ func (h *Hit) Data() map[string]string {
 	return data
 }
 
-// NewTrial tries rules on lines.
-func NewTrial(r *Rules, o TrialOptions) *Trial {
-	f := New(r)
-	t := &Trial{view: f.views[0], judge: f.views[0].jails[0]}
-	t.view.written, t.view.prefixes, t.view.brief, t.judge.every = true, o.Prefixes, !o.Lines, o.Every
+// NewTrial tries rules on lines, all in one pass.
+func NewTrial(o TrialOptions, rules ...*Rules) *Trial {
+	t := &Trial{views: New(rules...).views, out: make([]Outcome, len(rules))}
+	for _, v := range t.views {
+		v.written, v.prefixes, v.brief = true, o.Prefixes, !o.Lines
+		for _, j := range v.jails {
+			j.every = o.Every
+		}
+	}
 	return t
 }
 
-// Try judges the next line. The outcome refers to nothing of it, and is valid until the
-// next call.
-func (t *Trial) Try(line *bantam.Line) Outcome {
-	t.view.dated = false
-	at := t.view.look(line)
-	if !t.view.call() || !t.judge.called {
-		return Outcome{Dated: t.view.dated}
+// Try judges the next line. There is one outcome for each of the rules, in their order,
+// valid until the next call; they refer to nothing of the line.
+func (t *Trial) Try(line *bantam.Line) []Outcome {
+	for _, v := range t.views {
+		v.dated = false
+		at := v.look(line)
+		called := v.call()
+		for _, j := range v.jails {
+			out := &t.out[j.place]
+			*out = Outcome{Hits: out.Hits[:0], Dated: v.dated}
+			if called && j.called {
+				j.try(v, line, at, out)
+			}
+		}
 	}
-	t.judge.match(t.view, line)
-	out := Outcome{Ignored: t.judge.ignoredBy, Prefixed: t.judge.prefixed, Dated: t.view.dated}
-	t.hits = t.hits[:0]
-	for i := range t.judge.found {
-		m := &t.judge.found[i]
-		hit := Hit{Regex: m.regex, Time: at, data: m.data, Lines: m.lines, Quiet: m.quiet}
+	return t.out
+}
+
+// try judges a line with one jail's rules.
+func (j *judge) try(v *view, line *bantam.Line, at time.Time, out *Outcome) {
+	j.match(v, line)
+	out.Ignored, out.Prefixed = j.ignoredBy, j.prefixed
+	for i := range j.found {
+		m := &j.found[i]
+		hit := Hit{Regex: m.regex, Time: at, data: m.data, Lines: m.lines, Quiet: m.quiet, Waits: m.waits}
 		hit.Host, hit.Name = m.data.asLogged()
-		t.hits = append(t.hits, hit)
+		out.Hits = append(out.Hits, hit)
 	}
-	out.Hits = t.hits
-	return out
 }
 
 // asLogged is who failed in the log's own words, and whether that is a host name.
