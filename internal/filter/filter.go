@@ -305,9 +305,9 @@ type view struct {
 	// What might match is found by one automaton over the expressions of all jails,
 	// which is made when the first line comes.
 	set   *pyre.Set
-	refs  []ref // what the set's rules are
-	may   []int // rules of the set that might match the line at hand
-	lines int   // to the next sample
+	refs  [][]ref // what the set's rules are
+	may   []int   // rules of the set that might match the line at hand
+	lines int     // to the next sample
 
 	decoded     []byte // scratch of decode
 	line        []byte // the line at hand as UTF-8
@@ -318,7 +318,7 @@ type view struct {
 // A judge is one jail's rules with the sessions they are in the middle of.
 type judge struct {
 	*Rules
-	place     int // among the rules of the source
+	place       int // among the rules of the source
 	sessions    sessions
 	recent      recent // if it judges several lines together
 	content     []byte // scratch

@@ -16,9 +16,15 @@ type ref struct {
 // build makes the set of everything that a line can match.
 func (v *view) build() {
 	var rules []pyre.Rule
+	known := make(map[pyre.Rule]int) // jails may share expressions
 	add := func(j *judge, fail int, rule pyre.Rule) {
-		rules = append(rules, rule)
-		v.refs = append(v.refs, ref{j, fail})
+		i, ok := known[rule]
+		if !ok {
+			i = len(rules)
+			known[rule] = i
+			rules, v.refs = append(rules, rule), append(v.refs, nil)
+		}
+		v.refs[i] = append(v.refs[i], ref{j, fail})
 	}
 	for _, j := range v.jails {
 		for i := range j.fail {
@@ -68,10 +74,11 @@ func (v *view) call() bool {
 		j.called, j.likely = false, j.likely[:0]
 	}
 	for _, i := range v.may {
-		r := v.refs[i]
-		r.judge.called = true
-		if r.fail >= 0 {
-			r.judge.likely = append(r.judge.likely, r.fail)
+		for _, r := range v.refs[i] {
+			r.judge.called = true
+			if r.fail >= 0 {
+				r.judge.likely = append(r.judge.likely, r.fail)
+			}
 		}
 	}
 	for _, j := range v.jails {
