@@ -402,6 +402,21 @@ func TestManyJails(t *testing.T) {
 	}
 }
 
+// Jails of one filter share its expressions, and nothing that they learn.
+func TestSharedRules(t *testing.T) {
+	one := mustCompile(t, undated(`^<F-MLFID>\w+</F-MLFID> bad$`, `^<F-MLFID>\w+</F-MLFID> from <HOST>$`, `^f <HOST>$`))
+	f := New(one, one.For("two"), one.For("three"))
+	for line, want := range map[string]int{"f 1.2.3.4": 3, "s1 from 1.2.3.4": 3, "x": 0} {
+		if fs := judgeText(f, line); len(fs) != want {
+			t.Errorf("%q: %d failures, want %d", line, len(fs), want)
+		}
+	}
+	fs := judgeText(f, "f 5.6.7.8")
+	if fs[0].Jail == fs[1].Jail || fs[2].Jail != "three" || fs[2].Regex != 3 {
+		t.Errorf("failures %+v, want one of each jail in their order", fs)
+	}
+}
+
 func TestTime(t *testing.T) {
 	f := New(mustCompile(t, Config{Failregex: []string{`<HOST>`}}))
 	if at, ok := f.Time([]byte("Jun 15 11:00:00 x"), noon); !ok || !at.Equal(noon.Add(-time.Hour)) {
