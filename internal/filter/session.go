@@ -29,6 +29,7 @@ type session struct {
 	since   time.Time // wall time of its first line
 	data    fields
 	users   []string // different names, empty ones aside
+	ended   bool     // it is forgotten
 	pending bool     // there was a failure, but nobody knows yet whose
 	lines   []string // of failures
 	quiet   []string // lines that were no failures, since the last failure
@@ -111,7 +112,7 @@ func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
 			s.data.set(f.name, f.value)
 		}
 		if forget {
-			delete(ss.byID, s.id)
+			ss.end(s)
 		}
 	}
 	if s.pending || len(s.users) >= 2 {
@@ -156,7 +157,7 @@ func (ss *sessions) fresh(id string, since time.Time) *session {
 func (ss *sessions) get(id string, now time.Time) *session {
 	s := ss.byID[id]
 	if s != nil && now.Sub(s.since) > sessionTime {
-		delete(ss.byID, id)
+		ss.end(s)
 		return nil
 	}
 	return s
@@ -173,21 +174,37 @@ func (ss *sessions) put(s *session) {
 	ss.byID[s.id] = s
 	ss.order = append(ss.order, s)
 	if len(ss.order) > 2*maxSessions {
-		ss.order = slices.DeleteFunc(ss.order, func(o *session) bool { return ss.byID[o.id] != o })
+		ss.order = slices.DeleteFunc(ss.order, func(o *session) bool {
+			if o.ended {
+				ss.keep(o)
+			}
+			return o.ended
+		})
 	}
 }
 
 func (ss *sessions) forgetOldest() {
 	for i, o := range ss.order {
-		if ss.byID[o.id] == o {
-			delete(ss.byID, o.id)
+		ss.keep(o)
+		if !o.ended {
+			ss.end(o)
 			ss.order = ss.order[i+1:]
-			if len(o.lines)+len(o.quiet) < maxTexts { // not one that grew large
-				ss.spare = append(ss.spare, o)
-			}
 			return
 		}
 	}
+}
+
+// keep has a session that is out of the order used again, unless it has grown large.
+func (ss *sessions) keep(s *session) {
+	if len(s.lines)+len(s.quiet) < maxTexts && len(ss.spare) < maxSessions {
+		ss.spare = append(ss.spare, s)
+	}
+}
+
+// end forgets a session, but for its place in the order.
+func (ss *sessions) end(s *session) {
+	delete(ss.byID, s.id)
+	s.ended = true
 }
 
 func (s *session) addUser(name string) {
