@@ -37,6 +37,53 @@ func folder(t testing.TB, files ...string) string {
 	return dir
 }
 
+// A failure whose session has no address yet is a match, as fail2ban-regex counts it; a line
+// that says of itself that it is none is ignored, whatever else matches it.
+func TestWhatIsMatchedAndWhatIsIgnored(t *testing.T) {
+	log := filepath.Join(folder(t, "log", `Jun 21 16:47:47 gate sshd[1]: error
+Jun 21 16:47:48 gate sshd[2]: error
+Jun 21 16:47:49 gate sshd[2]: bye 192.0.2.1
+Jun 21 16:47:50 gate sshd[3]: bye 192.0.2.2
+Jun 21 16:47:51 gate sshd[4]: reset 192.0.2.3
+Jun 21 16:47:52 gate cron[9]: job `+`
+`), "log")
+	dir := folder(t, "filter.d/t.conf", `[Definition]
+prefregex = ^ gate sshd<F-MLFID>\[\d+\]</F-MLFID>: <F-CONTENT>.+</F-CONTENT>$
+failregex = ^error$
+    ^<F-NOFAIL>bye</F-NOFAIL> <HOST>$
+    ^reset <HOST>$
+    ^<F-NOFAIL>reset</F-NOFAIL> <HOST>$
+`)
+	for _, c := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"all expressions", []string{"--print-all-matched"}, []string{
+			"Failregex: 6 total\n", "|   1) [2] ^error$\n", "|   2) [2] ", "|   4) [1] ",
+			"\nLines: 6 lines, 2 ignored, 3 matched, 1 missed\n",
+			"|- Matched line(s):\n|  Jun 21 16:47:47 gate sshd[1]: error\n|  Jun 21 16:47:48 gate sshd[2]: error\n|  Jun 21 16:47:49 gate sshd[2]: bye 192.0.2.1\n`-\n",
+			"gate cron[9]: job\n",
+		}},
+		{"the first expression", []string{"--no-check-all"}, []string{
+			"Failregex: 4 total\n", "|   1) [2] ^error$\n", "|   2) [1] ", "|   3) [1] ", "\nLines: 6 lines, 0 ignored, 4 matched, 2 missed\n",
+		}},
+		{"what the daemon would do", []string{"--out", "id"}, []string{"192.0.2.1\n192.0.2.3\n"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			code, out, errs := program(t, append([]string{"fail2ban-regex", "-c", dir, log, "t"}, c.args...)...)
+			if code != 0 {
+				t.Errorf("it ends with %d: %s", code, errs)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(out, want) {
+					t.Errorf("it prints\n%swithout %q", out, want)
+				}
+			}
+		})
+	}
+}
+
 // A list of all lines takes no memory that grows with the log, and loses none.
 func TestListsOfAllLinesAreWhole(t *testing.T) {
 	var l list

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -416,15 +417,16 @@ func (r *regexRun) line(ctx context.Context, line *bantam.Line) error {
 	if outcome.Ignored > 0 {
 		r.ignore[outcome.Ignored-1].hits++
 	}
-	failed, quiet := false, false
+	failed, quiet := false, false // a line that says of itself that it is no failure is quiet
 	for _, hit := range outcome.Hits {
-		if hit.Quiet && (r.opt.noCheckAll || r.opt.out != "") {
+		silent := hit.Quiet && !hit.Waits // it is no failure
+		if silent && r.opt.noCheckAll || hit.Quiet && r.opt.out != "" {
 			continue // the daemon would say nothing of it
 		}
 		if !hit.Name && r.opt.verbose == 0 && r.opt.out == "" {
 			// Who it was is asked for by nobody.
-			quiet = quiet || hit.Quiet
-			failed = failed || !hit.Quiet && hit.Host != ""
+			quiet = quiet || silent
+			failed = failed || hit.Waits || !silent && hit.Host != ""
 			if hit.Quiet || hit.Host != "" {
 				r.fail[hit.Regex-1].hits++
 			}
@@ -444,7 +446,7 @@ func (r *regexRun) line(ctx context.Context, line *bantam.Line) error {
 				r.one(ctx, id, &hit)
 			}
 		}
-		if hit.Quiet {
+		if silent {
 			quiet = true
 		} else if len(ids) > 0 {
 			failed = true
@@ -455,7 +457,7 @@ func (r *regexRun) line(ctx context.Context, line *bantam.Line) error {
 		if r.opt.invert && !failed {
 			fmt.Fprintln(r.out, r.shown(string(line.Text)))
 		}
-	case failed:
+	case failed && !quiet:
 		return r.matched.add(line.Text, r.limit, r.opt.allMatched)
 	case quiet, outcome.Ignored > 0:
 		return r.ignored.add(line.Text, r.limit, r.opt.allIgnored)
@@ -610,7 +612,7 @@ func (r *regexRun) list(kind string, l *list, all bool) error {
 		fmt.Fprintf(r.out, "%s: too many to print.  Use --print-all-%s to print all %d lines\n", title, kind, l.count)
 	default:
 		fmt.Fprintf(r.out, "|- %s:\n", title)
-		if err := l.each(func(line string) { fmt.Fprintf(r.out, "|  %s\n", safe(line)) }); err != nil {
+		if err := l.each(func(line string) { fmt.Fprintf(r.out, "|  %s\n", safe(strings.TrimRightFunc(line, unicode.IsSpace))) }); err != nil {
 			return err
 		}
 		fmt.Fprintf(r.out, "`-\n")

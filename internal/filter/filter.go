@@ -540,7 +540,15 @@ func (j *judge) match(v *view, line *bantam.Line) {
 			continue // an optional group did not take part: the next may know who it was
 		}
 		if session {
-			m.quiet = !j.sessions.merge(m, line.Read)
+			data := m.data
+			if j.every {
+				data = data.clone() // the session keeps what it is given
+			}
+			if merged, lines := j.sessions.merge(data, m.lines, line.Read); merged != nil {
+				m.data, m.lines = merged, lines
+			} else {
+				m.quiet, m.waits = true, j.sessions.waits
+			}
 		}
 		if j.found = j.found[:len(j.found)+1]; !j.every {
 			return

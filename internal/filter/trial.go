@@ -100,16 +100,10 @@ func (t *Trial) Try(line *bantam.Line) []Outcome {
 			}
 		}
 	}
-	return t.out
-}
-
-// try judges a line with one jail's rules.
-func (j *judge) try(v *view, line *bantam.Line, at time.Time, out *Outcome) {
-	j.match(v, line)
-	out.Ignored, out.Prefixed = j.ignoredBy, j.prefixed
-	for i := range j.found {
-		m := &j.found[i]
-		hit := Hit{Regex: m.regex, Time: at, data: m.data, Lines: m.lines, Quiet: m.quiet, Waits: m.waits}
+	t.judge.match(t.view, line)
+	out := Outcome{Ignored: t.judge.ignoredBy, Prefixed: t.judge.prefixed, Dated: t.view.dated}
+	for _, m := range t.judge.found {
+		hit := Hit{Regex: m.regex, Time: at, Data: m.data, Lines: m.lines, Quiet: m.quiet, Waits: m.waits}
 		hit.Host, hit.Name = m.data.asLogged()
 		out.Hits = append(out.Hits, hit)
 	}
