@@ -110,7 +110,7 @@ func explained(cfg *config.Config, problems []config.Problem) []config.Problem {
 		jails[cfg.Jails[i].Name] = &cfg.Jails[i]
 	}
 	var out []config.Problem
-	for _, p := range problems {
+	for _, p := range unbuilt(cfg, problems) {
 		if j := jails[p.Jail]; j != nil && p.Key == "filter" && aboutOption.MatchString(p.Text) {
 			out = append(out, byOption(j, p)...)
 		} else {
@@ -118,12 +118,13 @@ func explained(cfg *config.Config, problems []config.Problem) []config.Problem {
 		}
 	}
 	told := map[config.Problem]bool{} // of a filter that several jails use
+	never := map[string]string{}      // what neverMatches said
 	for i := range cfg.Jails {
 		j := &cfg.Jails[i]
 		if j.Err != nil {
 			continue
 		}
-		for _, p := range futile(j) {
+		for _, p := range futile(j, never) {
 			if !told[p] {
 				told[p] = true
 				out = append(out, p)
@@ -135,6 +136,35 @@ func explained(cfg *config.Config, problems []config.Problem) []config.Problem {
 		out[i].Text = short(out[i].Text)
 	}
 	return out
+}
+
+// unbuilt is problems with one for all jails whose actions are not built yet, if those are
+// several: it stands where the first of them stood.
+func unbuilt(cfg *config.Config, problems []config.Problem) []config.Problem {
+	about := func(p config.Problem) bool {
+		return p.Key == "action" && !p.Warning && strings.HasSuffix(p.Text, "is not built yet")
+	}
+	first, jails := -1, 0
+	for i, p := range problems {
+		if !about(p) {
+			continue
+		}
+		if jails++; first < 0 {
+			first = i
+		}
+	}
+	if jails < 2 {
+		return problems
+	}
+	problems = slices.Clone(problems)
+	problems[first].Jail = ""
+	problems[first].Text = fmt.Sprintf("actions other than bantam are not built yet: %d of %d jails cannot start", jails, len(cfg.Jails))
+	for i := len(problems) - 1; i > first; i-- {
+		if about(problems[i]) {
+			problems = slices.Delete(problems, i, i+1)
+		}
+	}
+	return problems
 }
 
 // maxText is how much of a problem's text is shown: expressions in it may be of any length.
@@ -175,22 +205,24 @@ func byOption(j *config.Jail, p config.Problem) []config.Problem {
 		if file, line, ok := j.Place(option, n); ok {
 			one.File, one.Line = file, line
 		}
-		if !strings.Contains(one.Text, "beyond this engine") && !strings.Contains(one.Text, "not built") {
-			one.Hint = "" // which is about these
-		}
 		out = append(out, one)
 	}
 	return out
 }
 
-// futile warns of expressions that cannot match whatever a log says.
-func futile(j *config.Jail) []config.Problem {
+// futile warns of expressions that cannot match whatever a log says. known is what was
+// found out about those of other jails.
+func futile(j *config.Jail, known map[string]string) []config.Problem {
 	if j.Filter.MaxLines > 1 {
 		return nil
 	}
 	var out []config.Problem
 	look := func(option string, n int, expr string) {
-		why := neverMatches(expr)
+		why, ok := known[expr]
+		if !ok {
+			why = neverMatches(expr)
+			known[expr] = why
+		}
 		if why == "" {
 			return
 		}
@@ -198,7 +230,6 @@ func futile(j *config.Jail) []config.Problem {
 		if n > 0 {
 			p.Key = fmt.Sprintf("%s %d", option, n)
 		}
-		var ok bool
 		if p.File, p.Line, ok = j.Place(option, n); !ok {
 			p.Jail = j.Name
 		}

@@ -26,6 +26,32 @@ type plan struct {
 
 	aside    []aside
 	problems []config.Problem // config's and those found here
+
+	// compiled are the filters made ready, by all that they are made of: jails whose
+	// filters are alike share the expressions.
+	compiled map[string]compiled
+}
+
+// compiled is what came of a filter.
+type compiled struct {
+	rules *filter.Rules
+	err   error
+}
+
+// compile makes a jail's filter ready, or takes over what was made for another jail.
+func (p *plan) compile(c filter.Config) (*filter.Rules, error) {
+	jail := c.Jail
+	c.Jail = ""
+	key := fmt.Sprintf("%#v", c)
+	made, ok := p.compiled[key]
+	if !ok {
+		made.rules, made.err = filter.Compile(c)
+		p.compiled[key] = made
+	}
+	if made.err != nil {
+		return nil, made.err
+	}
+	return made.rules.For(jail), nil
 }
 
 // aside is a jail that cannot run, and why.
@@ -52,7 +78,7 @@ func makePlan(dir string, library fs.FS) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{config: cfg, filters: map[string]*filter.Rules{}, problems: cfg.Problems}
+	p := &plan{config: cfg, filters: map[string]*filter.Rules{}, problems: cfg.Problems, compiled: map[string]compiled{}}
 	for _, c := range cfg.Jails {
 		err := c.Err
 		if err == nil {
@@ -91,9 +117,9 @@ func (p *plan) add(c config.Jail) *config.Problem {
 	if err := c.Source.Validate(); err != nil {
 		return refuse("logpath", "", err)
 	}
-	rules, err := filter.Compile(c.Filter)
+	rules, err := p.compile(c.Filter)
 	if err != nil {
-		return refuse("filter", "docs/differences.md has what expressions cannot hold yet", err)
+		return refuse("filter", "", err)
 	}
 	ignore, err := lookup.Compile(c.Lookup)
 	if err != nil {
