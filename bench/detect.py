@@ -156,7 +156,7 @@ class Bench:
 
     def bantam(self, log, filters, *options):
         return [self.args.bantam, "regex", "--config", self.path("tree/etc/fail2ban"), *options,
-                log, *filters]
+                log, *(f"--filter={name}" for name in filters)]
 
     def peer(self, log, name, *options):
         return [PYTHON, self.path("tree/usr/bin/fail2ban-regex"),

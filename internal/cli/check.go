@@ -158,6 +158,7 @@ func unbuilt(cfg *config.Config, problems []config.Problem) []config.Problem {
 	}
 	problems = slices.Clone(problems)
 	problems[first].Jail = ""
+	problems[first].Hint = "write banaction = bantam and banaction_allports = bantam into [DEFAULT] of jail.local"
 	problems[first].Text = fmt.Sprintf("actions other than bantam are not built yet: %d of %d jails cannot start", jails, len(cfg.Jails))
 	for i := len(problems) - 1; i > first; i-- {
 		if about(problems[i]) {

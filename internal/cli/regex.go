@@ -37,19 +37,27 @@ type regexReply struct {
 
 func (a *app) regexCommand() *cobra.Command {
 	var now, options string
+	var filters []string
 	t := regexTrial{app: a}
 	cmd := &cobra.Command{
-		Use:   "regex LOG REGEX [IGNOREREGEX]",
+		Use:   "regex LOG REGEX [IGNOREREGEX] | regex LOG -f REGEX…",
 		Short: "Try a filter or an expression on a log",
 		Long: regexHelp + `
+
+With --filter, given as often as you like, several are tried in one pass over the log, and each
+has its report: bantam regex LOG -f sshd -f dovecot.
 
 With --json there is one object per line of the log, and REGEX is the name of a filter or the path
 of its file: bantam regex --json LOGFILE FILTER. LOGFILE - is standard input.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
-			case a.json && len(args) != 2:
+			case a.json && len(args)+len(filters) != 2:
 				return usageError{errors.New("bantam regex --json takes a log and a filter")}
-			case len(args) != 2 && len(args) != 3:
+			case len(filters) > 0 && len(args) != 1:
+				return usageError{errors.New("bantam regex takes a log and nothing else beside --filter")}
+			case len(filters) > 1 && t.opt.out != "":
+				return usageError{errors.New("--out takes one filter")}
+			case len(filters) == 0 && len(args) != 2 && len(args) != 3:
 				return usageError{errors.New("bantam regex takes a log, a filter or expression, and perhaps an expression to ignore")}
 			}
 			return nil
@@ -75,14 +83,19 @@ of its file: bantam regex --json LOGFILE FILTER. LOGFILE - is standard input.`,
 			if err != nil {
 				return usageError{fmt.Errorf("--options: %w", err)}
 			}
+			log, ignore := args[0], args[min(2, len(args)):]
+			if len(filters) == 0 {
+				filters = args[1:2]
+			}
 			if a.json {
-				return t.runJSON(cmd.Context(), args[0], args[1], params)
+				return t.runJSON(cmd.Context(), log, filters[0], params)
 			}
 			t.params = params
-			return t.report(cmd.Context(), args)
+			return t.report(cmd.Context(), log, filters, ignore)
 		},
 	}
 	t.opt.register(cmd.Flags())
+	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "try this REGEX, too; may be repeated")
 	cmd.Flags().StringVar(&now, "now", "", "the clock, in RFC 3339: what stamps without year or day mean")
 	cmd.Flags().StringVar(&options, "options", "{}", "parameters of the filter, as a JSON object")
 	return cmd
@@ -165,7 +178,7 @@ func (t *regexTrial) runJSON(ctx context.Context, logfile, name string, params m
 		}
 		line.Text = text
 		reply := regexReply{N: log.lines, Line: string(text)}
-		outcome := trial.Try(&line)[0]
+		outcome := &trial.Try(&line)[0]
 		reply.Ignored = outcome.Ignored > 0
 		for _, hit := range outcome.Hits {
 			if hit.Quiet || hit.Host == "" {

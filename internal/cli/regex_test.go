@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -81,6 +82,55 @@ failregex = ^error$
 				}
 			}
 		})
+	}
+}
+
+// Several filters in one pass report what each reports alone, however they see the lines.
+func TestSeveralFiltersInOnePass(t *testing.T) {
+	log := filepath.Join(folder(t, "log", `Jun 21 16:47:47 gate s[1]: error
+Jun 21 16:47:48 gate s[1]: bye 192.0.2.1
+Jun 21 16:47:49 gate s[2]: fail 192.0.2.2
+1119365270 fail 192.0.2.3
+# nothing
+
+Jun 21 16:47:51 gate s[3]: fail 2001:db8::1
+`), "log")
+	dir := folder(t, "filter.d/a.conf", `[Definition]
+prefregex = ^ gate s<F-MLFID>\[\d+\]</F-MLFID>: <F-CONTENT>.+</F-CONTENT>$
+failregex = ^error$
+    ^<F-NOFAIL>bye</F-NOFAIL> <HOST>$
+    ^fail <HOST>$
+ignoreregex = 2001:
+`, "filter.d/b.conf", "[Definition]\nfailregex = fail <ADDR>$\ndatepattern = ^EPOCH\n",
+		"filter.d/c.conf", "[Definition]\nfailregex = error\\n.*bye <ADDR>$\nmaxlines = 2\n")
+	exprs := []string{"a", "b", "c", "a", `fail <ADDR>$`}
+	args := []string{"bantam", "regex", "-c", dir, "--print-all-matched", "-v", log}
+	took := regexp.MustCompile(`\[processed in .*\]`)
+	alone, lines := "", 0
+	for _, expr := range exprs {
+		code, out, errs := program(t, append(args, expr)...)
+		if code != 0 {
+			t.Fatalf("%s: it ends with %d: %s", expr, code, errs)
+		}
+		alone, lines = alone+out, lines+strings.Count(out, "|  Jun")+strings.Count(out, "|  1119")
+	}
+	if lines < len(exprs) {
+		t.Errorf("only %d lines are listed in\n%s", lines, alone)
+	}
+	for _, expr := range exprs {
+		args = append(args, "-f", expr)
+	}
+	code, together, errs := program(t, args...)
+	if code != 0 || took.ReplaceAllString(together, "") != took.ReplaceAllString(alone, "") {
+		t.Errorf("it ends with %d and prints\n%s%s\nalone they print\n%s", code, together, errs, alone)
+	}
+	for _, wrong := range [][]string{{log}, {log, "a", "-f", "b"}, {log, "-f", "a", "-f", "b", "--json"}, {log, "-f", "a", "-f", "b", "-o", "id"}} {
+		if code, _, errs := program(t, append([]string{"bantam", "regex", "-c", dir}, wrong...)...); code != ExitUsage {
+			t.Errorf("%q: it ends with %d: %s", wrong, code, errs)
+		}
+	}
+	if code, _, errs := program(t, "bantam", "regex", "-c", dir, log, "-f", "a", "-f", "("); code != ExitFailed || !strings.Contains(errs, "(: failregex 1: ") {
+		t.Errorf("with a wrong one it ends with %d: %s", code, errs)
 	}
 }
 

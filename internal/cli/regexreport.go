@@ -116,7 +116,7 @@ func (a *app) fail2banRegexCommand() *cobra.Command {
 				fmt.Fprint(a.stderr, cmd.UsageString())
 				return errors.New("a log and an expression or filter are needed, and perhaps an expression to ignore")
 			}
-			return t.report(cmd.Context(), args)
+			return t.report(cmd.Context(), args[0], args[1:2], args[2:])
 		},
 	}
 	f := cmd.Flags()
@@ -169,7 +169,7 @@ counted or banned. The exit code is 0 whether or not anything matched.`
 var bareWord = regexp.MustCompile(`(?s)^[\w/.\-]+(?:\[.*\])?$`)
 
 // find reads what is to be tried: a jail, a filter, or an expression by itself.
-func (t *regexTrial) find(text, ignore string, hasIgnore bool) (*config.Found, error) {
+func (t *regexTrial) find(text string, ignore []string) (*config.Found, error) {
 	found := &config.Found{Filter: filter.Config{Failregex: []string{text}}}
 	if name, params, err := config.NameParams(text); err == nil && bareWord.MatchString(text) {
 		maps.Copy(params, t.params)
@@ -188,8 +188,8 @@ func (t *regexTrial) find(text, ignore string, hasIgnore bool) (*config.Found, e
 		}
 	}
 	c := &found.Filter
-	if hasIgnore {
-		c.Ignoreregex = []string{ignore}
+	if len(ignore) > 0 {
+		c.Ignoreregex = ignore
 	}
 	// Nothing of these is taken over from the jail or the filter.
 	c.UseDNS, c.LogTimezone, c.LogEncoding = t.opt.useDNS, t.opt.timezone, t.opt.encoding
@@ -205,36 +205,33 @@ func (t *regexTrial) find(text, ignore string, hasIgnore bool) (*config.Found, e
 	return found, nil
 }
 
-// report tries the expressions and prints what came of it.
-func (t *regexTrial) report(ctx context.Context, args []string) error {
+// report tries each of regexes on the log and prints what came of it; ignore is empty or what
+// replaces their ignoreregex.
+func (t *regexTrial) report(ctx context.Context, log string, regexes, ignore []string) error {
 	if err := t.opt.check(); err != nil {
 		return err
-	}
-	log, ignore := args[0], ""
-	if len(args) == 3 {
-		ignore = args[2]
 	}
 	if strings.HasPrefix(log, "systemd-journal") {
 		return errors.New("reading the journal is not built yet: write journalctl's output into a file and try that")
 	}
-	found, err := t.find(args[1], ignore, len(args) == 3)
-	if err != nil {
-		return err
+	r := regexReport{regexTrial: t, out: bufio.NewWriterSize(t.stdout, 64<<10), began: time.Now()}
+	var all []*filter.Rules
+	for _, text := range regexes {
+		found, err := t.find(text, ignore)
+		if err != nil {
+			return err
+		}
+		rules, err := filter.Compile(found.Filter)
+		if err != nil {
+			if len(regexes) > 1 {
+				err = fmt.Errorf("%s: %w", text, err)
+			}
+			return err
+		}
+		all = append(all, rules)
+		r.runs = append(r.runs, t.newRun(found, rules, &r))
 	}
-	rules, err := filter.Compile(found.Filter)
-	if err != nil {
-		return err
-	}
-	c := found.Filter
-	r := &regexRun{
-		regexTrial: t, found: found, rules: rules, resolver: newResolver(c.UseDNS),
-		trial: filter.NewTrial(filter.TrialOptions{Every: !t.opt.noCheckAll && t.opt.out == "", Prefixes: t.prefixes(), Lines: t.opt.out != ""}, rules),
-		limit: 20, fail: make([]tried, len(c.Failregex)), ignore: make([]tried, len(c.Ignoreregex)),
-		out: bufio.NewWriterSize(t.stdout, 64<<10), began: time.Now(), tty: terminal(t.stdout) != nil,
-	}
-	if t.opt.maxLines > 0 {
-		r.limit = t.opt.maxLines
-	}
+	r.trial = filter.NewTrial(filter.TrialOptions{Every: !t.opt.noCheckAll && t.opt.out == "", Prefixes: t.prefixes()}, all...)
 	lines, isFile := (*logReader)(nil), false
 	if info, err := os.Stat(log); err == nil && !info.IsDir() {
 		if lines, err = t.openLog(log); err != nil {
@@ -245,16 +242,19 @@ func (t *regexTrial) report(ctx context.Context, args []string) error {
 	} else {
 		lines = newLogReader(strings.NewReader(log), progress{})
 	}
-	if t.opt.out == "" {
-		r.head(log, isFile)
+	for _, run := range r.runs {
+		defer run.close()
 	}
-	defer r.close()
 	if err := r.read(ctx, lines, isFile); err != nil {
 		return errors.Join(err, r.out.Flush())
 	}
 	lines.Close()
-	if t.opt.out == "" {
-		if err := r.results(); err != nil {
+	for _, run := range r.runs {
+		if t.opt.out != "" {
+			break
+		}
+		run.head(log, isFile)
+		if err := run.results(); err != nil {
 			return errors.Join(err, r.out.Flush())
 		}
 	}
@@ -264,12 +264,33 @@ func (t *regexTrial) report(ctx context.Context, args []string) error {
 	return nil
 }
 
-// regexRun is what a report is made of.
+// regexReport is one pass over a log.
+type regexReport struct {
+	*regexTrial
+	runs  []*regexRun
+	trial *filter.Trial
+	out   *bufio.Writer
+	began time.Time // wall time
+}
+
+// newRun is the report of one filter.
+func (t *regexTrial) newRun(found *config.Found, rules *filter.Rules, report *regexReport) *regexRun {
+	c := &found.Filter
+	r := &regexRun{
+		regexTrial: t, found: found, rules: rules, resolver: newResolver(c.UseDNS), out: report.out, began: report.began,
+		limit: 20, fail: make([]tried, len(c.Failregex)), ignore: make([]tried, len(c.Ignoreregex)), tty: terminal(t.stdout) != nil,
+	}
+	if t.opt.maxLines > 0 {
+		r.limit = t.opt.maxLines
+	}
+	return r
+}
+
+// regexRun is what one filter made of the log.
 type regexRun struct {
 	*regexTrial
 	found    *config.Found
 	rules    *filter.Rules
-	trial    *filter.Trial
 	resolver *resolver
 	out      *bufio.Writer
 	began    time.Time // wall time
@@ -378,7 +399,7 @@ func (l *list) close() {
 }
 
 // read tries every line. A line without a line end is being written still.
-func (r *regexRun) read(ctx context.Context, lines *logReader, isFile bool) error {
+func (r *regexReport) read(ctx context.Context, lines *logReader, isFile bool) error {
 	line := bantam.Line{}
 	for {
 		text, ended, err := lines.next()
@@ -395,8 +416,11 @@ func (r *regexRun) read(ctx context.Context, lines *logReader, isFile bool) erro
 			return ctx.Err()
 		}
 		line.Text, line.Read = text, r.now
-		if err := r.line(ctx, &line); err != nil {
-			return err
+		outcomes := r.trial.Try(&line)
+		for i, run := range r.runs {
+			if err := run.line(ctx, &line, &outcomes[i]); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -404,10 +428,9 @@ func (r *regexRun) read(ctx context.Context, lines *logReader, isFile bool) erro
 // askedEvery is after how many lines read looks whether it is to stop.
 const askedEvery = 256
 
-// line tries one line and books what came of it.
-func (r *regexRun) line(ctx context.Context, line *bantam.Line) error {
+// line books what came of one line.
+func (r *regexRun) line(ctx context.Context, line *bantam.Line, outcome *filter.Outcome) error {
 	r.total++
-	outcome := r.trial.Try(line)[0]
 	if outcome.Dated {
 		r.dated++
 	}

@@ -131,7 +131,11 @@ func (p *plan) add(c config.Jail) *config.Problem {
 	}
 	blocks, err := blockingRule(c)
 	if err != nil {
-		return refuse("action", "write banaction = bantam into [DEFAULT] of jail.local", err)
+		hint := ""
+		if errors.Is(err, errUnbuilt) {
+			hint = "write banaction = bantam into [DEFAULT] of jail.local, or action = bantam into the jail"
+		}
+		return refuse("action", hint, err)
 	}
 	if blocks != nil {
 		p.rules = append(p.rules, *blocks)
@@ -143,11 +147,14 @@ func (p *plan) add(c config.Jail) *config.Problem {
 	return nil
 }
 
+// errUnbuilt is wrapped by the error of an action that is not Bantam's own.
+var errUnbuilt = errors.New("is not built yet")
+
 // blockingRule is what the jail's actions block, nil if it has none.
 func blockingRule(c config.Jail) (rule *firewall.Rule, err error) {
 	for _, a := range c.Actions {
 		if a.Name != "bantam" {
-			return nil, fmt.Errorf("%q is not built yet", a.Name)
+			return nil, fmt.Errorf("%q %w", a.Name, errUnbuilt)
 		}
 		if rule != nil {
 			return nil, errors.New("bantam is named twice; give one of them all the ports")

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"slices"
 	"time"
 
 	"bantam"
@@ -13,7 +14,8 @@ import (
 // It is not safe for concurrent use. What it remembers is bounded as a Filter's.
 type Trial struct {
 	views []*view
-	out   []Outcome // by the place of the rules
+	place map[*judge]int // in outcomes
+	out   []Outcome
 }
 
 // An Outcome is what became of one line.
@@ -57,52 +59,46 @@ type TrialOptions struct {
 	Prefixes bool // try the prefregex even on lines that nothing behind it can match
 }
 
-// Lookup is what a named group captured, in this line or another of its session, and
-// whether it took part; attacker's text.
-func (h *Hit) Lookup(group string) (value string, ok bool) { return h.data.lookup(group) }
-
-// Get is Lookup where no part and an empty one are the same.
-func (h *Hit) Get(group string) string { return h.data.get(group) }
-
-// Data are all named groups; attacker's text.
-func (h *Hit) Data() map[string]string {
-	data := make(map[string]string, len(h.data))
-	for _, f := range h.data {
-		data[f.name] = f.value
-	}
-	return data
-}
-
 // NewTrial tries rules on lines, all in one pass.
 func NewTrial(o TrialOptions, rules ...*Rules) *Trial {
-	t := &Trial{views: New(rules...).views, out: make([]Outcome, len(rules))}
+	t := &Trial{views: New(rules...).views, place: map[*judge]int{}, out: make([]Outcome, len(rules))}
+	taken := make([]bool, len(rules))
 	for _, v := range t.views {
-		v.written, v.prefixes, v.brief = true, o.Prefixes, !o.Lines
+		v.written, v.prefixes = true, o.Prefixes
 		for _, j := range v.jails {
-			j.every = o.Every
+			i := slices.Index(rules, j.Rules)
+			for taken[i] { // the same rules once more
+				i += 1 + slices.Index(rules[i+1:], j.Rules)
+			}
+			taken[i], t.place[j], j.every = true, i, o.Every
 		}
 	}
 	return t
 }
 
-// Try judges the next line. There is one outcome for each of the rules, in their order,
-// valid until the next call; they refer to nothing of the line.
+// Try judges the next line. There is one outcome for each of the rules, in their order, valid
+// until the next call; they refer to nothing of the line.
 func (t *Trial) Try(line *bantam.Line) []Outcome {
 	for _, v := range t.views {
 		v.dated = false
 		at := v.look(line)
 		called := v.call()
 		for _, j := range v.jails {
-			out := &t.out[j.place]
+			out := &t.out[t.place[j]]
 			*out = Outcome{Hits: out.Hits[:0], Dated: v.dated}
 			if called && j.called {
 				j.try(v, line, at, out)
 			}
 		}
 	}
-	t.judge.match(t.view, line)
-	out := Outcome{Ignored: t.judge.ignoredBy, Prefixed: t.judge.prefixed, Dated: t.view.dated}
-	for _, m := range t.judge.found {
+	return t.out
+}
+
+// try judges a line with one jail's rules.
+func (j *judge) try(v *view, line *bantam.Line, at time.Time, out *Outcome) {
+	j.match(v, line)
+	out.Ignored, out.Prefixed = j.ignoredBy, j.prefixed
+	for _, m := range j.found {
 		hit := Hit{Regex: m.regex, Time: at, Data: m.data, Lines: m.lines, Quiet: m.quiet, Waits: m.waits}
 		hit.Host, hit.Name = m.data.asLogged()
 		out.Hits = append(out.Hits, hit)
