@@ -184,6 +184,9 @@ func (a *app) jailScreen(j control.JailStatus, bans control.BansReply) {
 	if j.Dropped != nil {
 		a.printf("  %-12s %s packets, %s\n", "dropped", count(j.Dropped.Packets), size(j.Dropped.Bytes))
 	}
+	for _, f := range j.Faults {
+		a.printf("  %-12s %s: %s searches took too many steps, %s matches were nearly missed\n", "faults", safe(f.Option), count(f.Overruns), count(f.Misses))
+	}
 	if len(bans.Bans) > 0 {
 		a.printf("\n")
 		a.printBans(bans.Bans, bantamNone)

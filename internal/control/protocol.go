@@ -71,6 +71,16 @@ type JailStatus struct {
 	Sources []source.Status `json:"sources,omitempty"`
 	// Dropped is what the kernel has dropped for the jail since the table was made.
 	Dropped *Traffic `json:"dropped,omitempty"`
+	// Faults are the expressions that could not be trusted in some lines; jails with the
+	// same expressions share them.
+	Faults []Fault `json:"faults,omitempty"`
+}
+
+// Fault is a filter.Fault, counted since the configuration was read.
+type Fault struct {
+	Option   string `json:"option"`
+	Overruns uint64 `json:"overruns,omitempty"`
+	Misses   uint64 `json:"misses,omitempty"`
 }
 
 // Traffic is what a rule has counted.

@@ -235,6 +235,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { d.actions.Run(stored, drain); return nil })
 	g.Go(func() error { d.purge(ctx); return nil })
 	g.Go(func() error { d.watch(ctx); return nil })
+	g.Go(func() error { d.watchFaults(ctx); return nil })
 	err := g.Wait()
 	err = errors.Join(err, d.store.SavePositions(d.jails.Positions()), d.close())
 	served()

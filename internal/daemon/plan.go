@@ -29,29 +29,27 @@ type plan struct {
 
 	// compiled are the filters made ready, by all that they are made of: jails whose
 	// filters are alike share the expressions.
-	compiled map[string]compiled
+	compiled map[string]*compiled
 }
 
 // compiled is what came of a filter.
 type compiled struct {
 	rules *filter.Rules
 	err   error
+	jails []string // that run with it
 }
 
-// compile makes a jail's filter ready, or takes over what was made for another jail.
-func (p *plan) compile(c filter.Config) (*filter.Rules, error) {
-	jail := c.Jail
+// compile makes a jail's filter ready, or finds what was made for another jail.
+func (p *plan) compile(c filter.Config) *compiled {
 	c.Jail = ""
 	key := fmt.Sprintf("%#v", c)
-	made, ok := p.compiled[key]
-	if !ok {
+	made := p.compiled[key]
+	if made == nil {
+		made = &compiled{}
 		made.rules, made.err = filter.Compile(c)
 		p.compiled[key] = made
 	}
-	if made.err != nil {
-		return nil, made.err
-	}
-	return made.rules.For(jail), nil
+	return made
 }
 
 // aside is a jail that cannot run, and why.
@@ -78,7 +76,7 @@ func makePlan(dir string, library fs.FS) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{config: cfg, filters: map[string]*filter.Rules{}, problems: cfg.Problems, compiled: map[string]compiled{}}
+	p := &plan{config: cfg, filters: map[string]*filter.Rules{}, problems: cfg.Problems, compiled: map[string]*compiled{}}
 	for _, c := range cfg.Jails {
 		err := c.Err
 		if err == nil {
@@ -117,9 +115,9 @@ func (p *plan) add(c config.Jail) *config.Problem {
 	if err := c.Source.Validate(); err != nil {
 		return refuse("logpath", "", err)
 	}
-	rules, err := p.compile(c.Filter)
-	if err != nil {
-		return refuse("filter", "", err)
+	made := p.compile(c.Filter)
+	if made.err != nil {
+		return refuse("filter", "", made.err)
 	}
 	ignore, err := lookup.Compile(c.Lookup)
 	if err != nil {
@@ -141,7 +139,8 @@ func (p *plan) add(c config.Jail) *config.Problem {
 		p.rules = append(p.rules, *blocks)
 	}
 	p.jails = append(p.jails, c.Jail)
-	p.filters[c.Name] = rules
+	p.filters[c.Name] = made.rules.For(c.Name)
+	made.jails = append(made.jails, c.Name)
 	p.sources = append(p.sources, c.Source)
 	p.ignore = append(p.ignore, ignore)
 	return nil

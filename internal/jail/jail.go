@@ -84,7 +84,7 @@ func (j *Jails) Run(failures <-chan bantam.Failure, decisions chan<- bantam.Deci
 }
 
 func (j *Jails) fail(f bantam.Failure) (bantam.Decision, bool) {
-	if !f.Known {
+	if !f.Known && !f.ID.IsZero() { // who is to be ignored was told as such
 		j.log.Info("found", "jail", f.Jail, "addr", f.ID, "time", f.Time)
 	}
 	return j.state.Fail(f)
