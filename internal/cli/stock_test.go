@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// stockFolder is the configuration of Debian's fail2ban package with every jail enabled and
+// reading a log that is empty, and how many jails that is. BANTAM_FAIL2BAN may name the package unpacked;
+// without the package the test is skipped, unless BANTAM_NEED_PEERS says that it must run.
+func stockFolder(t testing.TB, defaults string) (dir string, jails int) {
+	t.Helper()
+	without := func(format string, args ...any) {
+		t.Helper()
+		if os.Getenv("BANTAM_NEED_PEERS") != "" {
+			t.Fatalf(format, args...)
+		}
+		t.Skipf(format, args...)
+	}
+	tree := os.Getenv("BANTAM_FAIL2BAN")
+	if tree == "" {
+		work := t.TempDir()
+		tree = filepath.Join(work, "tree")
+		get := exec.CommandContext(t.Context(), "sh", "-c", "apt-get download -qq fail2ban && dpkg-deb -x fail2ban_*.deb tree")
+		get.Dir = work
+		if out, err := get.CombinedOutput(); err != nil {
+			without("the distribution's package cannot be had: %v: %s", err, out)
+		}
+	}
+	dir = filepath.Join(t.TempDir(), "fail2ban")
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(tree, "etc", "fail2ban"))); err != nil {
+		t.Fatal(err)
+	}
+	conf, err := os.ReadFile(filepath.Join(dir, "jail.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := filepath.Join(dir, "empty.log")
+	local := "[DEFAULT]\n" + defaults
+	for _, m := range regexp.MustCompile(`(?m)^\[(.+)\]`).FindAllStringSubmatch(string(conf), -1) {
+		if m[1] != "DEFAULT" && m[1] != "INCLUDES" {
+			jails++
+			local += fmt.Sprintf("[%s]\nenabled = true\nbackend = polling\nlogpath = %s\n", m[1], log)
+		}
+	}
+	for name, text := range map[string]string{"empty.log": "", "jail.local": local} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, jails
+}
+
+// What check says of the package with every jail on is true: nothing keeps a jail from
+// running but what is not built, said once.
+func TestCheckOfAllStockJails(t *testing.T) {
+	dir, jails := stockFolder(t, "")
+	if jails < 80 {
+		t.Fatalf("the package has %d jails", jails)
+	}
+	for _, c := range []struct {
+		name, defaults string
+		want           []string // patterns of what is said, in any order
+	}{
+		{"as it is", "", []string{
+			fmt.Sprintf(`^action: actions other than bantam are not built yet: %d of %d jails cannot start$`, jails-1, jails),
+			`^ignorecommand: a command that decides whom to ignore is not built yet$`,
+			`^warning: ignoreregex 1: this never matches: `,
+		}},
+		{"with Bantam's own action", "banaction = bantam\nbanaction_allports = bantam\n", []string{
+			`^action: bantam is named twice; `,
+			`^action: "iptables-multiport-log" is not built yet$`,
+			`^action: action bantam has no parameter `,
+			`^ignorecommand: a command that decides whom to ignore is not built yet$`,
+			`^warning: ignoreregex 1: this never matches: `,
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.defaults != "" {
+				dir, _ = stockFolder(t, c.defaults)
+			}
+			code, out, errs := program(t, "bantam", "check", "-c", dir, "--json")
+			var reply checkReply
+			if err := json.Unmarshal([]byte(out), &reply); err != nil || code != ExitFailed || len(reply.Jails) != jails {
+				t.Fatalf("it ends with %d, %d jails, error %v: %s", code, len(reply.Jails), err, errs)
+			}
+			said := map[string]bool{}
+			for _, p := range reply.Problems {
+				text := p.Key + ": " + p.Text
+				if p.Warning {
+					text = "warning: " + text
+				}
+				known := false
+				for _, want := range c.want {
+					if regexp.MustCompile(want).MatchString(text) {
+						said[want], known = true, true
+					}
+				}
+				if !known || p.File == "" {
+					t.Errorf("it says %s:%d: %s", p.File, p.Line, text)
+				}
+			}
+			for _, want := range c.want {
+				if !said[want] {
+					t.Errorf("it does not say %s", want)
+				}
+			}
+			if _, out, _ := program(t, "bantam", "check", "-c", dir); strings.Count(out, "is not built yet")+strings.Count(out, "are not built yet") != 2 {
+				t.Errorf("it says more than once what is not built:\n%s", out)
+			}
+		})
+	}
+}
+
+func BenchmarkCheckOfAllStockJails(b *testing.B) {
+	dir, _ := stockFolder(b, "")
+	b.ReportAllocs()
+	for b.Loop() {
+		if code, _, errs := program(b, "bantam", "check", "-c", dir); code != ExitFailed {
+			b.Fatalf("check ends with %d: %s", code, errs)
+		}
+	}
+}
