@@ -38,7 +38,7 @@ type regexReply struct {
 func (a *app) regexCommand() *cobra.Command {
 	var now, options string
 	var filters []string
-	t := regexTrial{app: a}
+	t := regexTrial{app: a, many: manyBytes}
 	cmd := &cobra.Command{
 		Use:   "regex LOG REGEX [IGNOREREGEX] | regex LOG -f REGEX…",
 		Short: "Try a filter or an expression on a log",
@@ -131,8 +131,9 @@ func jsonParams(text string) (map[string]string, error) {
 // regexTrial is one run of regex.
 type regexTrial struct {
 	*app
-	now time.Time // the clock
-	opt regexOptions
+	now  time.Time // the clock
+	many int64     // bytes of a log that is worth all cores
+	opt  regexOptions
 	// fail2ban is whether it was called as fail2ban-regex.
 	fail2ban bool
 	// params are the filter's, stronger than those in its brackets.

@@ -5,11 +5,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"bantam/library"
 )
@@ -131,6 +134,51 @@ ignoreregex = 2001:
 	}
 	if code, _, errs := program(t, "bantam", "regex", "-c", dir, log, "-f", "a", "-f", "("); code != ExitFailed || !strings.Contains(errs, "(: failregex 1: ") {
 		t.Errorf("with a wrong one it ends with %d: %s", code, errs)
+	}
+}
+
+// On several cores the answers are those of one, whatever lines follow each other.
+func TestRegexOnAllCores(t *testing.T) {
+	const lines = 5 * chunkLines
+	r := rand.New(rand.NewPCG(1, 2))
+	var log bytes.Buffer
+	stamps := []string{"Jun 21 16:%02d:%02d", "2005-06-21T16:%02d:%02dZ", "[21/Jun/2005:16:%02d:%02d +0200]", "no date %d %d", "[Jun 21 16:%02d:%02d 2005]"}
+	texts := []string{"cron[1]: job %d", "f 192.0.2.%d", "f 2001:db8::%d ignored", "g 192.0.2.%d both", "f \xff%d", "f name%d.invalid", "#%d"}
+	for range lines {
+		fmt.Fprintf(&log, stamps[r.IntN(len(stamps))]+" gate ", r.IntN(60), r.IntN(60))
+		fmt.Fprintf(&log, texts[r.IntN(len(texts))]+strings.Repeat(" more", r.IntN(20))+"\n", r.IntN(250))
+	}
+	name := filepath.Join(folder(t, "log", log.String()), "log")
+	dir := folder(t, "filter.d/a.conf", "[Definition]\nfailregex = ^ gate f <HOST>\n    ^ gate [fg] <HOST>\nignoreregex = ignored\n",
+		"filter.d/b.conf", "[Definition]\nprefregex = gate <F-CONTENT>.*</F-CONTENT>$\nfailregex = ^g <ADDR>\ndatepattern = ^%%Y\n    %%b %%d %%H:%%M:%%S\n",
+		"filter.d/session.conf", "[Definition]\nfailregex = ^ gate (?:<F-MLFID>f</F-MLFID>) <ADDR>\n")
+	took := regexp.MustCompile(`\[processed in .*\]`)
+	on := func(cores int, opt regexOptions, filters ...string) string {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
+		var out bytes.Buffer
+		trial := regexTrial{app: &app{stdout: &out, stderr: io.Discard, library: library.FS, config: dir}, now: time.Unix(1_120_000_000, 0), many: 1, opt: opt}
+		trial.opt.useDNS = "no"
+		if err := trial.report(t.Context(), name, filters, nil); err != nil {
+			t.Fatalf("%q: %v", filters, err)
+		}
+		return took.ReplaceAllString(out.String(), "")
+	}
+	for _, c := range []struct {
+		filters []string
+		opt     regexOptions
+	}{
+		{[]string{"a"}, regexOptions{verbose: 1, allMatched: true, allIgnored: true}},
+		{[]string{"a", "b", "a"}, regexOptions{noCheckAll: true}},
+		{[]string{"a"}, regexOptions{out: "row"}},
+		{[]string{"b", "session"}, regexOptions{}},
+	} {
+		one, several := on(1, c.opt, c.filters...), on(4, c.opt, c.filters...)
+		if one != several {
+			t.Errorf("%q: on one core it prints %d bytes, on four %d others", c.filters, len(one), len(several))
+		}
+		if strings.Count(one, "\n") < 10 || strings.Contains(one, " 0 matched") {
+			t.Errorf("%q: it prints\n%.1000s", c.filters, one)
+		}
 	}
 }
 

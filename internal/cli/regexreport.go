@@ -95,7 +95,7 @@ func (o *regexOptions) check() error {
 
 // fail2banRegexCommand is the program called as fail2ban-regex.
 func (a *app) fail2banRegexCommand() *cobra.Command {
-	t := regexTrial{app: a, now: time.Now(), fail2ban: true}
+	t := regexTrial{app: a, now: time.Now(), many: manyBytes, fail2ban: true}
 	var short, long bool
 	cmd := &cobra.Command{
 		Use:           "fail2ban-regex [OPTIONS] LOG REGEX [IGNOREREGEX]",
@@ -215,7 +215,6 @@ func (t *regexTrial) report(ctx context.Context, log string, regexes, ignore []s
 		return errors.New("reading the journal is not built yet: write journalctl's output into a file and try that")
 	}
 	r := regexReport{regexTrial: t, out: bufio.NewWriterSize(t.stdout, 64<<10), began: time.Now()}
-	var all []*filter.Rules
 	for _, text := range regexes {
 		found, err := t.find(text, ignore)
 		if err != nil {
@@ -228,10 +227,11 @@ func (t *regexTrial) report(ctx context.Context, log string, regexes, ignore []s
 			}
 			return err
 		}
-		all = append(all, rules)
+		r.rules = append(r.rules, rules)
 		r.runs = append(r.runs, t.newRun(found, rules, &r))
 	}
-	r.trial = filter.NewTrial(filter.TrialOptions{Every: !t.opt.noCheckAll && t.opt.out == "", Prefixes: t.prefixes()}, all...)
+	r.options = filter.TrialOptions{Every: !t.opt.noCheckAll && t.opt.out == "", Prefixes: t.prefixes()}
+	r.trial = filter.NewTrial(r.options, r.rules...)
 	lines, isFile := (*logReader)(nil), false
 	if info, err := os.Stat(log); err == nil && !info.IsDir() {
 		if lines, err = t.openLog(log); err != nil {
@@ -245,7 +245,11 @@ func (t *regexTrial) report(ctx context.Context, log string, regexes, ignore []s
 	for _, run := range r.runs {
 		defer run.close()
 	}
-	if err := r.read(ctx, lines, isFile); err != nil {
+	read := r.read
+	if r.onAllCores(lines) {
+		read = r.readOnAllCores
+	}
+	if err := read(ctx, lines, isFile); err != nil {
 		return errors.Join(err, r.out.Flush())
 	}
 	lines.Close()
@@ -267,10 +271,12 @@ func (t *regexTrial) report(ctx context.Context, log string, regexes, ignore []s
 // regexReport is one pass over a log.
 type regexReport struct {
 	*regexTrial
-	runs  []*regexRun
-	trial *filter.Trial
-	out   *bufio.Writer
-	began time.Time // wall time
+	options filter.TrialOptions
+	rules   []*filter.Rules
+	runs    []*regexRun // one for each of rules
+	trial   *filter.Trial
+	out     *bufio.Writer
+	began   time.Time // wall time
 }
 
 // newRun is the report of one filter.
@@ -409,7 +415,7 @@ func (r *regexReport) read(ctx context.Context, lines *logReader, isFile bool) e
 		if err != nil {
 			return fmt.Errorf("read the log: %w", err)
 		}
-		if len(text) == 0 || text[0] == '#' || isFile && !ended {
+		if passedOver(text, ended, isFile) {
 			continue
 		}
 		if lines.lines%askedEvery == 0 && ctx.Err() != nil {
@@ -423,6 +429,11 @@ func (r *regexReport) read(ctx context.Context, lines *logReader, isFile bool) e
 			}
 		}
 	}
+}
+
+// passedOver reports whether a line is none to be tried.
+func passedOver(text []byte, ended, isFile bool) bool {
+	return len(text) == 0 || text[0] == '#' || isFile && !ended
 }
 
 // askedEvery is after how many lines read looks whether it is to stop.

@@ -81,17 +81,64 @@ func NewTrial(o TrialOptions, rules ...*Rules) *Trial {
 func (t *Trial) Try(line *bantam.Line) []Outcome {
 	for _, v := range t.views {
 		v.dated = false
-		at := v.look(line)
-		called := v.call()
-		for _, j := range v.jails {
-			out := &t.out[t.place[j]]
-			*out = Outcome{Hits: out.Hits[:0], Dated: v.dated}
-			if called && j.called {
-				j.try(v, line, at, out)
-			}
-		}
+		t.judge(v, line, v.look(line))
 	}
 	return t.out
+}
+
+// A Stamp is what the date of a line is to some of a trial's rules.
+type Stamp struct {
+	at          time.Time
+	left, right int // bytes of the line before and behind the date
+	dated       bool
+}
+
+// Date dates the next line and appends its stamps to out, always as many. Where a line's date
+// is looked for depends on the lines before it, so that this has to be done in their order; if
+// each of the rules is Alone, the rest has not: TryDated of other trials of the same rules goes on.
+func (t *Trial) Date(line *bantam.Line, out []Stamp) []Stamp {
+	for _, v := range t.views {
+		v.dated = false
+		at := v.look(line)
+		out = append(out, Stamp{at, len(v.left), len(v.right), v.dated})
+	}
+	return out
+}
+
+// TryDated is Try for a line that has its stamps already.
+func (t *Trial) TryDated(line *bantam.Line, stamps []Stamp) []Outcome {
+	for i, v := range t.views {
+		s := &stamps[i]
+		text := v.decode(line.Text, &v.decoded)
+		v.left, v.right, v.dated = text[:s.left], text[len(text)-s.right:], s.dated
+		t.judge(v, line, s.at)
+	}
+	return t.out
+}
+
+// Alone reports whether each line is judged by itself: no session and no other line has a part.
+func (r *Rules) Alone() bool {
+	if r.config.MaxLines > 1 {
+		return false
+	}
+	for rule := range r.all() {
+		if slices.Contains(rule.names, "mlfid") {
+			return false
+		}
+	}
+	return true
+}
+
+// judge puts what becomes of a line, dated and cut as v has it, into the outcomes.
+func (t *Trial) judge(v *view, line *bantam.Line, at time.Time) {
+	called := v.call()
+	for _, j := range v.jails {
+		out := &t.out[t.place[j]]
+		*out = Outcome{Hits: out.Hits[:0], Dated: v.dated}
+		if called && j.called {
+			j.try(v, line, at, out)
+		}
+	}
 }
 
 // try judges a line with one jail's rules.
