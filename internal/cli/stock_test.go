@@ -11,28 +11,30 @@ import (
 	"testing"
 )
 
-// stockFolder is the configuration of Debian's fail2ban package with every jail enabled and
-// reading a log that is empty, and how many jails that is. BANTAM_FAIL2BAN may name the package unpacked;
-// without the package the test is skipped, unless BANTAM_NEED_PEERS says that it must run.
-func stockFolder(t testing.TB, defaults string) (dir string, jails int) {
+// stockTree is Debian's fail2ban package unpacked; BANTAM_FAIL2BAN may name one. Without the
+// package the test is skipped, unless BANTAM_NEED_PEERS says that it must run.
+func stockTree(t testing.TB) string {
 	t.Helper()
-	without := func(format string, args ...any) {
-		t.Helper()
+	if tree := os.Getenv("BANTAM_FAIL2BAN"); tree != "" {
+		return tree
+	}
+	dir := t.TempDir()
+	get := exec.CommandContext(t.Context(), "sh", "-c", "apt-get download -qq fail2ban && dpkg-deb -x fail2ban_*.deb tree")
+	get.Dir = dir
+	if out, err := get.CombinedOutput(); err != nil {
+		why := fmt.Sprintf("the distribution's package cannot be had: %v: %s", err, out)
 		if os.Getenv("BANTAM_NEED_PEERS") != "" {
-			t.Fatalf(format, args...)
+			t.Fatal(why)
 		}
-		t.Skipf(format, args...)
+		t.Skip(why)
 	}
-	tree := os.Getenv("BANTAM_FAIL2BAN")
-	if tree == "" {
-		work := t.TempDir()
-		tree = filepath.Join(work, "tree")
-		get := exec.CommandContext(t.Context(), "sh", "-c", "apt-get download -qq fail2ban && dpkg-deb -x fail2ban_*.deb tree")
-		get.Dir = work
-		if out, err := get.CombinedOutput(); err != nil {
-			without("the distribution's package cannot be had: %v: %s", err, out)
-		}
-	}
+	return filepath.Join(dir, "tree")
+}
+
+// stockFolder is the configuration of the package with every jail enabled and reading a log
+// that is empty, and how many jails that is.
+func stockFolder(t testing.TB, tree, defaults string) (dir string, jails int) {
+	t.Helper()
 	dir = filepath.Join(t.TempDir(), "fail2ban")
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join(tree, "etc", "fail2ban"))); err != nil {
 		t.Fatal(err)
@@ -60,7 +62,8 @@ func stockFolder(t testing.TB, defaults string) (dir string, jails int) {
 // What check says of the package with every jail on is true: nothing keeps a jail from
 // running but what is not built, said once.
 func TestCheckOfAllStockJails(t *testing.T) {
-	dir, jails := stockFolder(t, "")
+	tree := stockTree(t)
+	dir, jails := stockFolder(t, tree, "")
 	if jails < 80 {
 		t.Fatalf("the package has %d jails", jails)
 	}
@@ -83,7 +86,7 @@ func TestCheckOfAllStockJails(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.defaults != "" {
-				dir, _ = stockFolder(t, c.defaults)
+				dir, _ = stockFolder(t, tree, c.defaults)
 			}
 			code, out, errs := program(t, "bantam", "check", "-c", dir, "--json")
 			var reply checkReply
@@ -119,7 +122,7 @@ func TestCheckOfAllStockJails(t *testing.T) {
 }
 
 func BenchmarkCheckOfAllStockJails(b *testing.B) {
-	dir, _ := stockFolder(b, "")
+	dir, _ := stockFolder(b, stockTree(b), "")
 	b.ReportAllocs()
 	for b.Loop() {
 		if code, _, errs := program(b, "bantam", "check", "-c", dir); code != ExitFailed {
