@@ -110,27 +110,24 @@ func explained(cfg *config.Config, problems []config.Problem) []config.Problem {
 		jails[cfg.Jails[i].Name] = &cfg.Jails[i]
 	}
 	var out []config.Problem
+	told := map[config.Problem]bool{} // of a file that several filters use
 	for _, p := range unbuilt(cfg, problems) {
-		if j := jails[p.Jail]; j != nil && p.Key == "filter" && aboutOption.MatchString(p.Text) {
-			out = append(out, byOption(j, p)...)
-		} else {
+		j := jails[p.Jail]
+		if j == nil || p.Key != "filter" || !aboutOption.MatchString(p.Text) {
 			out = append(out, p)
-		}
-	}
-	told := map[config.Problem]bool{} // of a filter that several jails use
-	never := map[string]string{}      // what neverMatches said
-	for i := range cfg.Jails {
-		j := &cfg.Jails[i]
-		if j.Err != nil {
 			continue
 		}
-		for _, p := range futile(j, never) {
-			if !told[p] {
-				told[p] = true
-				out = append(out, p)
+		for _, one := range byOption(j, p) {
+			if !told[one] {
+				told[one] = true
+				out = append(out, one)
 			}
 		}
-		out = append(out, absent(cfg, j)...)
+	}
+	for i := range cfg.Jails {
+		if j := &cfg.Jails[i]; j.Err == nil {
+			out = append(out, absent(cfg, j)...)
+		}
 	}
 	for i := range out {
 		out[i].Text = short(out[i].Text)
@@ -205,43 +202,11 @@ func byOption(j *config.Jail, p config.Problem) []config.Problem {
 		one.Key, one.Text = strings.TrimSpace(option+" "+number), strings.TrimSpace(p.Text[at[1]:end])
 		if file, line, ok := j.Place(option, n); ok {
 			one.File, one.Line = file, line
+			if one.Warning {
+				one.Jail = "" // it is about the file
+			}
 		}
 		out = append(out, one)
-	}
-	return out
-}
-
-// futile warns of expressions that cannot match whatever a log says. known is what was
-// found out about those of other jails.
-func futile(j *config.Jail, known map[string]string) []config.Problem {
-	if j.Filter.MaxLines > 1 {
-		return nil
-	}
-	var out []config.Problem
-	look := func(option string, n int, expr string) {
-		why, ok := known[expr]
-		if !ok {
-			why = neverMatches(expr)
-			known[expr] = why
-		}
-		if why == "" {
-			return
-		}
-		p := config.Problem{Key: option, Text: "this never matches: " + why, Warning: true}
-		if n > 0 {
-			p.Key = fmt.Sprintf("%s %d", option, n)
-		}
-		if p.File, p.Line, ok = j.Place(option, n); !ok {
-			p.Jail = j.Name
-		}
-		out = append(out, p)
-	}
-	look("prefregex", 0, j.Filter.Prefregex)
-	for i, expr := range j.Filter.Failregex {
-		look("failregex", i+1, expr)
-	}
-	for i, expr := range j.Filter.Ignoreregex {
-		look("ignoreregex", i+1, expr)
 	}
 	return out
 }

@@ -147,10 +147,7 @@ func (r *regexReport) try(trial *filter.Trial, c *chunk) {
 		line.Text = c.line(i)
 		n := len(c.stamps) / len(c.ends)
 		for _, out := range trial.TryDated(&line, c.stamps[i*n:(i+1)*n]) {
-			if len(out.Hits) > 0 {
-				out.Hits = slices.Clone(out.Hits) // the trial uses them again
-			}
-			c.outcomes = append(c.outcomes, out)
+			c.outcomes = append(c.outcomes, out.Clone())
 		}
 	}
 	c.tried <- struct{}{}

@@ -230,7 +230,7 @@ func (t *regexTrial) report(ctx context.Context, log string, regexes, ignore []s
 		r.rules = append(r.rules, rules)
 		r.runs = append(r.runs, t.newRun(found, rules, &r))
 	}
-	r.options = filter.TrialOptions{Every: !t.opt.noCheckAll && t.opt.out == "", Prefixes: t.prefixes()}
+	r.options = filter.TrialOptions{Every: !t.opt.noCheckAll && t.opt.out == "", Prefixes: t.prefixes(), Lines: t.opt.out != ""}
 	r.trial = filter.NewTrial(r.options, r.rules...)
 	lines, isFile := (*logReader)(nil), false
 	if info, err := os.Stat(log); err == nil && !info.IsDir() {

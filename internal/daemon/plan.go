@@ -37,6 +37,8 @@ type compiled struct {
 	rules *filter.Rules
 	err   error
 	jails []string // that run with it
+
+	doubts []filter.Doubt // until they are told
 }
 
 // compile makes a jail's filter ready, or finds what was made for another jail.
@@ -46,7 +48,11 @@ func (p *plan) compile(c filter.Config) *compiled {
 	made := p.compiled[key]
 	if made == nil {
 		made = &compiled{}
-		made.rules, made.err = filter.Compile(c)
+		if made.rules, made.err = filter.Compile(c); made.err == nil {
+			made.doubts = made.rules.Doubts()
+		} else {
+			made.doubts = filter.Doubts(c)
+		}
 		p.compiled[key] = made
 	}
 	return made
@@ -116,6 +122,12 @@ func (p *plan) add(c config.Jail) *config.Problem {
 		return refuse("logpath", "", err)
 	}
 	made := p.compile(c.Filter)
+	for _, d := range made.doubts {
+		doubt := refuse("filter", "", fmt.Errorf("%s: this never matches: %s", d.Option, d.Why))
+		doubt.Warning = true
+		p.problems = append(p.problems, *doubt)
+	}
+	made.doubts = nil // told
 	if made.err != nil {
 		return refuse("filter", "", made.err)
 	}

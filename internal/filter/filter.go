@@ -193,6 +193,21 @@ func (r *Rules) Doubts() []Doubt {
 	return out
 }
 
+// Doubts are those of a filter that Compile refuses: its other expressions may be in vain.
+func Doubts(c Config) []Doubt {
+	r := &Rules{config: c}
+	keep := func(to *[]*rule, option string, exprs ...string) {
+		for i, expr := range exprs {
+			if rule, err := r.compile(fmt.Sprintf("%s %d", option, i+1), expr, 0); err == nil {
+				*to = append(*to, rule)
+			}
+		}
+	}
+	keep(&r.fail, "failregex", c.Failregex...)
+	keep(&r.ignore, "ignoreregex", c.Ignoreregex...)
+	return r.Doubts()
+}
+
 // all are the expressions in the order in which they are written.
 func (r *Rules) all() iter.Seq[*rule] {
 	return func(yield func(*rule) bool) {
@@ -540,15 +555,7 @@ func (j *judge) match(v *view, line *bantam.Line) {
 			continue // an optional group did not take part: the next may know who it was
 		}
 		if session {
-			data := m.data
-			if j.every {
-				data = data.clone() // the session keeps what it is given
-			}
-			if merged, lines := j.sessions.merge(data, m.lines, line.Read); merged != nil {
-				m.data, m.lines = merged, lines
-			} else {
-				m.quiet, m.waits = true, j.sessions.waits
-			}
+			m.quiet = !j.sessions.merge(m, line.Read)
 		}
 		if j.found = j.found[:len(j.found)+1]; !j.every {
 			return

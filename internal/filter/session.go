@@ -20,7 +20,7 @@ const (
 type sessions struct {
 	byID  map[string]*session
 	order []*session // oldest first; may hold ended ones
-	waits bool       // the line that was merged last is a failure, but nobody knows yet whose
+	spare []*session // to be used again
 }
 
 // A session is what several lines of one connection said so far.
@@ -73,11 +73,11 @@ func (a *attempt) repeats(line, session fields) bool {
 // (GAINED, which is NOFAIL too), or that the session is over (FORGET). What it says
 // of NOFAIL does not hold while a failure waits for its address, nor in a session
 // that went through more than one user name.
-func (ss *sessions) merge(line fields, logged []string, read time.Time) (fields, []string) {
-	ss.waits = false
-	gained := line["mlfgained"] != ""
-	if gained && line["nofail"] == "" {
-		line["nofail"] = line["mlfgained"]
+func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
+	line := &m.data
+	gained := line.get("mlfgained") != ""
+	if gained && line.get("nofail") == "" {
+		line.set("nofail", line.get("mlfgained"))
 	}
 	forget := line.get("mlfforget") != ""
 
@@ -130,8 +130,8 @@ func (ss *sessions) merge(line fields, logged []string, read time.Time) (fields,
 	}
 	s.lines, s.quiet = remember(s.quiet, m.lines...), s.lines[:0]
 	if !s.data.identified() {
-		s.pending, ss.waits = true, true
-		return nil, nil
+		s.pending, m.waits = true, true
+		return false
 	}
 	m.data, m.lines = append(m.data[:0], s.data...), append(m.lines[:0], s.lines...)
 	return true

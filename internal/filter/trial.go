@@ -14,8 +14,7 @@ import (
 // It is not safe for concurrent use. What it remembers is bounded as a Filter's.
 type Trial struct {
 	views []*view
-	place map[*judge]int // in outcomes
-	out   []Outcome
+	out   []Outcome // by the place of the rules
 }
 
 // An Outcome is what became of one line.
@@ -29,6 +28,16 @@ type Outcome struct {
 	Prefixed bool
 	// Dated is true if the line bears a date that could be read.
 	Dated bool
+}
+
+// Clone is an outcome that stays valid.
+func (o Outcome) Clone() Outcome {
+	o.Hits = append([]Hit(nil), o.Hits...)
+	for i := range o.Hits {
+		h := &o.Hits[i]
+		h.data, h.Lines = append(fields(nil), h.data...), append([]string(nil), h.Lines...)
+	}
+	return o
 }
 
 // A Hit is one failregex that matched a line.
@@ -59,25 +68,36 @@ type TrialOptions struct {
 	Prefixes bool // try the prefregex even on lines that nothing behind it can match
 }
 
+// Lookup is what a named group captured, in this line or another of its session, and
+// whether it took part; attacker's text.
+func (h *Hit) Lookup(group string) (value string, ok bool) { return h.data.lookup(group) }
+
+// Get is Lookup where no part and an empty one are the same.
+func (h *Hit) Get(group string) string { return h.data.get(group) }
+
+// Data are all named groups; attacker's text.
+func (h *Hit) Data() map[string]string {
+	data := make(map[string]string, len(h.data))
+	for _, f := range h.data {
+		data[f.name] = f.value
+	}
+	return data
+}
+
 // NewTrial tries rules on lines, all in one pass.
 func NewTrial(o TrialOptions, rules ...*Rules) *Trial {
-	t := &Trial{views: New(rules...).views, place: map[*judge]int{}, out: make([]Outcome, len(rules))}
-	taken := make([]bool, len(rules))
+	t := &Trial{views: New(rules...).views, out: make([]Outcome, len(rules))}
 	for _, v := range t.views {
-		v.written, v.prefixes = true, o.Prefixes
+		v.written, v.prefixes, v.brief = true, o.Prefixes, !o.Lines
 		for _, j := range v.jails {
-			i := slices.Index(rules, j.Rules)
-			for taken[i] { // the same rules once more
-				i += 1 + slices.Index(rules[i+1:], j.Rules)
-			}
-			taken[i], t.place[j], j.every = true, i, o.Every
+			j.every = o.Every
 		}
 	}
 	return t
 }
 
-// Try judges the next line. There is one outcome for each of the rules, in their order, valid
-// until the next call; they refer to nothing of the line.
+// Try judges the next line. There is one outcome for each of the rules, in their order,
+// valid until the next call; they refer to nothing of the line.
 func (t *Trial) Try(line *bantam.Line) []Outcome {
 	for _, v := range t.views {
 		v.dated = false
@@ -93,9 +113,10 @@ type Stamp struct {
 	dated       bool
 }
 
-// Date dates the next line and appends its stamps to out, always as many. Where a line's date
-// is looked for depends on the lines before it, so that this has to be done in their order; if
-// each of the rules is Alone, the rest has not: TryDated of other trials of the same rules goes on.
+// Date dates the next line and appends its stamps to out, always as many. Where a
+// line's date is looked for depends on the lines before it, so that this has to be done
+// in their order. If each of the rules is Alone, the rest has not: TryDated of other
+// trials of the same rules goes on.
 func (t *Trial) Date(line *bantam.Line, out []Stamp) []Stamp {
 	for _, v := range t.views {
 		v.dated = false
@@ -110,13 +131,14 @@ func (t *Trial) TryDated(line *bantam.Line, stamps []Stamp) []Outcome {
 	for i, v := range t.views {
 		s := &stamps[i]
 		text := v.decode(line.Text, &v.decoded)
-		v.left, v.right, v.dated = text[:s.left], text[len(text)-s.right:], s.dated
+		v.line, v.left, v.right, v.dated = text, text[:s.left], text[len(text)-s.right:], s.dated
 		t.judge(v, line, s.at)
 	}
 	return t.out
 }
 
-// Alone reports whether each line is judged by itself: no session and no other line has a part.
+// Alone reports whether each line is judged by itself: no session and no other line has
+// a part.
 func (r *Rules) Alone() bool {
 	if r.config.MaxLines > 1 {
 		return false
@@ -133,7 +155,7 @@ func (r *Rules) Alone() bool {
 func (t *Trial) judge(v *view, line *bantam.Line, at time.Time) {
 	called := v.call()
 	for _, j := range v.jails {
-		out := &t.out[t.place[j]]
+		out := &t.out[j.place]
 		*out = Outcome{Hits: out.Hits[:0], Dated: v.dated}
 		if called && j.called {
 			j.try(v, line, at, out)
@@ -145,8 +167,9 @@ func (t *Trial) judge(v *view, line *bantam.Line, at time.Time) {
 func (j *judge) try(v *view, line *bantam.Line, at time.Time, out *Outcome) {
 	j.match(v, line)
 	out.Ignored, out.Prefixed = j.ignoredBy, j.prefixed
-	for _, m := range j.found {
-		hit := Hit{Regex: m.regex, Time: at, Data: m.data, Lines: m.lines, Quiet: m.quiet, Waits: m.waits}
+	for i := range j.found {
+		m := &j.found[i]
+		hit := Hit{Regex: m.regex, Time: at, data: m.data, Lines: m.lines, Quiet: m.quiet, Waits: m.waits}
 		hit.Host, hit.Name = m.data.asLogged()
 		out.Hits = append(out.Hits, hit)
 	}

@@ -60,7 +60,7 @@ func TestTrialsOfSeveralRules(t *testing.T) {
 func copied(outs []Outcome) []Outcome {
 	outs = append([]Outcome(nil), outs...)
 	for i := range outs {
-		outs[i].Hits = append([]Hit(nil), outs[i].Hits...)
+		outs[i] = outs[i].Clone()
 	}
 	return outs
 }
