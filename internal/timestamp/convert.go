@@ -2,22 +2,6 @@ package timestamp
 
 import "time"
 
-// A yearCache keeps what year it is, because asking the calendar for every line
-// costs more than reading the date does.
-type yearCache struct {
-	from, to int64 // Unix seconds; to is exclusive
-	year     int
-}
-
-func (c *yearCache) get(now time.Time, zone *time.Location) int {
-	if s := now.Unix(); s < c.from || s >= c.to {
-		c.year = now.In(zone).Year()
-		c.from = time.Date(c.year, 1, 1, 0, 0, 0, 0, zone).Unix()
-		c.to = time.Date(c.year+1, 1, 1, 0, 0, 0, 0, zone).Unix()
-	}
-	return c.year
-}
-
 // A minuteCache keeps the instant at which a written minute begins. Zones change
 // at whole minutes since long before there were logs, so seconds can be added.
 type minuteCache struct {
@@ -59,44 +43,91 @@ func (c *zoneCache) get(text []byte) (seconds int, ok bool) {
 // digits, in JSON for one, and are nobody's.
 const lastSecond = 253402300799
 
+// A minuteStart is the answer to when the minute of a memo begins.
+type minuteStart struct {
+	known bool
+	sec   int64 // Unix seconds, the offset of a written zone not yet taken away
+	zoned bool  // a zone was written
+	year  int16 // as written, -1 for none
+}
+
+// A span of wall time in which the year is the same, so that asking the calendar
+// need not be done for every line: it costs more than reading the date does.
+type span struct {
+	from, to int64 // Unix seconds; to is exclusive
+	year     int   // in the zone of stamps without one
+}
+
+// turn sets what depends on now and is the same for the rest of the year.
+func (d *Detector) turn(now time.Time) {
+	y := now.UTC().Year()
+	d.now = span{
+		from: time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC).Unix(),
+		to:   time.Date(y+1, 1, 1, 0, 0, 0, 0, time.UTC).Unix(),
+		year: now.In(d.zone).Year(),
+	}
+	d.now.from = max(d.now.from, time.Date(d.now.year, 1, 1, 0, 0, 0, 0, d.zone).Unix())
+	d.now.to = min(d.now.to, time.Date(d.now.year+1, 1, 1, 0, 0, 0, 0, d.zone).Unix())
+	d.parser.decade = plausible(y) / 10
+	d.parser.memo.reader, d.parser.memo.minute.known = nil, false
+}
+
 // convert turns what was read into an instant; zero if there is none
 // (detection.md 5.6). What the line leaves out comes from now: a date without year
 // is of this year, or of the last one if it would lie more than a day ahead; a
 // time without date is of today, or of yesterday if it would lie ahead.
 func (d *Detector) convert(h *hit, now time.Time) time.Time {
-	if h.epoch {
+	if h.epochal {
 		if h.sec > lastSecond {
 			return time.Time{}
 		}
 		return time.Unix(h.sec, h.nsec).In(d.zone)
 	}
-	zone, offset := d.zone, 0
+	offset := 0
 	if len(h.zone) > 0 {
 		var ok bool
 		if offset, ok = d.written.get(h.zone); !ok {
 			return time.Time{}
 		}
-		zone = time.UTC
 	}
-	if !h.clockFields() {
+	m := &d.parser.memo.minute
+	if h.again && m.known && h.year == m.year && len(h.zone) > 0 == m.zoned && h.second <= 59 &&
+		(h.year >= 0 || m.sec+int64(h.second) <= now.Unix()+24*3600) {
+		return time.Unix(m.sec+int64(h.second)-int64(offset), 0).In(d.zone)
+	}
+	sec, ok := d.civil(h, now, offset)
+	if !ok {
 		return time.Time{}
 	}
-	year, noYear := h.year, h.year < 0
+	return time.Unix(sec, 0).In(d.zone)
+}
+
+// civil turns fields into Unix seconds.
+func (d *Detector) civil(h *hit, now time.Time, offset int) (sec int64, ok bool) {
+	zone := d.zone
+	if len(h.zone) > 0 {
+		zone = time.UTC
+	}
+	hour, ok := h.clockHour()
+	if !ok {
+		return 0, false
+	}
+	year, noYear := int(h.year), h.year < 0
 	if year == 0 {
-		return time.Time{} // there was none
+		return 0, false // there was none
 	}
 	if noYear {
-		year = d.year.get(now, d.zone)
+		year = d.now.year
 	}
-	month, day := h.month, h.day
+	month, day := int(h.month), int(h.day)
 	guessedDay, noDate := false, month == 0 || day == 0
-	switch {
+	switch weekday := int(h.weekday); {
 	case noDate && h.yday > 0:
-		year, month, day = dayOfYear(year, h.yday)
-	case noDate && h.weekday >= 0 && h.sunWeek >= 0:
-		year, month, day = dayOfYear(year, weekDay(year, h.sunWeek, h.weekday, 0))
-	case noDate && h.weekday >= 0 && h.monWeek >= 0:
-		year, month, day = dayOfYear(year, weekDay(year, h.monWeek, (h.weekday+6)%7, 1))
+		year, month, day = dayOfYear(year, int(h.yday))
+	case noDate && weekday >= 0 && h.sunWeek >= 0:
+		year, month, day = dayOfYear(year, weekDay(year, int(h.sunWeek), weekday, 0))
+	case noDate && weekday >= 0 && h.monWeek >= 0:
+		year, month, day = dayOfYear(year, weekDay(year, int(h.monWeek), (weekday+6)%7, 1))
 	case month == 0 && day == 0:
 		y, m, today := now.In(zone).Add(time.Duration(offset) * time.Second).Date()
 		month, day, guessedDay = int(m), today, true
@@ -104,42 +135,46 @@ func (d *Detector) convert(h *hit, now time.Time) time.Time {
 			year = y
 		}
 	case noDate:
-		return time.Time{}
+		return 0, false
 	}
 	at := func(year int) (int64, bool) {
 		if day > daysIn(year, month) {
 			return 0, false
 		}
-		return d.minute.get(year, month, day, h.hour, h.minute, zone) + int64(h.second) - int64(offset), true
+		return d.minute.get(year, month, day, hour, int(h.minute), zone) + int64(h.second) - int64(offset), true
 	}
-	sec, ok := at(year)
-	if !ok {
-		return time.Time{}
+	if sec, ok = at(year); !ok {
+		return 0, false
 	}
 	switch {
 	case guessedDay:
 		if sec > now.Unix() {
 			// By the calendar, not by 24 hours: that is the same hour of yesterday.
-			sec = time.Date(year, time.Month(month), day-1, h.hour, h.minute, h.second, 0, zone).Unix() - int64(offset)
+			sec = time.Date(year, time.Month(month), day-1, hour, int(h.minute), int(h.second), 0, zone).Unix() - int64(offset)
 		}
+		return sec, true
 	case noYear && sec > now.Unix()+24*3600:
-		if sec, ok = at(year - 1); !ok {
-			return time.Time{}
+		return at(year - 1)
+	}
+	if h.again {
+		d.parser.memo.minute = minuteStart{
+			known: true, sec: sec - int64(h.second) + int64(offset), year: h.year, zoned: len(h.zone) > 0,
 		}
 	}
-	return time.Unix(sec, 0).In(d.zone)
+	return sec, true
 }
 
-// clockFields turns a 12-hour clock into one of 24 and refuses impossible times.
-func (h *hit) clockFields() bool {
+// clockHour is the hour of 24, unless there is no such time.
+func (h *hit) clockHour() (hour int, ok bool) {
+	hour = int(h.hour)
 	switch {
 	case !h.twelve:
-	case h.afternoon && h.hour != 12:
-		h.hour += 12
-	case !h.afternoon && h.hour == 12:
-		h.hour = 0
+	case h.afternoon && hour != 12:
+		hour += 12
+	case !h.afternoon && hour == 12:
+		hour = 0
 	}
-	return h.hour <= 23 && h.minute <= 59 && h.second <= 59
+	return hour, hour <= 23 && h.minute <= 59 && h.second <= 59
 }
 
 // dayOfYear is the date of the year's nth day, which may lie in another year.

@@ -10,7 +10,7 @@ func (p *parser) epoch(i int) int {
 	if n := end - i; n != 10 && n != 11 || !p.ends(end) {
 		return -1
 	}
-	p.hit.epoch, p.sec = true, number(t[i:end])
+	p.epochal, p.sec = true, number(t[i:end])
 	if end < len(t) && t[end] == '.' {
 		if f := p.digits(end + 1); f-end-1 >= 3 && f-end-1 <= 6 && p.ends(f) {
 			p.nsec = fractionNanos(t[end+1 : f])
@@ -62,7 +62,7 @@ func (p *parser) lepoch(i int) int {
 	default:
 		return -1
 	}
-	p.hit.epoch = true
+	p.epochal = true
 	return end
 }
 
@@ -93,7 +93,7 @@ func (p *parser) tai64n(i int) int {
 	if sec > math.MaxInt64/2 {
 		return -1
 	}
-	p.hit.epoch, p.sec = true, int64(sec)
+	p.epochal, p.sec = true, int64(sec)
 	return i + size
 }
 

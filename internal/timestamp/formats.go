@@ -2,7 +2,7 @@ package timestamp
 
 import (
 	"math"
-	"time"
+	"unicode/utf8"
 )
 
 // A format is one built-in way to write a date.
@@ -13,11 +13,41 @@ type format struct {
 	// anchor is how the format is bound to the start of the line from the outset;
 	// one that is not bound gets a twin that is.
 	anchor anchor
-	// at is a hand-written parser that finds exactly what the pattern finds, or nil.
-	at func(p *parser, pos int) int
+	// reader is a hand-written parser that finds exactly what the pattern finds, or nil.
+	reader *reader
 	// shape is what every date of the format holds; see shapesOf.
 	shape shape
 }
+
+// A reader parses one format by hand. Its methods take the place where their part
+// of the date is to begin and return where it ends, or -1.
+type reader struct {
+	// whole reads all of the date, where it is not of two parts around the seconds:
+	whole func(p *parser, i int) int
+	// head reads up to the colon before the seconds. What it does depends on the
+	// text of the head alone, so that the same text need not be read twice.
+	head func(p *parser, i int) int
+	// tail reads what is behind the seconds.
+	tail func(p *parser, i int) int
+	// begin says which bytes such a date may begin with.
+	begin class
+	// bare is whether a date of the format is digits, a month's name, and a clock
+	// right behind them, into which no other built-in date fits; see Detector.bracketed.
+	bare bool
+}
+
+var (
+	isoReader     = &reader{head: (*parser).iso, tail: (*parser).isoTail, begin: digit}
+	isoNearReader = &reader{head: (*parser).isoNear, tail: (*parser).isoTail, begin: digit}
+	syslogReader  = &reader{head: (*parser).syslog, tail: (*parser).syslogTail, begin: letter}
+	clfReader     = &reader{head: (*parser).clf, tail: (*parser).clfTail, begin: digit | blank, bare: true}
+	epochReader   = &reader{whole: (*parser).epoch, begin: digit}
+	lepochReader  = &reader{whole: (*parser).lepoch, begin: digit}
+	// Anywhere in the line:
+	epochInPlaceReader  = &reader{whole: (*parser).epochInPlace, begin: digit}
+	lepochInPlaceReader = &reader{whole: (*parser).lepochInPlace, begin: digit}
+	taiReader           = &reader{whole: (*parser).tai64n, begin: at}
+)
 
 // An anchor says where in a line a date may begin.
 type anchor uint8
@@ -37,11 +67,11 @@ const (
 // formats are the built-in formats in the order in which they are tried
 // (detection.md 5.2). To read another one, add a row; a parser is optional.
 var formats = []format{
-	{pattern: `%ExY(?P<sep>[-/.])%m(?P=sep)%d(?:T|  ?)%H:%M:%S(?:[.,]%f)?(?:\s*%z)?`, at: (*parser).iso, shape: shapeYear},
-	{pattern: `(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`, at: (*parser).syslog, shape: shapeName},
+	{pattern: `%ExY(?P<sep>[-/.])%m(?P=sep)%d(?:T|  ?)%H:%M:%S(?:[.,]%f)?(?:\s*%z)?`, reader: isoReader, shape: shapeYear},
+	{pattern: `(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`, reader: syslogReader, shape: shapeName},
 	{pattern: `(?:%a )?%b %d %ExY %k:%M:%S(?:\.%f)?`, shape: shapeName},
 	{pattern: `%d(?P<sep>[-/])%m(?P=sep)(?:%ExY|%Exy) %k:%M:%S`, shape: shapeDay},
-	{pattern: `%d(?P<sep>[-/])%b(?P=sep)%ExY[ :]?%H:%M:%S(?:\.%f)?(?: %z)?`, at: (*parser).clf, shape: shapeDayName},
+	{pattern: `%d(?P<sep>[-/])%b(?P=sep)%ExY[ :]?%H:%M:%S(?:\.%f)?(?: %z)?`, reader: clfReader, shape: shapeDayName},
 	{pattern: `%m/%d/%ExY:%H:%M:%S`, shape: shapeDay},
 	{pattern: `%m-%d-%ExY %k:%M:%S(?:\.%f)?`, shape: shapeDay},
 	{pattern: epochWord, shape: shapeEpoch},
@@ -51,9 +81,15 @@ var formats = []format{
 	{pattern: `%b %d, %ExY %I:%M:%S %p`, shape: shapeName},
 	{pattern: `%b-%d-%Exy %k:%M:%S`, anchor: column0, shape: shapeNameDash},
 	{pattern: `%ExY%Exm%Exd(?:-|T|  ?)%ExH:?%ExM:?%ExS(?:[.,]%f)?(?:\s*%z)?`, shape: shapeEight},
-	{pattern: `(?:%Z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`, shape: shapeName},
-	{pattern: `(?:%z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`, shape: shapeName},
+	{pattern: `(?:%Z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`, shape: shapeName | shapeZone},
+	{pattern: `(?:%z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`, shape: shapeName | shapeZone},
 	{pattern: taiWord, shape: shapeTAI},
+}
+
+// spelled are dates that stock datepatterns spell out and that can be read by hand
+// as well; the built-in formats are so, too. A group named _sep is taken for sep.
+var spelled = []format{
+	{pattern: `%ExY(?P<sep>[-/.])%m(?P=sep)%d[T ]%H:%M:%S(?:[.,]%f)?(?:\s*%z)?`, reader: isoNearReader, shape: shapeYear},
 }
 
 // defaults are the built-in templates: those bound to the start of the line come
@@ -81,77 +117,85 @@ func lineBegins() []*template {
 	return ts
 }
 
-// A hit is where a template matched and the fields it read there.
+// A hit is where a template matched and what it read there.
 type hit struct {
 	ok         bool
 	from, to   int // the whole match
 	start, end int // what is to be cut out of it
 
-	year, month, day     int // year -1, month and day 0 where absent
-	hour, minute, second int
-	twelve, afternoon    bool // the hour is one of twelve; without afternoon, of the morning
-	yday                 int  // day of the year, 0 where absent
-	sunWeek, monWeek     int  // week of the year by its first day, -1 where absent
-	weekday              int  // 0 is Sunday, -1 where absent
-	zone                 []byte
-	epoch                bool // seconds since 1970, in sec and nsec
-	sec, nsec            int64
+	fields
+	zone      []byte // as written, nil where absent
+	sec, nsec int64  // the instant, if epochal
+
+	// What a reader of two parts leaves for the memo: where the date begins and
+	// where its seconds do; seconds is 0 if it was read otherwise.
+	date, seconds int
+	again         bool // the memo knew the head
 }
 
+// Fields are what can be read in a date.
+type fields struct {
+	year                 int16 // -1 where absent
+	yday                 int16 // day of the year, 0 where absent
+	month, day           int8  // 0 where absent
+	hour, minute, second int8
+	sunWeek, monWeek     int8 // week of the year by its first day, -1 where absent
+	weekday              int8 // 0 is Sunday, -1 where absent
+	twelve, afternoon    bool // the hour is one of twelve; without afternoon, of the morning
+	epochal              bool // seconds since 1970, which are in the hit
+}
+
+var noFields = fields{year: -1, sunWeek: -1, monWeek: -1, weekday: -1}
+
 func (h *hit) clear() {
-	*h = hit{year: -1, sunWeek: -1, monWeek: -1, weekday: -1}
+	h.ok, h.fields, h.zone, h.seconds, h.again = false, noFields, nil, 0, false
+	h.sec, h.nsec = 0, 0
 }
 
 // A template is one pattern ready to be searched for, with its history.
 type template struct {
 	anchored bool
-	shape    shape // never zero
-	decade   int   // see plausible
+	anchor   anchor
+	shape    shape // zero for what cannot match
 
-	// One of these finds it.
-	at      func(p *parser, pos int) int
-	anchor  anchor
+	// The first of these that there is finds it.
+	nothing bool    // {NONE}
+	reader  *reader // perhaps in a frame
+	frame   *frame
 	regex   *pattern
-	nothing bool // {NONE}
 
 	// History, for ranking.
 	hits     int
-	used     time.Time
+	used     int64 // Unix nanoseconds of wall time
 	distance int
 	base     float64
 }
 
-func (f *format) template(a anchor) *template {
-	t := &template{
-		anchored: a != anywhere, anchor: a, shape: f.shape,
-		at: f.at, distance: math.MaxInt, base: 1,
-	}
-	if a != anywhere {
+func newTemplate(t template) *template {
+	t.distance, t.base = math.MaxInt, 1
+	if t.anchored {
 		t.base = 100
 	}
-	switch f.pattern {
-	case epochWord:
-		if t.at = (*parser).epoch; a == anywhere {
-			t.at = (*parser).epochInPlace
-		}
-	case lepochWord:
-		if t.at = (*parser).lepoch; a == anywhere {
-			t.at = (*parser).lepochInPlace
-		}
-	case taiWord:
-		t.at = (*parser).tai64n
-	}
-	if t.at == nil {
-		t.regex = builtinPattern(f.pattern, a)
-	}
-	return t
+	return &t
 }
 
-// generic is the template of f that goes by its pattern even if f has a parser.
-func (f *format) generic(a anchor) *template {
-	g := *f
-	g.at = nil
-	return g.template(a)
+func (f *format) template(a anchor) *template {
+	t := template{anchored: a != anywhere, anchor: a, shape: f.shape, reader: f.reader}
+	switch f.pattern {
+	case epochWord:
+		if t.reader = epochReader; a == anywhere {
+			t.reader = epochInPlaceReader
+		}
+	case lepochWord:
+		if t.reader = lepochReader; a == anywhere {
+			t.reader = lepochInPlaceReader
+		}
+	case taiWord:
+		t.reader = taiReader
+	default:
+		t.regex = builtinPattern(f.pattern, a)
+	}
+	return newTemplate(t)
 }
 
 // weight is how much a template's history speaks for it.
@@ -161,19 +205,26 @@ func (t *template) weight() float64 {
 
 // find searches the line. On false h holds nothing of use.
 func (t *template) find(p *parser, text []byte, h *hit) bool {
-	h.clear()
-	p.text, p.decade, p.hit = text, t.decade, h
+	p.text, p.hit = text, h
+	h.ok = false
 	switch {
 	case t.nothing:
+		h.clear()
 		h.ok = true
-	case t.regex != nil:
-		h.ok = t.regex.find(p, text, t.decade, h)
+		h.from, h.to, h.start, h.end = 0, 0, 0, 0
+	case t.reader == nil:
+		h.clear()
+		h.ok = t.regex.find(p, text, h)
+	case t.frame != nil:
+		t.frame.find(p, t)
 	case t.anchor == anywhere:
 		p.scan(t, 0)
+	case len(text) > 0 && classes[text[0]]&word != 0 || t.anchor == column0:
+		p.try(t, 0)
 	default:
 		var starts [3]int
 		n := 1
-		for t.anchor == lineBegin && n < len(starts) {
+		for n < len(starts) {
 			pos := starts[n-1]
 			size := nonWord(text[pos:])
 			if size == 0 {
@@ -183,7 +234,7 @@ func (t *template) find(p *parser, text []byte, h *hit) bool {
 			n++
 		}
 		for n--; n >= 0; n-- {
-			if p.try(t.at, starts[n]) {
+			if p.try(t, starts[n]) {
 				h.from = 0
 				break
 			}
@@ -195,15 +246,15 @@ func (t *template) find(p *parser, text []byte, h *hit) bool {
 // findWithin searches text from start to end as if it were all of the line.
 func (t *template) findWithin(p *parser, text []byte, start, end int, h *hit) bool {
 	start, end = min(start, len(text)), min(end, len(text))
-	if t.at == nil || t.shape == shapeEpoch {
+	if t.reader == nil || t.shape == shapeEpoch {
 		t.find(p, text[start:end], h)
 		h.start, h.end = h.start+start, h.end+start
 		h.from, h.to = h.from+start, h.to+start
 		return h.ok
 	}
-	h.clear()
-	p.text, p.decade, p.hit = text[:end], t.decade, h
-	if !p.try(t.at, start) {
+	p.text, p.hit = text[:end], h
+	h.ok = false
+	if !p.try(t, start) {
 		p.scan(t, start+1)
 	}
 	return h.ok
@@ -212,49 +263,71 @@ func (t *template) findWithin(p *parser, text []byte, start, end int, h *hit) bo
 // scan tries each place from i on at which a date may begin.
 func (p *parser) scan(t *template, i int) {
 	for ; i < len(p.text); i++ {
-		if mayBegin(p.text, i) && p.try(t.at, i) {
+		if classes[p.text[i]]&t.reader.begin != 0 && mayBegin(p.text, i) && p.try(t, i) {
 			return
 		}
 	}
 }
 
-// A parser reads one line's date by hand. Its methods named for formats take the
-// place where the date is to begin and return where it ends, or -1. They find what
-// the format's pattern finds, end boundary included.
+// A parser reads one line's date by hand. Its methods named for formats are those
+// of readers. They find what the format's pattern finds, end boundary included.
 type parser struct {
 	text   []byte
-	decade int
+	decade int // the last a plausible year may lie in; see plausible
 	*hit
 	spans []int // room for groups; here so that no line allocates
+	memo  memo
 }
 
-func (p *parser) try(at func(*parser, int) int, pos int) bool {
-	end := at(p, pos)
+// A memo keeps the text of the last date up to its seconds and what it says: most
+// lines are of the same minute as the one before. Reading the same text by the same
+// reader gives the same, so that it never changes what is found.
+type memo struct {
+	reader *reader
+	size   int
+	head   [40]byte
+	fields
+	minute minuteStart
+}
+
+// try reads a date that begins at pos.
+func (p *parser) try(t *template, pos int) bool {
+	r, h := t.reader, p.hit
+	var end int
+	if r.whole != nil {
+		h.clear()
+		end = r.whole(p, pos)
+	} else {
+		var i int
+		if m := &p.memo; m.reader == r && len(p.text)-pos > m.size && string(p.text[pos:pos+m.size]) == string(m.head[:m.size]) {
+			h.fields, h.zone, h.again = m.fields, nil, true
+			i = pos + m.size
+		} else {
+			h.clear()
+			if i = r.head(p, pos); i < 0 {
+				return false
+			}
+		}
+		h.date, h.seconds = pos, i
+		// Up to 61, as clocks with leap seconds write them, though no such second
+		// can be converted.
+		if h.second, i = p.upTo(i, 61); i < 0 {
+			return false
+		}
+		end = r.tail(p, i)
+	}
 	if end < 0 {
 		return false // what it left in the hit, another try sets again
 	}
-	p.ok, p.start, p.end = true, pos, end
-	p.from, p.to = pos, end
+	h.ok, h.start, h.end = true, pos, end
+	h.from, h.to = pos, end
 	return true
 }
 
 // iso is 2006-01-02T15:04:05.999+07:00 and its relatives with other separators.
 func (p *parser) iso(i int) int {
 	t := p.text
-	if len(t)-i < 14 {
-		return -1
-	}
-	if i = p.plausibleYear(i); i < 0 {
-		return -1
-	}
-	sep := t[i]
-	if sep != '-' && sep != '/' && sep != '.' {
-		return -1
-	}
-	if p.month, i = p.upTo(i+1, 12); i < 0 || p.month == 0 || i == len(t) || t[i] != sep {
-		return -1
-	}
-	if i = p.dayField(i + 1); i < 0 || i == len(t) {
+	if i = p.isoDate(i); i < 0 || i == len(t) {
 		return -1
 	}
 	switch {
@@ -267,10 +340,38 @@ func (p *parser) iso(i int) int {
 	default:
 		return -1
 	}
-	if i = p.clock(i); i < 0 {
+	return p.clock(i)
+}
+
+// isoNear is iso with no more than one blank between date and time.
+func (p *parser) isoNear(i int) int {
+	t := p.text
+	if i = p.isoDate(i); i < 0 || i == len(t) || t[i] != 'T' && t[i] != ' ' {
 		return -1
 	}
-	if j := p.fraction(i, ".,"); j > 0 {
+	return p.clock(i + 1)
+}
+
+func (p *parser) isoDate(i int) int {
+	t := p.text
+	if len(t)-i < len("2006-1-2T3:4:5") {
+		return -1
+	}
+	if i = p.plausibleYear(i); i < 0 {
+		return -1
+	}
+	sep := t[i]
+	if sep != '-' && sep != '/' && sep != '.' {
+		return -1
+	}
+	if p.month, i = p.upTo(i+1, 12); i < 0 || p.month == 0 || i == len(t) || t[i] != sep {
+		return -1
+	}
+	return p.dayField(i + 1)
+}
+
+func (p *parser) isoTail(i int) int {
+	if j := p.fraction(i, ','); j > 0 {
 		if k := p.zoneAfter(j, true, false); k > 0 {
 			return k
 		}
@@ -293,19 +394,24 @@ func (p *parser) syslog(i int) int {
 	if len(t)-i < len("Jan 1 0:0:0") {
 		return -1
 	}
-	if weekdayNumber(t[i:]) >= 0 && t[i+3] == ' ' {
+	if t[i+3] == ' ' && weekdayNumber(t[i:]) >= 0 {
 		i += 4
 	}
-	if p.month = monthNumber(t[i:]); p.month == 0 || i+3 >= len(t) || t[i+3] != ' ' {
+	if i+3 >= len(t) || t[i+3] != ' ' {
+		return -1
+	}
+	if p.month = monthNumber(t[i:]); p.month == 0 {
 		return -1
 	}
 	if i = p.dayField(i + 4); i < 0 || i == len(t) || t[i] != ' ' {
 		return -1
 	}
-	if i = p.looseClock(i + 1); i < 0 {
-		return -1
-	}
-	if j := p.fraction(i, "."); j > 0 {
+	return p.looseClock(i + 1)
+}
+
+func (p *parser) syslogTail(i int) int {
+	p.year = -1 // it is behind the time
+	if j := p.fraction(i, '.'); j > 0 {
 		if k := p.yearAfter(j); k > 0 {
 			return k
 		}
@@ -325,7 +431,7 @@ func (p *parser) syslog(i int) int {
 // clf is 02/Jan/2006:15:04:05 -0700, the common log format of web servers.
 func (p *parser) clf(i int) int {
 	t := p.text
-	if len(t)-i < 14 {
+	if len(t)-i < len("2/Jan/20063:4:5") {
 		return -1
 	}
 	if i = p.dayField(i); i < 0 || i+10 > len(t) {
@@ -344,10 +450,11 @@ func (p *parser) clf(i int) int {
 	if t[i] == ' ' || t[i] == ':' {
 		i++
 	}
-	if i = p.clock(i); i < 0 {
-		return -1
-	}
-	if j := p.fraction(i, "."); j > 0 {
+	return p.clock(i)
+}
+
+func (p *parser) clfTail(i int) int {
+	if j := p.fraction(i, '.'); j > 0 {
 		if k := p.zoneAfter(j, false, true); k > 0 {
 			return k
 		}
@@ -366,7 +473,12 @@ func (p *parser) clf(i int) int {
 
 // ends reports whether a date may end before i: not in the middle of a word.
 // Every date that a parser reads ends with a word character.
-func (p *parser) ends(i int) bool { return i == len(p.text) || nonWord(p.text[i:]) > 0 }
+func (p *parser) ends(i int) bool {
+	if i < len(p.text) && p.text[i] < utf8.RuneSelf {
+		return classes[p.text[i]]&word == 0
+	}
+	return i == len(p.text) || nonWord(p.text[i:]) > 0
+}
 
 // plausibleYear reads a four-digit year of a plausible decade.
 func (p *parser) plausibleYear(i int) int {
@@ -378,7 +490,7 @@ func (p *parser) plausibleYear(i int) int {
 	if decade < firstDecade || decade > p.decade {
 		return -1
 	}
-	p.year = decade*10 + int(t[i+3]-'0')
+	p.year = int16(decade*10 + int(t[i+3]-'0'))
 	return i + 4
 }
 
@@ -397,14 +509,14 @@ func (p *parser) yearAfter(i int) int {
 }
 
 // upTo reads one or two digits of at most limit; two where that is possible.
-func (p *parser) upTo(i, limit int) (n, end int) {
+func (p *parser) upTo(i int, limit int8) (n int8, end int) {
 	t := p.text
 	if i >= len(t) || !isDigit(t[i]) {
 		return 0, -1
 	}
-	n, i = int(t[i]-'0'), i+1
+	n, i = int8(t[i]-'0'), i+1
 	if i < len(t) && isDigit(t[i]) {
-		if two := n*10 + int(t[i]-'0'); two <= limit {
+		if two := n*10 + int8(t[i]-'0'); two <= limit {
 			return two, i + 1
 		}
 	}
@@ -417,7 +529,7 @@ func (p *parser) dayField(i int) int {
 		if i++; i == len(p.text) || p.text[i] < '1' || p.text[i] > '9' {
 			return -1
 		}
-		p.day = int(p.text[i] - '0')
+		p.day = int8(p.text[i] - '0')
 		return i + 1
 	}
 	if p.day, i = p.upTo(i, 31); p.day == 0 {
@@ -426,8 +538,7 @@ func (p *parser) dayField(i int) int {
 	return i
 }
 
-// clock reads hours, minutes and seconds; seconds up to 61, as clocks with leap
-// seconds write them, though no such second can be converted.
+// clock reads hours and minutes, each with a colon behind.
 func (p *parser) clock(i int) int {
 	if p.hour, i = p.upTo(i, 23); i < 0 {
 		return -1
@@ -447,7 +558,7 @@ func (p *parser) looseClock(i int) int {
 	return p.minutes(i)
 }
 
-// minutes reads minutes and seconds, each behind a colon.
+// minutes reads a colon, the minutes, and another colon.
 func (p *parser) minutes(i int) int {
 	t := p.text
 	if i == len(t) || t[i] != ':' {
@@ -456,16 +567,13 @@ func (p *parser) minutes(i int) int {
 	if p.minute, i = p.upTo(i+1, 59); i < 0 || i == len(t) || t[i] != ':' {
 		return -1
 	}
-	if p.second, i = p.upTo(i+1, 61); i < 0 {
-		return -1
-	}
-	return i
+	return i + 1
 }
 
-// fraction reads one of the marks and one to six digits, and no more than that.
-func (p *parser) fraction(i int, marks string) int {
+// fraction reads a point or the other mark and one to six digits, and no more than that.
+func (p *parser) fraction(i int, mark byte) int {
 	t := p.text
-	if i == len(t) || t[i] != marks[0] && t[i] != marks[len(marks)-1] {
+	if i == len(t) || t[i] != '.' && t[i] != mark {
 		return -1
 	}
 	first := i + 1
@@ -541,7 +649,7 @@ func foldEqual(b []byte, name string) bool {
 }
 
 // monthNumber is the month whose English abbreviation b begins with, or 0.
-func monthNumber(b []byte) int {
+func monthNumber(b []byte) int8 {
 	if len(b) < 3 || !isLetter(b[0]) || !isLetter(b[1]) || !isLetter(b[2]) {
 		return 0
 	}
@@ -576,7 +684,7 @@ func monthNumber(b []byte) int {
 
 // weekdayNumber is the weekday whose English abbreviation b begins with, Sunday
 // being 0, or -1.
-func weekdayNumber(b []byte) int {
+func weekdayNumber(b []byte) int8 {
 	if len(b) < 3 || !isLetter(b[0]) || !isLetter(b[1]) || !isLetter(b[2]) {
 		return -1
 	}

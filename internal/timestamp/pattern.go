@@ -3,7 +3,6 @@ package timestamp
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,7 +35,9 @@ func compilePattern(line string) ([]*template, error) {
 	case line == "":
 		return nil, errors.New("it is empty")
 	case strings.EqualFold(line, markNone):
-		return []*template{{nothing: true, shape: anyShape, anchored: true, base: 1, distance: math.MaxInt}}, nil
+		t := newTemplate(template{nothing: true, shape: anyShape, anchored: true})
+		t.base = 1
+		return []*template{t}, nil
 	case strings.EqualFold(line, markDefault):
 		return defaults(), nil
 	case strings.EqualFold(line, markLineBegin):
@@ -53,20 +54,33 @@ func compilePattern(line string) ([]*template, error) {
 	if i := indexFold(line, markDate); i >= 0 {
 		return compileDates(line, i)
 	}
+	if f := spelledFormat(body); f != nil {
+		return []*template{f.template(a)}, nil
+	}
 	p, err := newPattern(line)
 	if err != nil {
 		return nil, err
 	}
-	t := &template{regex: p, shape: anyShape, anchored: a != anywhere || p.anchored, base: 1, distance: math.MaxInt}
-	if t.anchored {
-		t.base = 100
+	return []*template{newTemplate(template{regex: p, shape: anyShape, anchored: a != anywhere || p.anchored})}, nil
+}
+
+// spelledFormat is the format with a hand-written parser whose pattern body is, or nil.
+func spelledFormat(body string) *format {
+	body = strings.NewReplacer("(?P<_sep>", "(?P<sep>", "(?P=_sep)", "(?P=sep)").Replace(body)
+	for _, list := range [][]format{formats, spelled} {
+		for i := range list {
+			if f := &list[i]; f.reader != nil && f.pattern == body {
+				return f
+			}
+		}
 	}
-	return []*template{t}, nil
+	return nil
 }
 
 // compileDates puts each built-in format in the place of {DATE}.
 func compileDates(line string, at int) ([]*template, error) {
 	before, after := line[:at], line[at+len(markDate):]
+	fr := newFrame(before, after)
 	var ts []*template
 	for i := range formats {
 		f := formats[i]
@@ -97,15 +111,20 @@ func compileDates(line string, at int) ([]*template, error) {
 		if f.anchor == column0 {
 			f.pattern = "^" + f.pattern
 		}
+		if fr != nil {
+			p := &pattern{source: before + f.pattern + after, anchored: true}
+			t := newTemplate(template{regex: p, frame: fr, reader: f.reader, shape: f.shape, anchored: true})
+			if f.anchor == column0 {
+				t.shape = 0 // something stands before the start of the line
+			}
+			ts = append(ts, t)
+			continue
+		}
 		p, err := newPattern(before + f.pattern + after)
 		if err != nil {
 			return nil, err
 		}
-		t := &template{regex: p, shape: anyShape, anchored: p.anchored, base: 1, distance: math.MaxInt}
-		if t.anchored {
-			t.base = 100
-		}
-		ts = append(ts, t)
+		ts = append(ts, newTemplate(template{regex: p, shape: anyShape, anchored: p.anchored}))
 	}
 	return ts, nil
 }
@@ -412,10 +431,10 @@ func classLen(s string) int {
 }
 
 // find searches text. A search that would take too long finds nothing.
-func (p *pattern) find(s *parser, text []byte, decade int, h *hit) bool {
-	if decade > p.decade {
-		// What compiled for fewer years compiles for more, and built-in ones do.
-		if err := p.compile(decade); err != nil {
+func (p *pattern) find(s *parser, text []byte, h *hit) bool {
+	if s.decade != p.decade {
+		// What compiled for some years compiles for others, and built-in ones do.
+		if err := p.compile(s.decade); err != nil {
 			return false
 		}
 	}
@@ -435,35 +454,41 @@ func (p *pattern) find(s *parser, text []byte, decade int, h *hit) bool {
 
 // set takes over the text of one code.
 func (h *hit) set(code string, text []byte) {
+	n := func() int8 {
+		if text[0] == ' ' {
+			return int8(number(text[1:]))
+		}
+		return int8(number(text))
+	}
 	switch code {
 	case "Y", "ExY":
-		h.year = int(number(text))
+		h.year = int16(number(text))
 	case "y", "Exy":
-		h.year = 2000 + int(number(text))
+		h.year = 2000 + int16(number(text))
 	case "m", "Exm":
-		h.month = int(number(text))
+		h.month = n()
 	case "b", "B":
 		h.month = monthNumber(text)
 	case "d", "Exd":
-		h.day = blankNumber(text)
+		h.day = n()
 	case "H", "ExH", "k", "Exk":
-		h.hour = blankNumber(text)
+		h.hour = n()
 	case "I", "l", "Exl":
-		h.hour, h.twelve = blankNumber(text), true
+		h.hour, h.twelve = n(), true
 	case "p":
 		h.afternoon = text[0]|0x20 == 'p'
 	case "M", "ExM":
-		h.minute = int(number(text))
+		h.minute = n()
 	case "S", "ExS":
-		h.second = int(number(text))
+		h.second = n()
 	case "j":
-		h.yday = int(number(text))
+		h.yday = int16(number(text))
 	case "U":
-		h.sunWeek = int(number(text))
+		h.sunWeek = n()
 	case "W":
-		h.monWeek = int(number(text))
+		h.monWeek = n()
 	case "w":
-		h.weekday = int(number(text))
+		h.weekday = n()
 	case "a", "A":
 		h.weekday = weekdayNumber(text)
 	case "z", "Z", "Exz", "ExZ":
@@ -471,14 +496,6 @@ func (h *hit) set(code string, text []byte) {
 	case "epoch":
 		h.setEpoch(text)
 	}
-}
-
-// blankNumber is the value of digits that a blank may precede.
-func blankNumber(text []byte) int {
-	if text[0] == ' ' {
-		text = text[1:]
-	}
-	return int(number(text))
 }
 
 // setEpoch reads what {EPOCH} and {LEPOCH} match.
@@ -489,6 +506,6 @@ func (h *hit) setEpoch(text []byte) {
 		at = p.epoch
 	}
 	if at(0) == len(text) {
-		h.epoch, h.sec, h.nsec = true, p.sec, p.nsec
+		h.epochal, h.sec, h.nsec = true, p.sec, p.nsec
 	}
 }

@@ -1,6 +1,7 @@
 package timestamp
 
 import (
+	"bytes"
 	"unicode"
 	"unicode/utf8"
 )
@@ -20,23 +21,26 @@ const (
 	shapeEight                      // 20060102 and -, T or a blank
 	shapeEpoch                      // ten digits
 	shapeTAI                        // @
-	shapeAlways                     // every line's
+	shapeZone                       // CET and a name
 
 	anyShape = ^shape(0)
 )
 
-// What shows its shape may have begun up to reach bytes before, with the name of a
-// zone; what is bound to the start of the line also has two characters before it.
-const (
-	reach         = 8
-	anchoredReach = reach + 2*utf8.UTFMax
-)
+// What shows its shape may have begun up to reach bytes before, with a zone.
+const reach = 12
 
 // shapesOf is one quick look at the places of text up to limit at which something
-// begins. A zone or weekday in front of a date does not count as its beginning.
+// begins that is not bound to the start of the line. A zone or weekday in front of
+// a date does not count as its beginning.
 func shapesOf(text []byte, limit int) (has shape) {
-	has = shapeAlways
-	word := false // the character before belongs to a word
+	if !mayHold(text) {
+		if bytes.IndexByte(text, '@') >= 0 {
+			has = shapeTAI
+		}
+		return has
+	}
+	limit += reach
+	inWord := false // the character before belongs to a word
 	for i := 0; i < len(text) && i <= limit; {
 		c := text[i]
 		switch {
@@ -44,20 +48,20 @@ func shapesOf(text []byte, limit int) (has shape) {
 			first := i
 			for i++; i < len(text) && isDigit(text[i]); i++ {
 			}
-			if !word && i < len(text) {
+			if !inWord && i < len(text) {
 				has |= digitShape(text, first, i)
 			}
 			if n := i - first; n >= 10 {
 				has |= shapeEpoch
 			}
-			word = true
+			inWord = true
 			continue
 		case isLetter(c):
-			if !word && i+3 < len(text) {
+			if !inWord && i+3 < len(text) {
 				switch text[i+3] {
 				case ' ':
-					if monthNumber(text[i:]) > 0 || weekdayNumber(text[i:]) >= 0 {
-						has |= shapeName
+					if nameAt(text, i) {
+						has |= shapeName | shapeZone
 					}
 				case '-':
 					has |= shapeNameDash
@@ -65,15 +69,112 @@ func shapesOf(text []byte, limit int) (has shape) {
 			}
 			for i++; i < len(text) && isLetter(text[i]); i++ {
 			}
-			word = true
+			inWord = true
 			continue
 		case c == '@':
 			has |= shapeTAI
 		}
-		word = c == '_'
+		inWord = c == '_'
 		i++
 	}
 	return has
+}
+
+// mayHold reports whether text may hold a whole built-in date other than a TAI64N:
+// all of them have a clock or at least eight digits together.
+func mayHold(text []byte) bool {
+	// Of eight bytes together one is at a place divisible by eight.
+	for i := 7; i < len(text); i += 8 {
+		if !isDigit(text[i]) {
+			continue
+		}
+		from, to := i, i+1
+		for from > 0 && isDigit(text[from-1]) {
+			from--
+		}
+		for to < len(text) && isDigit(text[to]) {
+			to++
+		}
+		if to-from >= 8 {
+			return true
+		}
+	}
+	for i := 1; ; i++ {
+		n := bytes.IndexByte(text[min(i, len(text)):], ':')
+		if n < 0 {
+			return false
+		}
+		if i += n; isDigit(text[i-1]) && (clockAt(text, i+2) || clockAt(text, i+3)) {
+			return true
+		}
+	}
+}
+
+// clockAt reports whether the minutes of a clock may end at i: a digit is before it
+// and a colon and a digit behind.
+func clockAt(text []byte, i int) bool {
+	return i+1 < len(text) && isDigit(text[i-1]) && text[i] == ':' && isDigit(text[i+1])
+}
+
+// nameAt reports whether a month's or weekday's name and a blank begin at i.
+func nameAt(text []byte, i int) bool {
+	return i+3 < len(text) && text[i+3] == ' ' && (monthNumber(text[i:]) > 0 || weekdayNumber(text[i:]) >= 0)
+}
+
+// shapesAtStart are the shapes of what begins at the start of the line or behind
+// one or two characters there that belong to no word.
+func shapesAtStart(text []byte) (has shape) {
+	for i, n := 0, 0; n < 3; n++ {
+		has |= shapeAt(text, i)
+		size := nonWord(text[i:])
+		if size == 0 {
+			break
+		}
+		i += size
+	}
+	return has
+}
+
+// shapeAt is the shape of what begins at i.
+func shapeAt(text []byte, i int) (has shape) {
+	if i >= len(text) {
+		return 0
+	}
+	switch c := text[i]; {
+	case isDigit(c):
+		end := i + 1
+		for end < len(text) && isDigit(text[end]) {
+			end++
+		}
+		if end < len(text) {
+			has = digitShape(text, i, end)
+		}
+		if end-i >= 10 {
+			has |= shapeEpoch
+		}
+		return has
+	case c == '@':
+		return shapeTAI
+	case c == ' ' || c == '<':
+		// Day numbers are padded with blanks.
+		if i++; i < len(text) && isDigit(text[i]) {
+			return shapeDay | shapeDayName
+		}
+		return 0
+	case isLetter(c):
+		if nameAt(text, i) {
+			return shapeName
+		}
+		if i+3 < len(text) && text[i+3] == '-' {
+			return shapeNameDash
+		}
+	case c < utf8.RuneSelf && c != '+' && c != '-':
+		return 0
+	}
+	if n := bytes.IndexByte(text[i:min(i+reach, len(text))], ' '); n > 0 && nameAt(text, i+n+1) {
+		return shapeZone
+	}
+	return 0
 }
 
 // digitShape is the shape of what begins with the digits from first to end.
@@ -109,7 +210,7 @@ func digitShape(text []byte, first, end int) shape {
 // mayBegin reports whether a date may begin at i: at the start of a word or at
 // what is no word.
 func mayBegin(text []byte, i int) bool {
-	return i == 0 || !isWord(text[i]) || nonWordBefore(text[:i])
+	return i == 0 || classes[text[i]]&word == 0 || nonWordBefore(text[:i])
 }
 
 // nonWord is the length of the character text begins with if it belongs to no
@@ -140,3 +241,30 @@ func nonWordBefore(text []byte) bool {
 }
 
 func isWordRune(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) || r == '_' }
+
+// A class is a set of ASCII characters.
+type class uint8
+
+const (
+	digit class = 1 << iota
+	letter
+	word // letters, digits, _
+	blank
+	at
+)
+
+var classes = func() (t [256]class) {
+	for c := '0'; c <= '9'; c++ {
+		t[c] = digit | word
+	}
+	for c := 'a'; c <= 'z'; c++ {
+		t[c] = letter | word
+		t[c-'a'+'A'] = letter | word
+	}
+	t['_'], t[' '], t['@'] = word, blank, at
+	return t
+}()
+
+func isDigit(c byte) bool  { return c-'0' <= 9 }
+func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+func isWord(c byte) bool   { return classes[c]&word != 0 }

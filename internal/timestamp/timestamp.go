@@ -50,16 +50,18 @@ type Detector struct {
 	zone      *time.Location // of stamps without one
 	fixed     bool           // zone was named by Options.Zone
 
-	decade int // the last decade a plausible year may lie in; see plausible
+	// What the list holds; see search.
+	shapes  shape    // of the built-in formats, anywhere in the line or bound to its start
+	frames  []*frame // of the patterns that have one
+	foreign bool     // there are patterns of no known shape
 
 	// What the previous hit was; see Find.
 	winner     *template
 	start, end int
 	edges      edges
 
+	now     span // of the line before
 	minute  minuteCache
-	year    yearCache // in the zone of stamps without one
-	clock   yearCache // in UTC
 	written zoneCache
 
 	best, other hit // of the line at hand; here so that no line allocates
@@ -99,6 +101,16 @@ func New(patterns []string, o Options) (*Detector, error) {
 	if len(d.templates) == 0 {
 		d.templates = defaults()
 	}
+	for _, t := range d.templates {
+		switch {
+		case t.shape == anyShape:
+			d.foreign = true
+		case t.frame == nil:
+			d.shapes |= t.shape
+		case len(d.frames) == 0 || d.frames[len(d.frames)-1] != t.frame:
+			d.frames = append(d.frames, t.frame)
+		}
+	}
 	return d, nil
 }
 
@@ -121,22 +133,30 @@ func plausible(year int) int {
 // are tried in an order that favours those bound to the start of the line and then
 // those that have matched often and far to the left (detection.md 5.8).
 func (d *Detector) Find(text []byte, now time.Time) (m Match, ok bool) {
-	if y := plausible(d.clock.get(now, time.UTC)) / 10; y != d.decade {
-		d.decade = y
-		for _, t := range d.templates {
-			t.decade = y
-		}
+	if s := now.Unix(); s < d.now.from || s >= d.now.to {
+		d.turn(now)
 	}
 	best := &d.best
 	best.ok = false
 	w := d.winner
 	searched := false // all of the line for w
 	if w != nil {
-		if w.anchored || !d.edges.agree(text, d.start, d.end) {
+		switch {
+		case w.anchored:
 			w.find(&d.parser, text, best)
 			searched = true
-		} else {
+		case d.edges.agree(text, d.start, d.end):
 			w.findWithin(&d.parser, text, d.start, d.end, best)
+		default:
+			searched = true
+		}
+		if !best.ok && !w.anchored {
+			if d.bracketed(text) {
+				return d.take(w, best, text, now), true
+			}
+			if searched {
+				w.find(&d.parser, text, best)
+			}
 		}
 		if best.ok && (w.anchored || len(d.templates) == 1 || best.from == d.start && best.to == d.end) {
 			return d.take(w, best, text, now), true
@@ -147,6 +167,31 @@ func (d *Detector) Find(text []byte, now time.Time) (m Match, ok bool) {
 		return Match{}, false
 	}
 	return d.take(t, best, text, now), true
+}
+
+// bracketed looks for the last winner's date behind the line's first bracket, where
+// access logs have it, and reports whether the search would choose that hit; then
+// it is in d.best. The column differs from line to line with what is before it.
+//
+// No built-in date holds a bracket. So another choice would begin before this one
+// and end before the bracket, or begin behind it and no further right than the
+// last winner's column, or be of the last pattern. The first is ruled out by looking
+// for what all of them hold, the second because nothing begins inside such a date
+// up to its clock, the third by what TAI64N begins with.
+func (d *Detector) bracketed(text []byte) bool {
+	w := d.winner
+	if d.foreign || len(d.frames) > 0 || w.frame != nil || w.reader == nil || !w.reader.bare || d.edges.before != '[' {
+		return false
+	}
+	i := bytes.IndexByte(text, '[')
+	if last := d.templates[len(d.templates)-1]; i < 2 || last != w && !last.anchored && last.shape != shapeTAI {
+		return false
+	}
+	if d.start > i+len("[02/Jan/") || mayHold(text[:i]) || d.shapes&shapeTAI != 0 && bytes.IndexByte(text, '@') >= 0 {
+		return false
+	}
+	d.parser.text, d.parser.hit = text, &d.best
+	return d.parser.try(w, i+1)
 }
 
 // search tries the patterns in their order. On entry d.best holds the last winner's
@@ -161,11 +206,29 @@ func (d *Detector) search(text []byte, searched bool) *template {
 		// What begins to the right of both the hit and the last winner's column
 		// wins only if it is of the last pattern.
 		if searched && d.templates[last].shape == shapeTAI && bytes.IndexByte(text, '@') < 0 {
-			limit = max(max(best.from, d.start)+reach, anchoredReach)
+			limit = max(best.from, d.start) + reach
 		}
 	}
-	has := shapesOf(text, limit)
+	atStart := shapesAtStart(text) & d.shapes
+	within := shapesOf(text, limit) & d.shapes
+	framed := shape(0)
+	for _, f := range d.frames {
+		f.shapes = f.shapesIn(text)
+		framed |= f.shapes
+	}
+	if atStart|within|framed == 0 && !d.foreign {
+		return candidate
+	}
 	for i, t := range d.templates {
+		has := within
+		switch {
+		case t.frame != nil:
+			has = t.frame.shapes
+		case t.shape == anyShape:
+			has = anyShape
+		case t.anchored:
+			has = atStart
+		}
 		if t.shape&has == 0 || searched && t == d.winner {
 			continue
 		}
@@ -189,25 +252,42 @@ func (d *Detector) search(text []byte, searched bool) *template {
 
 // take books a hit and reads its fields.
 func (d *Detector) take(t *template, h *hit, text []byte, now time.Time) Match {
+	if h.seconds > 0 && !h.again {
+		d.parser.memo.keep(t.reader, h, text)
+	}
 	m := Match{Start: h.start, End: h.end}
-	if h.start != h.end || h.epoch {
+	if h.start != h.end || h.epochal {
 		m.Time = d.convert(h, now)
 	}
 	t.hits++
 	t.distance = h.from
-	if t != d.winner && t != d.templates[0] {
-		d.promote(t, now)
+	t.used = now.UnixNano()
+	if t != d.winner {
+		d.winner = t
+		if t != d.templates[0] {
+			d.promote(t, t.used)
+		}
 	}
-	t.used = now
-	d.winner, d.start, d.end = t, h.from, h.to
+	d.start, d.end = h.from, h.to
 	if !t.anchored {
 		d.edges = edgesOf(text, h.from, h.to)
 	}
 	return m
 }
 
+// keep makes h's head the one to be known again.
+func (m *memo) keep(r *reader, h *hit, text []byte) {
+	head := text[h.date:h.seconds]
+	if len(head) > len(m.head) {
+		return
+	}
+	h.again = true // what is learned about it below is to be kept
+	m.reader, m.size, m.fields = r, copy(m.head[:], head), h.fields
+	m.minute.known = false
+}
+
 // promote moves a pattern that has just matched up the list, if it deserves it.
-func (d *Detector) promote(t *template, now time.Time) {
+func (d *Detector) promote(t *template, now int64) {
 	at, unused := 0, -1
 	for i, o := range d.templates {
 		if o == t {
@@ -223,7 +303,7 @@ func (d *Detector) promote(t *template, now time.Time) {
 		target = unused
 	}
 	yields := func(o *template) bool {
-		return t.weight() > o.weight() || now.Sub(o.used) > 300*time.Second
+		return t.weight() > o.weight() || o.hits == 0 || now-o.used > int64(300*time.Second)
 	}
 	if !yields(d.templates[target]) {
 		if target = at - 1; !yields(d.templates[target]) {
@@ -235,7 +315,7 @@ func (d *Detector) promote(t *template, now time.Time) {
 }
 
 // Edges are the characters on both sides of a date's start and end, -1 for none.
-type edges struct{ before, first, last, after int }
+type edges struct{ before, first, last, after int16 }
 
 func edgesOf(text []byte, start, end int) edges {
 	return edges{charAt(text, start-1), charAt(text, start), charAt(text, end-1), charAt(text, end)}
@@ -250,15 +330,11 @@ func (e *edges) agree(text []byte, start, end int) bool {
 		(is.after == e.after || is.last == e.last && !isWordChar(is.last))
 }
 
-func charAt(text []byte, i int) int {
-	if i < 0 || i >= len(text) {
+func charAt(text []byte, i int) int16 {
+	if uint(i) >= uint(len(text)) {
 		return -1
 	}
-	return int(text[i])
+	return int16(text[i])
 }
 
-func isWordChar(c int) bool { return c >= 0 && isWord(byte(c)) }
-
-func isDigit(c byte) bool  { return c-'0' <= 9 }
-func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
-func isWord(c byte) bool   { return isDigit(c) || isLetter(c) || c == '_' }
+func isWordChar(c int16) bool { return c >= 0 && isWord(byte(c)) }
