@@ -56,6 +56,8 @@ type minuteStart struct {
 type span struct {
 	from, to int64 // Unix seconds; to is exclusive
 	year     int   // in the zone of stamps without one
+
+	sec, nsec int64 // since 1970, of the line at hand
 }
 
 // turn sets what depends on now and is the same for the rest of the year.
@@ -76,7 +78,7 @@ func (d *Detector) turn(now time.Time) {
 // (detection.md 5.6). What the line leaves out comes from now: a date without year
 // is of this year, or of the last one if it would lie more than a day ahead; a
 // time without date is of today, or of yesterday if it would lie ahead.
-func (d *Detector) convert(h *hit, now time.Time) time.Time {
+func (d *Detector) convert(h *hit) time.Time {
 	if h.epochal {
 		if h.sec > lastSecond {
 			return time.Time{}
@@ -86,24 +88,32 @@ func (d *Detector) convert(h *hit, now time.Time) time.Time {
 	offset := 0
 	if len(h.zone) > 0 {
 		var ok bool
-		if offset, ok = d.written.get(h.zone); !ok {
+		if z := &d.parser.written; h.sameZone {
+			offset, ok = z.seconds, z.ok
+		} else {
+			offset, ok = z.get(h.zone)
+		}
+		if !ok {
 			return time.Time{}
 		}
 	}
 	m := &d.parser.memo.minute
-	if h.again && m.known && h.year == m.year && len(h.zone) > 0 == m.zoned && h.second <= 59 &&
-		(h.year >= 0 || m.sec+int64(h.second) <= now.Unix()+24*3600) {
-		return time.Unix(m.sec+int64(h.second)-int64(offset), 0).In(d.zone)
+	var sec int64
+	ok := h.again && m.known && h.year == m.year && len(h.zone) > 0 == m.zoned && h.second <= 59
+	if ok {
+		sec = m.sec + int64(h.second) - int64(offset)
+		ok = h.year >= 0 || sec <= d.now.sec+24*3600
 	}
-	sec, ok := d.civil(h, now, offset)
 	if !ok {
-		return time.Time{}
+		if sec, ok = d.civil(h, offset); !ok {
+			return time.Time{}
+		}
 	}
 	return time.Unix(sec, 0).In(d.zone)
 }
 
 // civil turns fields into Unix seconds.
-func (d *Detector) civil(h *hit, now time.Time, offset int) (sec int64, ok bool) {
+func (d *Detector) civil(h *hit, offset int) (sec int64, ok bool) {
 	zone := d.zone
 	if len(h.zone) > 0 {
 		zone = time.UTC
@@ -129,7 +139,7 @@ func (d *Detector) civil(h *hit, now time.Time, offset int) (sec int64, ok bool)
 	case noDate && weekday >= 0 && h.monWeek >= 0:
 		year, month, day = dayOfYear(year, weekDay(year, int(h.monWeek), (weekday+6)%7, 1))
 	case month == 0 && day == 0:
-		y, m, today := now.In(zone).Add(time.Duration(offset) * time.Second).Date()
+		y, m, today := time.Unix(d.now.sec, 0).In(zone).Add(time.Duration(offset) * time.Second).Date()
 		month, day, guessedDay = int(m), today, true
 		if noYear {
 			year = y
@@ -148,12 +158,12 @@ func (d *Detector) civil(h *hit, now time.Time, offset int) (sec int64, ok bool)
 	}
 	switch {
 	case guessedDay:
-		if sec > now.Unix() {
+		if sec > d.now.sec {
 			// By the calendar, not by 24 hours: that is the same hour of yesterday.
 			sec = time.Date(year, time.Month(month), day-1, hour, int(h.minute), int(h.second), 0, zone).Unix() - int64(offset)
 		}
 		return sec, true
-	case noYear && sec > now.Unix()+24*3600:
+	case noYear && sec > d.now.sec+24*3600:
 		return at(year - 1)
 	}
 	if h.again {

@@ -131,6 +131,7 @@ type hit struct {
 	// where its seconds do; seconds is 0 if it was read otherwise.
 	date, seconds int
 	again         bool // the memo knew the head
+	sameZone      bool // the zone is as written last
 }
 
 // Fields are what can be read in a date.
@@ -148,7 +149,7 @@ type fields struct {
 var noFields = fields{year: -1, sunWeek: -1, monWeek: -1, weekday: -1}
 
 func (h *hit) clear() {
-	h.ok, h.fields, h.zone, h.seconds, h.again = false, noFields, nil, 0, false
+	h.ok, h.fields, h.zone, h.seconds, h.again, h.sameZone = false, noFields, nil, 0, false, false
 	h.sec, h.nsec = 0, 0
 }
 
@@ -275,8 +276,9 @@ type parser struct {
 	text   []byte
 	decade int // the last a plausible year may lie in; see plausible
 	*hit
-	spans []int // room for groups; here so that no line allocates
-	memo  memo
+	spans   []int // room for groups; here so that no line allocates
+	memo    memo
+	written zoneCache
 }
 
 // A memo keeps the text of the last date up to its seconds and what it says: most
@@ -300,7 +302,7 @@ func (p *parser) try(t *template, pos int) bool {
 	} else {
 		var i int
 		if m := &p.memo; m.reader == r && len(p.text)-pos > m.size && string(p.text[pos:pos+m.size]) == string(m.head[:m.size]) {
-			h.fields, h.zone, h.again = m.fields, nil, true
+			h.fields, h.zone, h.again, h.sameZone = m.fields, nil, true, false
 			i = pos + m.size
 		} else {
 			h.clear()
@@ -311,7 +313,9 @@ func (p *parser) try(t *template, pos int) bool {
 		h.date, h.seconds = pos, i
 		// Up to 61, as clocks with leap seconds write them, though no such second
 		// can be converted.
-		if h.second, i = p.upTo(i, 61); i < 0 {
+		if t := p.text; i+1 < len(t) && t[i]-'0' <= 5 && isDigit(t[i+1]) {
+			h.second, i = int8((t[i]-'0')*10+t[i+1]-'0'), i+2
+		} else if h.second, i = p.upTo(i, 61); i < 0 {
 			return false
 		}
 		end = r.tail(p, i)
@@ -410,7 +414,11 @@ func (p *parser) syslog(i int) int {
 }
 
 func (p *parser) syslogTail(i int) int {
+	t := p.text
 	p.year = -1 // it is behind the time
+	if i+1 < len(t) && t[i] == ' ' && !isDigit(t[i+1]) {
+		return i
+	}
 	if j := p.fraction(i, '.'); j > 0 {
 		if k := p.yearAfter(j); k > 0 {
 			return k
@@ -590,7 +598,7 @@ func (p *parser) fraction(i int, mark byte) int {
 func (p *parser) zoneAfter(i int, anySpace, foldCase bool) int {
 	t := p.text
 	if anySpace {
-		for i < len(t) && (t[i] == ' ' || t[i] == '\t' || t[i] == '\n' || t[i] == '\f' || t[i] == '\r') {
+		for i < len(t) && (t[i] >= '\t' && t[i] <= '\r' || t[i] >= 0x1c && t[i] <= ' ') {
 			i++
 		}
 	} else if i < len(t) && t[i] == ' ' {
@@ -598,19 +606,28 @@ func (p *parser) zoneAfter(i int, anySpace, foldCase bool) int {
 	} else {
 		return -1
 	}
-	end := -1
-	switch {
-	case i == len(t):
+	if i == len(t) {
 		return -1
-	case t[i] == '+' || t[i] == '-':
-		end = p.offset(i)
-	default:
-		for _, name := range [...]string{"Z", "UTC", "GMT"} {
-			if j := i + len(name); j <= len(t) && p.ends(j) &&
-				(string(t[i:j]) == name || foldCase && foldEqual(t[i:j], name)) {
-				end = j
-			}
+	}
+	end, name := -1, ""
+	switch c := t[i]; {
+	case c == '+' || c == '-':
+		// That there are minutes makes it the longest that can be read here.
+		if z := p.written.text; len(z) >= len("+0000") && i+len(z) <= len(t) && string(t[i:i+len(z)]) == z && p.ends(i+len(z)) {
+			end, p.sameZone = i+len(z), true
+			break
 		}
+		end = p.offset(i)
+	case c == 'Z' || foldCase && c == 'z':
+		name = "Z"
+	case c == 'U' || foldCase && c == 'u':
+		name = "UTC"
+	case c == 'G' || foldCase && c == 'g':
+		name = "GMT"
+	}
+	if j := i + len(name); name != "" && j <= len(t) && p.ends(j) &&
+		(string(t[i:j]) == name || foldCase && foldEqual(t[i:j], name)) {
+		end = j
 	}
 	if end > 0 {
 		p.zone = t[i:end]

@@ -24,6 +24,7 @@ func newModel(t testing.TB, patterns ...string) model {
 func (m model) find(text []byte, now time.Time) (Match, bool) {
 	d := m.Detector
 	d.turn(now)
+	d.now.sec, d.now.nsec = now.Unix(), int64(now.Nanosecond())
 	var best, h hit
 	var chosen *template
 	searched := false
@@ -36,7 +37,7 @@ func (m model) find(text []byte, now time.Time) (Match, bool) {
 			best.from, best.to, best.start, best.end = best.from+start, best.to+start, best.start+start, best.end+start
 			chosen = w
 			if w.anchored || len(d.templates) == 1 || best.from == d.start && best.to == d.end {
-				return d.take(w, &best, text, now), true
+				return Match{d.take(w, &best, text), best.start, best.end}, true
 			}
 		}
 	}
@@ -46,7 +47,7 @@ func (m model) find(text []byte, now time.Time) (Match, bool) {
 		}
 		if i == len(d.templates)-1 || t.anchored || h.from == 0 && t.hits > 0 && d.templates[i+1].hits == 0 ||
 			h.from <= t.distance && h.from <= d.start {
-			return d.take(t, &h, text, now), true
+			return Match{d.take(t, &h, text), h.start, h.end}, true
 		}
 		if chosen == nil || h.from < best.from {
 			chosen, best = t, h
@@ -55,7 +56,7 @@ func (m model) find(text []byte, now time.Time) (Match, bool) {
 	if chosen == nil {
 		return Match{}, false
 	}
-	return d.take(chosen, &best, text, now), true
+	return Match{d.take(chosen, &best, text), best.start, best.end}, true
 }
 
 // The short cuts change no answer, whatever lines come after each other.

@@ -51,7 +51,8 @@ type Detector struct {
 	fixed     bool           // zone was named by Options.Zone
 
 	// What the list holds; see search.
-	shapes  shape    // of the built-in formats, anywhere in the line or bound to its start
+	starts  shape    // of the formats bound to the start of the line
+	within  shape    // of those that are not
 	frames  []*frame // of the patterns that have one
 	foreign bool     // there are patterns of no known shape
 
@@ -60,9 +61,8 @@ type Detector struct {
 	start, end int
 	edges      edges
 
-	now     span // of the line before
-	minute  minuteCache
-	written zoneCache
+	now    span // of the line before
+	minute minuteCache
 
 	best, other hit // of the line at hand; here so that no line allocates
 	parser      parser
@@ -105,8 +105,10 @@ func New(patterns []string, o Options) (*Detector, error) {
 		switch {
 		case t.shape == anyShape:
 			d.foreign = true
+		case t.frame == nil && t.anchored:
+			d.starts |= t.shape
 		case t.frame == nil:
-			d.shapes |= t.shape
+			d.within |= t.shape
 		case len(d.frames) == 0 || d.frames[len(d.frames)-1] != t.frame:
 			d.frames = append(d.frames, t.frame)
 		}
@@ -133,9 +135,11 @@ func plausible(year int) int {
 // are tried in an order that favours those bound to the start of the line and then
 // those that have matched often and far to the left (detection.md 5.8).
 func (d *Detector) Find(text []byte, now time.Time) (m Match, ok bool) {
-	if s := now.Unix(); s < d.now.from || s >= d.now.to {
+	sec := now.Unix()
+	if sec < d.now.from || sec >= d.now.to {
 		d.turn(now)
 	}
+	d.now.sec, d.now.nsec = sec, int64(now.Nanosecond())
 	best := &d.best
 	best.ok = false
 	w := d.winner
@@ -152,21 +156,21 @@ func (d *Detector) Find(text []byte, now time.Time) (m Match, ok bool) {
 		}
 		if !best.ok && !w.anchored {
 			if d.bracketed(text) {
-				return d.take(w, best, text, now), true
+				return Match{d.take(w, best, text), best.start, best.end}, true
 			}
 			if searched {
 				w.find(&d.parser, text, best)
 			}
 		}
 		if best.ok && (w.anchored || len(d.templates) == 1 || best.from == d.start && best.to == d.end) {
-			return d.take(w, best, text, now), true
+			return Match{d.take(w, best, text), best.start, best.end}, true
 		}
 	}
 	t := d.search(text, searched)
 	if t == nil {
 		return Match{}, false
 	}
-	return d.take(t, best, text, now), true
+	return Match{d.take(t, best, text), best.start, best.end}, true
 }
 
 // bracketed looks for the last winner's date behind the line's first bracket, where
@@ -187,7 +191,7 @@ func (d *Detector) bracketed(text []byte) bool {
 	if last := d.templates[len(d.templates)-1]; i < 2 || last != w && !last.anchored && last.shape != shapeTAI {
 		return false
 	}
-	if d.start > i+len("[02/Jan/") || mayHold(text[:i]) || d.shapes&shapeTAI != 0 && bytes.IndexByte(text, '@') >= 0 {
+	if d.start > i+len("[02/Jan/") || mayHold(text[:i]) || d.within&shapeTAI != 0 && bytes.IndexByte(text, '@') >= 0 {
 		return false
 	}
 	d.parser.text, d.parser.hit = text, &d.best
@@ -209,9 +213,11 @@ func (d *Detector) search(text []byte, searched bool) *template {
 			limit = max(best.from, d.start) + reach
 		}
 	}
-	atStart := shapesAtStart(text) & d.shapes
-	within := shapesOf(text, limit) & d.shapes
-	framed := shape(0)
+	atStart := shapesAtStart(text) & d.starts
+	within, framed := shape(0), shape(0)
+	if d.within != 0 {
+		within = shapesOf(text, limit) & d.within
+	}
 	for _, f := range d.frames {
 		f.shapes = f.shapesIn(text)
 		framed |= f.shapes
@@ -251,28 +257,27 @@ func (d *Detector) search(text []byte, searched bool) *template {
 }
 
 // take books a hit and reads its fields.
-func (d *Detector) take(t *template, h *hit, text []byte, now time.Time) Match {
+func (d *Detector) take(t *template, h *hit, text []byte) time.Time {
 	if h.seconds > 0 && !h.again {
 		d.parser.memo.keep(t.reader, h, text)
 	}
-	m := Match{Start: h.start, End: h.end}
-	if h.start != h.end || h.epochal {
-		m.Time = d.convert(h, now)
-	}
 	t.hits++
 	t.distance = h.from
-	t.used = now.UnixNano()
+	t.used = d.now.sec*1e9 + d.now.nsec
 	if t != d.winner {
 		d.winner = t
 		if t != d.templates[0] {
-			d.promote(t, t.used)
+			d.promote(t)
 		}
 	}
 	d.start, d.end = h.from, h.to
 	if !t.anchored {
 		d.edges = edgesOf(text, h.from, h.to)
 	}
-	return m
+	if h.start == h.end && !h.epochal {
+		return time.Time{}
+	}
+	return d.convert(h)
 }
 
 // keep makes h's head the one to be known again.
@@ -287,7 +292,7 @@ func (m *memo) keep(r *reader, h *hit, text []byte) {
 }
 
 // promote moves a pattern that has just matched up the list, if it deserves it.
-func (d *Detector) promote(t *template, now int64) {
+func (d *Detector) promote(t *template) {
 	at, unused := 0, -1
 	for i, o := range d.templates {
 		if o == t {
@@ -303,7 +308,7 @@ func (d *Detector) promote(t *template, now int64) {
 		target = unused
 	}
 	yields := func(o *template) bool {
-		return t.weight() > o.weight() || o.hits == 0 || now-o.used > int64(300*time.Second)
+		return t.weight() > o.weight() || o.hits == 0 || t.used-o.used > int64(300*time.Second)
 	}
 	if !yields(d.templates[target]) {
 		if target = at - 1; !yields(d.templates[target]) {
