@@ -196,7 +196,11 @@ func (f *format) template(a anchor) *template {
 	default:
 		t.regex = builtinPattern(f.pattern, a)
 	}
-	return newTemplate(t)
+	n := newTemplate(t)
+	if f.anchor != anywhere {
+		n.base = 1 // it is nobody's twin
+	}
+	return n
 }
 
 // weight is how much a template's history speaks for it.
