@@ -65,12 +65,11 @@ func newFrame(before, after string) *frame {
 		}
 		f.before = append(f.before, step{opChar, c})
 	}
-	if n := len(f.before); f.before[n-1].op == opUntil || n == 1 && opens == 1 || f.before[0].op == opOpen && n == 1 {
-		return nil
+	if len(f.before) == opens {
+		return nil // a format may then begin with ^ itself
 	}
 	for s = after; s != ""; {
 		var c byte
-		var ok bool
 		switch {
 		case s[0] == ')' && opens == 1:
 			f.after = append(f.after, step{op: opClose})
@@ -91,10 +90,6 @@ func newFrame(before, after string) *frame {
 		}
 		c, s, _ = literal(s)
 		f.after = append(f.after, step{opChar, c})
-		ok = s == "" || s == ")"
-		if !ok {
-			return nil
-		}
 	}
 	if opens == 1 {
 		return nil

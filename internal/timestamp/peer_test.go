@@ -156,7 +156,7 @@ func ours(t *testing.T, j peerJob) (dates []*peerDate, err error) {
 func compare(t *testing.T, packages string, jobs []peerJob) {
 	t.Helper()
 	theirs := askPeer(t, packages, jobs)
-	lines, found, wrong, sequences := 0, 0, 0, 0
+	lines, found, wrong, columns := 0, 0, 0, 0
 	for i, j := range jobs {
 		got, err := ours(t, j)
 		if err == nil && theirs[i] == nil && blankHour.MatchString(j.Patterns) {
@@ -177,10 +177,15 @@ func compare(t *testing.T, packages string, jobs []peerJob) {
 			if got[k].equal(theirs[i][k]) || known(j, line, got[k], theirs[i][k]) {
 				continue
 			}
-			if !j.Fresh {
-				sequences++
-				t.Logf("after %q: %q: got %v, want %v", j.Lines[:k], line, got[k], theirs[i][k])
+			if !j.Fresh && !ascii(j.Lines[:k+1]) {
+				// Its columns are characters and ours bytes: which pattern is the
+				// leftmost may go by that.
+				columns++
 				break // what follows goes by this line
+			}
+			if !j.Fresh {
+				t.Errorf("datepattern %q, after %q: %q: got %v, want %v", j.Patterns, j.Lines[:k], line, got[k], theirs[i][k])
+				break
 			}
 			if wrong++; wrong <= 40 {
 				zone := ""
@@ -191,11 +196,21 @@ func compare(t *testing.T, packages string, jobs []peerJob) {
 			}
 		}
 	}
-	t.Logf("%d lines, %d of them with a date, %d read in two ways, %d in another order", lines, found, wrong, sequences)
-	// Which pattern comes first is not yet the same after every mixture of formats.
-	if sequences > lines/3000+1 {
-		t.Errorf("%d sequences of lines differ", sequences)
+	t.Logf("%d lines, %d of them with a date, %d read in two ways, %d sequences in another order by their columns", lines, found, wrong, columns)
+	if columns > lines/3000+1 {
+		t.Errorf("%d sequences of lines differ by their columns", columns)
 	}
+}
+
+func ascii(lines []string) bool {
+	for _, line := range lines {
+		for i := range len(line) {
+			if line[i] >= 0x80 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // hyphenOrColons are dates that later releases of the peer read and this one does not.
@@ -235,13 +250,10 @@ var (
 // movedDay reports whether a date without year was moved to the last one, and want
 // keeps the day that was written for what in Greenwich is another one.
 func movedDay(date string, got, want time.Time) bool {
-	if got.Year() != peerNow().Year()-1 {
-		return false
-	}
 	date = strings.ToUpper(date)
 	for _, z := range append(zoneText.FindAllString(date, -1), zoneName.FindAllString(date, -1)...) {
 		offset, ok := zoneOffset(z)
-		if written := got.Add(time.Duration(offset) * time.Second); ok && written.YearDay() == want.YearDay() {
+		if written := got.Add(time.Duration(offset) * time.Second); ok && written.Year() == peerNow().Year()-1 && written.YearDay() == want.YearDay() {
 			return true
 		}
 	}

@@ -1,6 +1,7 @@
 package timestamp
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -372,6 +373,7 @@ func FuzzFind(f *testing.F) {
 	for _, s := range []string{
 		"2005-01-23T21:59:59.981746+02:00 x", "Jun  4 10:00:00 h", `1.2.3.4 - - [31/Oct/2006:09:22:55 -0500] "GET`,
 		"type=X msg=audit(1138049999.123:45): x", "@4000000043d5a2f5000000ff", "Sun Jan 23 21:59:59.011 2005",
+		"192.0.2.1 - - [15/Jun/2026:11:00:00 +0000] x\n192.0.2.11 - - [15/Jun/2026:11:00:01 +0000] x\n2026-06-15 11:00:00 x [15/Jun/2026:11:00:00 +0000]",
 		"<09/16/08@05:03:30>", "PDT Apr 16 21:05:29", "Sep 16, 2008 05:03:30 PM", "\xff\xfe2005-01-23 21:59:59",
 	} {
 		f.Add([]byte(s))
@@ -387,6 +389,15 @@ func FuzzFind(f *testing.F) {
 			t.Fatalf("%q: date at %d to %d", line, m.Start, m.End)
 		}
 		agree(t, fast, slow, line)
+		if ascii([]string{string(line)}) {
+			quick, m := detector(t, time.UTC), newModel(t)
+			for l := range bytes.Lines(line) {
+				got, gotOK := quick.Find(l, noon)
+				if want, ok := m.find(l, noon); gotOK != ok || got != want {
+					t.Fatalf("%q in %q: got %v %v, by the model %v %v", l, line, got, gotOK, want, ok)
+				}
+			}
+		}
 	})
 }
 
@@ -413,20 +424,33 @@ func BenchmarkFind(b *testing.B) {
 	if err != nil {
 		berlin = time.UTC
 	}
-	for _, c := range []struct{ name, format string }{
-		{"syslog", "Jun 15 11:%02d:%02d gate sshd[812]: Failed password for root from 192.0.2.7 port 4022 ssh2"},
-		{"iso", "2026-06-15T11:%02d:%02d.123456+02:00 gate sshd[812]: Failed password for root from 192.0.2.7 port 4022 ssh2"},
-		{"clf", `192.0.2.7 - - [15/Jun/2026:11:%02d:%02d +0200] "GET / HTTP/1.1" 200 512 "-" "curl/8"`},
-		{"postfix", "Jun 15 11:%02d:%02d mail postfix/smtpd[2101]: warning: unknown[192.0.2.7]: SASL LOGIN authentication failed"},
-		{"fail2ban", "2026-06-15 11:%02d:%02d,123 fail2ban.filter         [101]: INFO    [sshd] Found 192.0.2.7"},
-		{"undated", "%02d %02d lines without a date, such as those of a stack trace, are tried with every format"},
+	access := `192.0.2.7 - - [15/Jun/2026:11:%02d:%02d +0200] "GET / HTTP/1.1" 200 512 "-" "curl/8"`
+	for _, c := range []struct {
+		name, format string
+		patterns     []string
+	}{
+		{"syslog", "Jun 15 11:%02d:%02d gate sshd[812]: Failed password for root from 192.0.2.7 port 4022 ssh2", nil},
+		{"iso", "2026-06-15T11:%02d:%02d.123456+02:00 gate sshd[812]: Failed password for root from 192.0.2.7 port 4022 ssh2", nil},
+		{"clf", access, nil},
+		{"clf in changing columns", access, nil},
+		{"clf in a frame", access, []string{`^[^\[]*\[({DATE})`, "{^LN-BEG}"}},
+		{"clf that does not count", access, []string{"{^LN-BEG}"}},
+		{"postfix", "Jun 15 11:%02d:%02d mail postfix/smtpd[2101]: warning: unknown[192.0.2.7]: SASL LOGIN authentication failed", nil},
+		{"fail2ban", "2026-06-15 11:%02d:%02d,123 fail2ban.filter         [101]: INFO    [sshd] Found 192.0.2.7", []string{"^{DATE}"}},
+		{"nginx", "2026/06/15 11:%02d:%02d [error] 812#812: *1 open() failed", nil},
+		{"apache", "[Mon Jun 15 11:%02d:%02d.123456 2026] [auth_basic:error] [pid 812] [client 192.0.2.7:4022] user root not found", nil},
+		{"undated", "%02d %02d lines without a date, such as those of a stack trace, are tried with every format", nil},
+		{"undated with a clock", "%02d %02d lines without a date, but with a clock: 11:00:00, are looked at twice", nil},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			lines := make([][]byte, 3600)
 			for i := range lines {
 				lines[i] = fmt.Appendf(nil, c.format, i/60, i%60)
+				if c.name == "clf in changing columns" {
+					lines[i] = append([]byte("111"[:i%4%3]), lines[i]...)
+				}
 			}
-			d := detector(b, berlin)
+			d := detector(b, berlin, c.patterns...)
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
