@@ -66,7 +66,7 @@ func TestShortCutsChangeNothing(t *testing.T) {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
 	t.Logf("seed %d", seed)
-	rounds := 100
+	rounds := 40
 	if s := os.Getenv("BANTAM_ROUNDS"); s != "" {
 		rounds, _ = strconv.Atoi(s)
 	}

@@ -33,15 +33,17 @@ const reach = 12
 // begins that is not bound to the start of the line. A zone or weekday in front of
 // a date does not count as its beginning.
 func shapesOf(text []byte, limit int) (has shape) {
-	if !mayHold(text) {
-		if bytes.IndexByte(text, '@') >= 0 {
-			has = shapeTAI
-		}
+	if bytes.IndexByte(text, '@') >= 0 {
+		has = shapeTAI
+	}
+	from, to, ok := mayHold(text)
+	if !ok {
 		return has
 	}
-	limit += reach
-	inWord := false // the character before belongs to a word
-	for i := 0; i < len(text) && i <= limit; {
+	i := max(0, from-maxHead)
+	limit = min(limit+reach, to)
+	inWord := i > 0 && isWord(text[i-1]) // the character before belongs to a word
+	for i < len(text) && i <= limit {
 		c := text[i]
 		switch {
 		case isDigit(c):
@@ -71,8 +73,6 @@ func shapesOf(text []byte, limit int) (has shape) {
 			}
 			inWord = true
 			continue
-		case c == '@':
-			has |= shapeTAI
 		}
 		inWord = c == '_'
 		i++
@@ -80,9 +80,13 @@ func shapesOf(text []byte, limit int) (has shape) {
 	return has
 }
 
+// maxHead is more than any date has before the first colon of its clock.
+const maxHead = 40
+
 // mayHold reports whether text may hold a whole built-in date other than a TAI64N:
-// all of them have a clock or at least eight digits together.
-func mayHold(text []byte) bool {
+// all of them have a clock or at least eight digits together. Those without such
+// digits have a clock's first colon between from and to.
+func mayHold(text []byte) (from, to int, ok bool) {
 	// Of eight bytes together one is at a place divisible by eight.
 	for i := 7; i < len(text); i += 8 {
 		if !isDigit(text[i]) {
@@ -96,18 +100,22 @@ func mayHold(text []byte) bool {
 			to++
 		}
 		if to-from >= 8 {
-			return true
+			return 0, len(text), true
 		}
 	}
-	for i := 1; ; i++ {
-		n := bytes.IndexByte(text[min(i, len(text)):], ':')
+	for i := 1; i < len(text); i++ {
+		n := bytes.IndexByte(text[i:], ':')
 		if n < 0 {
-			return false
+			break
 		}
 		if i += n; isDigit(text[i-1]) && (clockAt(text, i+2) || clockAt(text, i+3)) {
-			return true
+			if !ok {
+				from, ok = i, true
+			}
+			to = i
 		}
 	}
+	return from, to, ok
 }
 
 // clockAt reports whether the minutes of a clock may end at i: a digit is before it

@@ -191,7 +191,10 @@ func (d *Detector) bracketed(text []byte) bool {
 	if last := d.templates[len(d.templates)-1]; i < 2 || last != w && !last.anchored && last.shape != shapeTAI {
 		return false
 	}
-	if d.start > i+len("[02/Jan/") || mayHold(text[:i]) || d.within&shapeTAI != 0 && bytes.IndexByte(text, '@') >= 0 {
+	if d.start > i+len("[02/Jan/") || d.within&shapeTAI != 0 && bytes.IndexByte(text, '@') >= 0 {
+		return false
+	}
+	if _, _, dated := mayHold(text[:i]); dated {
 		return false
 	}
 	d.parser.text, d.parser.hit = text, &d.best
