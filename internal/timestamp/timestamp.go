@@ -9,7 +9,8 @@
 //
 // Promised: at most time linear in the line for each pattern, and no panic,
 // whatever the line holds; a datepattern that pyre gives up on has not matched. What
-// a line without a date means is left to the caller.
+// a line without a date means is left to the caller. What a Detector keeps of the
+// lines it has seen is a date's length, however many there are.
 //
 // Text is UTF-8 as pyre takes it, and columns are bytes. The built-in formats are
 // written in ASCII digits and letters; where a word ends is decided by Unicode.
