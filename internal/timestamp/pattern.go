@@ -472,7 +472,7 @@ func (h *hit) set(code string, text []byte) {
 	case "d", "Exd":
 		h.day = n()
 	case "H", "ExH", "k", "Exk":
-		h.hour = n()
+		h.hour, h.twelve = n(), false // what is written last counts
 	case "I", "l", "Exl":
 		h.hour, h.twelve = n(), true
 	case "p":
