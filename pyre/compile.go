@@ -40,15 +40,18 @@ type inst struct {
 	mode   mode
 	fold   bool  // codeBackref
 	ascii  bool  // codeBackref
-	next   int16 // codeRun, codeRunLazy: the byte that must follow, or -1
+	turn   int32 // codeSplit: where its row of the table begins
 	x, y   int32
 	lo, hi int32 // codeRun, codeLoop; hi -1 has no limit
 	set    *set
+	table  *[256]bool // of a run: bytes to take without a look at the characters
+	follow *firsts    // of a run: what must stand behind it; nil for anything
 	text   string
 	look   *look
-	// memo is where the split's bits begin, in units of positions; -1 for none.
+	// memo is where the bits of the split, or run, begin, in units of positions; -1
+	// for none.
 	memo int32
-	// loops are the registers with the last starts of the loops around the split
+	// loops are the registers with the last starts of the loops around the memo
 	// whose bodies can match nothing, innermost first.
 	loops []int32
 }
@@ -71,6 +74,11 @@ type program struct {
 	slots     int  // two for each group
 	memo      int  // rows of the memo table
 	shared    bool // there is a look that is shared
+	begin     firsts
+	// turns says where splits lead to, by the class of what stands at the position.
+	turns   []int32
+	class   [257]uint16 // by byte; the last is of the end of the text
+	classes int
 	// budgeted is set if the time of a search has no bound but a budget.
 	budgeted bool
 	// stateful is set if what matches depends on groups, so that nothing can be
@@ -101,13 +109,11 @@ func compile(p *parsed, linear bool) *program {
 	if c.over {
 		return nil
 	}
+	c.foresee()
 	return &c.program
 }
 
 func (c *compiler) emit(in inst) int32 {
-	if in.code != codeSplit {
-		in.memo = -1
-	}
 	if c.linear && len(c.insts) >= maxProgram {
 		c.over = true
 		return 0
@@ -123,16 +129,22 @@ func (c *compiler) register() int32 {
 	return int32(c.registers - 1)
 }
 
-// split emits a split to be filled in, with a row in the memo for each number of
-// loops around it that may have matched nothing since their turn began.
+// remembered gives in a row in the memo for each number of loops around it that may
+// have matched nothing since their turn began.
+func (c *compiler) remembered(in inst) inst {
+	in.memo = int32(c.memo)
+	in.loops = slices.Clone(c.loops)
+	slices.Reverse(in.loops)
+	in.look = c.inside
+	c.memo += len(in.loops) + 1
+	return in
+}
+
+// split emits a split to be filled in.
 func (c *compiler) split() int32 {
 	in := inst{code: codeSplit, memo: -1}
 	if c.linear {
-		in.memo = int32(c.memo)
-		in.loops = slices.Clone(c.loops)
-		slices.Reverse(in.loops)
-		in.look = c.inside
-		c.memo += len(in.loops) + 1
+		in = c.remembered(in)
 	}
 	return c.emit(in)
 }
@@ -269,10 +281,19 @@ func (c *compiler) repeat(n *node) {
 	if n.max == 0 {
 		return
 	}
-	if s := body.simple(); s != nil && (!c.linear || n.mode == possessive) {
+	if s := body.simple(); s != nil && (!c.linear || n.mode == possessive || n.max == unbounded) {
 		code := [...]code{greedy: codeRun, lazy: codeRunLazy, possessive: codeRunAll}[n.mode]
 		c.budgeted = c.budgeted || n.mode == possessive
-		c.emit(inst{code: code, set: s, lo: int32(min(n.min, math.MaxInt32)), hi: limit(n.max), next: -1})
+		run := inst{code: code, set: s, lo: int32(min(n.min, math.MaxInt32)), hi: limit(n.max), memo: -1}
+		if c.linear && n.mode != possessive {
+			// What must be there comes first, so that the run itself can be entered anywhere.
+			for i := 0; i < n.min && !c.over; i++ {
+				c.node(body)
+			}
+			run.lo = 0
+			run = c.remembered(run)
+		}
+		c.emit(run)
 		return
 	}
 	if n.mode == possessive {
@@ -372,29 +393,4 @@ func (c *compiler) counted(n *node, body *node) {
 	c.land([]int32{jump})
 	// codeLoop: x is the body, y the count register; the last start is the next register.
 	c.emit(inst{code: codeLoop, x: start, y: count, lo: int32(min(n.min, math.MaxInt32)), hi: limit(n.max), mode: n.mode})
-}
-
-// follow tells each run which byte must come behind it, so that it need not try
-// where that byte is not.
-func (p *program) follow() {
-	for i := range p.insts {
-		in := &p.insts[i]
-		if in.code != codeRun && in.code != codeRunLazy {
-			continue
-		}
-		j := i + 1
-		for p.insts[j].code == codeSave || p.insts[j].code == codeJump {
-			if p.insts[j].code == codeJump {
-				j = int(p.insts[j].x)
-				if j <= i {
-					break
-				}
-				continue
-			}
-			j++
-		}
-		if p.insts[j].code == codeText {
-			in.next = int16(p.insts[j].text[0])
-		}
-	}
 }

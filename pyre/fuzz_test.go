@@ -52,7 +52,7 @@ func FuzzSearch(f *testing.F) {
 				t.Fatalf("%q in %q: spans %v", pattern, text, spans)
 			}
 		}
-		if re.linear != nil && !re.linear.budgeted {
+		if p := re.linear(); p != nil && !p.budgeted {
 			if again, _ := re.remembering(text); !slices.Equal(again, spans) {
 				t.Fatalf("%q in %q: %v, but %v with a memory", pattern, text, spans, again)
 			}

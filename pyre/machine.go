@@ -1,7 +1,6 @@
 package pyre
 
 import (
-	"bytes"
 	"sync"
 	"unicode/utf8"
 )
@@ -38,8 +37,9 @@ const (
 	frameGo      frameKind = iota // go on at pc and pos
 	frameSlot                     // slot pc was pos
 	frameReg                      // register pc was pos
-	frameRun                      // give back a character: pos is the end of the run, aux the least
-	frameRunLazy                  // take one more: pos is the end of the run, aux how many it has
+	frameRun                      // the run pc, with at least aux for its end, does not end at pos
+	frameRunLazy                  // the lazy run pc does not end at pos; aux is how many it has
+	frameRunOn                    // the remembered lazy run pc, begun at aux, does not end at pos
 	frameLook                     // look-around pc, begun at pos, did not hold; aux is the barrier before
 	frameMemo                     // nothing leads on from memo bit pc
 	frameLoop                     // lazy loop pc, body again at pos
@@ -120,22 +120,21 @@ func (m *machine) run(p *program, start int) outcome {
 	}
 	m.stack = m.stack[:0]
 	m.barrier = -1
-	text := m.text
+	text, insts := m.text, p.insts
 	pc, pos := int32(0), start
+	steps := 0
 	for {
-		if m.steps++; m.steps > m.limit || len(m.stack) > maxStack {
-			return overLimit
-		}
-		in := &p.insts[pc]
+		steps++
+		in := &insts[pc]
 		ok := true
 		switch in.code {
 		case codeText:
 			if n := len(in.text); len(text)-pos >= n && string(text[pos:pos+n]) == in.text {
 				pos += n
+				pc++
 			} else {
 				ok = false
 			}
-			pc++
 		case codeSet:
 			if size := in.set.match(text, pos); size > 0 {
 				pos += size
@@ -151,7 +150,21 @@ func (m *machine) run(p *program, start int) outcome {
 		case codeJump:
 			pc = in.x
 		case codeSplit:
-			if in.memo >= 0 && len(m.failed) > 0 {
+			class := p.class[256]
+			if pos < len(text) {
+				class = p.class[text[pos]]
+			}
+			to := p.turns[in.turn+int32(class)]
+			if to >= 0 {
+				pc = to
+				break
+			}
+			if to == goNowhere {
+				ok = false
+				break
+			}
+			in = &insts[goBoth-to]
+			if in.memo >= 0 {
 				held, failed := m.remember(in, pos)
 				if failed {
 					ok = false
@@ -167,33 +180,46 @@ func (m *machine) run(p *program, start int) outcome {
 		case codeSave:
 			m.setSlot(in.x, pos)
 			pc++
-		case codeRun, codeRunAll:
-			least, end, enough := m.runEnds(in, pos)
-			m.steps += (end - pos) / 16
-			switch {
-			case !enough:
-				ok = false
-			case in.code == codeRun && end > least:
-				m.push(frameRun, pc, end, least)
-				ok = false // the frame says where to begin
-			default:
-				pos = end
-				pc++
+		case codeRun:
+			if in.memo >= 0 {
+				pc, pos, ok = m.runRemembered(in, pc, pos)
+				break
 			}
-		case codeRunLazy:
-			least, _, enough := m.runLeast(in, pos)
-			if !enough {
+			least, end, enough := m.runEnds(in, pos)
+			steps += (end - pos) / 16
+			if ok = enough; !ok {
+				break
+			}
+			if pos = m.ending(in, least, end); pos < 0 {
 				ok = false
 				break
 			}
-			pos = least
+			if pos > least {
+				m.push(frameRun, pc, pos, least)
+			}
+			pc++
+		case codeRunAll:
+			_, end, enough := m.runEnds(in, pos)
+			steps += (end - pos) / 16
+			ok = enough && (in.follow == nil || in.follow.at(text, end))
+			pos = end
+			pc++
+		case codeRunLazy:
+			if in.memo >= 0 {
+				pc, pos, ok = m.runLazily(in, pc, pos)
+				break
+			}
+			if pos, _, ok = m.runLeast(in, pos); !ok {
+				break
+			}
 			m.push(frameRunLazy, pc, pos, int(in.lo))
+			ok = in.follow == nil || in.follow.at(text, pos)
 			pc++
 		case codeCount:
 			m.setReg(in.x, 0)
 			m.setReg(in.y, -1)
 			pc++
-			pc = p.insts[pc].x // the jump to codeLoop, which counts turns completed
+			pc = insts[pc].x // the jump to codeLoop, which counts turns completed
 		case codeLoop:
 			pc = m.loop(in, pc, pos)
 		case codeNowhere:
@@ -219,7 +245,7 @@ func (m *machine) run(p *program, start int) outcome {
 			}
 			pc++
 		case codeLookEnd:
-			pc, pos, ok = m.decide(in.look, pc, pos)
+			pc, pos, ok = m.decide(p, in.look, pc, pos)
 		case codeBackref:
 			pos, ok = m.again(in, pos)
 			pc++
@@ -230,17 +256,29 @@ func (m *machine) run(p *program, start int) outcome {
 			}
 		case codeMatch:
 			m.slots[0], m.slots[1] = int32(start), int32(pos)
+			m.steps += steps
 			return matched
 		}
 		for !ok {
 			if len(m.stack) == 0 {
+				m.steps += steps
 				return noMatch
 			}
 			pc, pos, ok = m.back(p)
-			m.steps++
+			steps++
+		}
+		if steps > batch {
+			m.steps += steps
+			steps = 0
+			if m.steps > m.limit || len(m.stack) > maxStack {
+				return overLimit
+			}
 		}
 	}
 }
+
+// batch is after how many steps a run looks whether it has taken too many.
+const batch = 256
 
 func (m *machine) push(kind frameKind, pc int32, pos, aux int) {
 	m.stack = append(m.stack, frame{kind, pc, int32(pos), int32(aux)})
@@ -261,29 +299,174 @@ func (m *machine) setReg(i int32, v int) {
 	m.regs[i] = int32(v)
 }
 
-// remember looks up what is known about the split in at pos: that nothing leads on
-// from here, or that the look-around it is in holds. If nothing is known, a frame
-// will tell when the ways from here are exhausted.
-func (m *machine) remember(in *inst, pos int) (held, failed bool) {
-	row := in.memo
-	// What a loop may do next depends on whether its turn has matched anything yet.
-	// Of nested loops the inner ones began no earlier than the outer.
+// row is the memo row of in at a position. What a loop may do next depends on whether
+// its turn has matched anything yet. Of nested loops the inner ones began no earlier
+// than the outer.
+func (m *machine) row(in *inst, pos int) int {
+	row := int(in.memo)
 	for _, last := range in.loops {
 		if m.regs[last] != int32(pos) {
 			break
 		}
 		row++
 	}
-	bit := int(row)*m.width + pos
-	word, mask := bit>>6, uint64(1)<<(bit&63)
-	if m.failed[word]&mask != 0 {
+	return row
+}
+
+// remember looks up what is known about the split in at pos: that nothing leads on
+// from here, or that the look-around it is in holds. If nothing is known, a frame
+// will tell when the ways from here are exhausted.
+func (m *machine) remember(in *inst, pos int) (held, failed bool) {
+	bit := m.row(in, pos)*m.width + pos
+	if m.hasFailed(bit) {
 		return false, true
 	}
-	if in.look != nil && len(m.held) > 0 && m.held[word]&mask != 0 {
+	if m.holds(in, bit) {
 		return true, false
 	}
 	m.push(frameMemo, int32(bit), pos, 0)
 	return false, false
+}
+
+func (m *machine) hasFailed(bit int) bool { return m.failed[bit>>6]&(1<<(bit&63)) != 0 }
+
+func (m *machine) holds(in *inst, bit int) bool {
+	return in.look != nil && len(m.held) > 0 && m.held[bit>>6]&(1<<(bit&63)) != 0
+}
+
+// mark sets bits, from lo to hi.
+func mark(bits []uint64, lo, hi int) {
+	if hi < lo {
+		return
+	}
+	first, last := lo>>6, hi>>6
+	from, to := ^uint64(0)<<(lo&63), ^uint64(0)>>(63-hi&63)
+	if first == last {
+		bits[first] |= from & to
+		return
+	}
+	bits[first] |= from
+	for i := first + 1; i < last; i++ {
+		bits[i] = ^uint64(0)
+	}
+	bits[last] |= to
+}
+
+// markRun marks the places from start to end of a run begun at start, for which
+// there may be a row of its own.
+func (m *machine) markRun(bits []uint64, in *inst, start, end int) {
+	bit := m.row(in, start)*m.width + start
+	bits[bit>>6] |= 1 << (bit & 63)
+	base := int(in.memo) * m.width
+	mark(bits, base+start+1, base+end)
+}
+
+// runRemembered takes as much as leads on of a run. A run that comes to where one
+// has been before knows the rest.
+func (m *machine) runRemembered(in *inst, pc int32, pos int) (int32, int, bool) {
+	start, text := pos, m.text
+	bit := m.row(in, pos)*m.width + pos
+	if m.hasFailed(bit) {
+		return 0, 0, false
+	}
+	if m.holds(in, bit) {
+		return in.look.end, pos, true
+	}
+	base := int(in.memo) * m.width
+	stop := -1 // the greatest end that may lead on, if it is not pos
+	for pos < len(text) {
+		size := 1
+		if !in.table[text[pos]] {
+			if text[pos] < utf8.RuneSelf {
+				break
+			}
+			if size = in.set.match(text, pos); size == 0 {
+				break
+			}
+		}
+		if m.hasFailed(base + pos + size) {
+			stop = pos
+			break
+		}
+		pos += size
+		if m.holds(in, base+pos) {
+			m.markRun(m.held, in, start, pos)
+			return in.look.end, pos, true
+		}
+	}
+	m.steps += (pos - start) / 16
+	if stop < 0 {
+		stop = pos
+	}
+	end := m.ending(in, start, stop)
+	if end < 0 {
+		m.markRun(m.failed, in, start, stop)
+		return 0, 0, false
+	}
+	base += end + 1
+	mark(m.failed, base, base+stop-end-1)
+	m.push(frameRun, pc, end, start)
+	return pc + 1, end, true
+}
+
+// runLazily takes as little as leads on of a run.
+func (m *machine) runLazily(in *inst, pc int32, pos int) (int32, int, bool) {
+	bit := m.row(in, pos)*m.width + pos
+	if m.hasFailed(bit) {
+		return 0, 0, false
+	}
+	if m.holds(in, bit) {
+		return in.look.end, pos, true
+	}
+	m.push(frameRunOn, pc, pos, pos)
+	if in.follow == nil || in.follow.at(m.text, pos) {
+		return pc + 1, pos, true
+	}
+	return m.runOn(in, len(m.stack)-1)
+}
+
+// runOn ends the remembered lazy run of the frame on top later than last time.
+func (m *machine) runOn(in *inst, top int) (int32, int, bool) {
+	f := &m.stack[top]
+	start, pos := int(f.aux), int(f.pos)
+	base := int(in.memo) * m.width
+	for {
+		size := in.set.match(m.text, pos)
+		if size == 0 || m.hasFailed(base+pos+size) {
+			m.markRun(m.failed, in, start, pos)
+			m.stack = m.stack[:top]
+			return 0, 0, false
+		}
+		pos += size
+		m.steps++
+		if m.holds(in, base+pos) {
+			m.markRun(m.held, in, start, pos)
+			m.stack = m.stack[:top]
+			return in.look.end, pos, true
+		}
+		if in.follow == nil || in.follow.at(m.text, pos) {
+			f.pos = int32(pos)
+			return f.pc + 1, pos, true
+		}
+	}
+}
+
+// ending is the greatest place up to end, but no less than least, where a run can
+// end because what must follow it stands there, or -1.
+func (m *machine) ending(in *inst, least, end int) int {
+	if in.follow == nil || in.follow.at(m.text, end) {
+		return end
+	}
+	follow, began := in.follow, end
+	for end > least {
+		end = before(m.text, end)
+		if follow.has(m.text[end]) {
+			m.steps += (began - end) / 16
+			return end
+		}
+	}
+	m.steps += (began - end) / 16
+	return -1
 }
 
 // back undoes one frame; ok is false if the one below has to be undone, too.
@@ -304,6 +487,8 @@ func (m *machine) back(p *program) (pc int32, pos int, ok bool) {
 		return m.giveBack(p, top)
 	case frameRunLazy:
 		return m.takeMore(p, top)
+	case frameRunOn:
+		return m.runOn(&p.insts[f.pc], top)
 	case frameLoop:
 		m.stack = m.stack[:top]
 		return m.turn(&p.insts[f.pc], int(f.pos)), int(f.pos), true
@@ -318,28 +503,29 @@ func (m *machine) back(p *program) (pc int32, pos int, ok bool) {
 	return 0, 0, false
 }
 
-// giveBack ends the run of the frame on top one character earlier than last time.
+// giveBack ends the run of the frame on top earlier than last time.
 func (m *machine) giveBack(p *program, top int) (pc int32, pos int, ok bool) {
 	f := &m.stack[top]
 	in := &p.insts[f.pc]
-	pc = f.pc + 1
-	least, end := int(f.aux), int(f.pos)
-	if in.next >= 0 {
-		// A byte that begins a character stands at the end of one, whatever the text.
-		i := bytes.LastIndexByte(m.text[least:min(end+1, len(m.text))], byte(in.next))
-		m.steps += (end - least) / 16
-		if i < 0 {
+	least, last := int(f.aux), int(f.pos)
+	end := -1
+	if last > least {
+		end = m.ending(in, least, before(m.text, last))
+	}
+	if in.memo >= 0 {
+		if end < 0 {
 			m.stack = m.stack[:top]
+			m.markRun(m.failed, in, least, last)
 			return 0, 0, false
 		}
-		end = least + i
-	}
-	if end <= least {
+		base := int(in.memo) * m.width
+		mark(m.failed, base+end+1, base+last)
+	} else if end <= least {
 		m.stack = m.stack[:top]
-		return pc, end, true
+		return f.pc + 1, end, end >= 0
 	}
-	f.pos = int32(before(m.text, end))
-	return pc, end, true
+	f.pos = int32(end)
+	return f.pc + 1, end, true
 }
 
 // takeMore ends the lazy run of the frame on top later than last time.
@@ -355,7 +541,7 @@ func (m *machine) takeMore(p *program, top int) (pc int32, pos int, ok bool) {
 		pos += size
 		count++
 		m.steps++
-		if in.next < 0 || pos < len(m.text) && m.text[pos] == byte(in.next) {
+		if in.follow == nil || in.follow.at(m.text, pos) {
 			f.pos, f.aux = int32(pos), count
 			return f.pc + 1, pos, true
 		}
@@ -394,7 +580,7 @@ func (m *machine) turn(in *inst, pos int) int32 {
 }
 
 // decide ends the look-around l, whose body has matched up to pos.
-func (m *machine) decide(l *look, pc int32, pos int) (int32, int, bool) {
+func (m *machine) decide(p *program, l *look, pc int32, pos int) (int32, int, bool) {
 	b := int(m.barrier)
 	began := m.stack[b]
 	m.barrier = began.aux
@@ -405,8 +591,8 @@ func (m *machine) decide(l *look, pc int32, pos int) (int32, int, bool) {
 				m.slots[f.pc] = f.pos
 			case frameReg:
 				m.regs[f.pc] = f.pos
-			case frameMemo:
-				m.hold(l, f.pc)
+			default:
+				m.hold(p, l, f)
 			}
 		}
 		m.stack = m.stack[:b]
@@ -420,8 +606,8 @@ func (m *machine) decide(l *look, pc int32, pos int) (int32, int, bool) {
 		case frameSlot, frameReg:
 			m.stack[kept] = f
 			kept++
-		case frameMemo:
-			m.hold(l, f.pc)
+		default:
+			m.hold(p, l, f)
 		}
 	}
 	m.stack = m.stack[:kept]
@@ -431,9 +617,21 @@ func (m *machine) decide(l *look, pc int32, pos int) (int32, int, bool) {
 	return pc + 1, pos, true
 }
 
-func (m *machine) hold(l *look, bit int32) {
-	if l.shared && len(m.held) > 0 {
-		m.held[bit>>6] |= 1 << (bit & 63)
+// hold remembers that from where the frame f is the look-around l has been seen to
+// hold.
+func (m *machine) hold(p *program, l *look, f frame) {
+	if !l.shared || len(m.held) == 0 {
+		return
+	}
+	switch f.kind {
+	case frameMemo:
+		m.held[f.pc>>6] |= 1 << (f.pc & 63)
+	case frameRun, frameRunOn:
+		// Registers may have changed since the run began: its first place is left out.
+		if in := &p.insts[f.pc]; in.memo >= 0 {
+			base := int(in.memo) * m.width
+			mark(m.held, base+int(f.aux)+1, base+int(f.pos))
+		}
 	}
 }
 
@@ -446,13 +644,15 @@ func (m *machine) runEnds(in *inst, pos int) (least, end int, enough bool) {
 	end = least
 	text, s := m.text, in.set
 	if in.hi < 0 {
+		table := in.table
 		for end < len(text) {
-			if c := text[end]; c < utf8.RuneSelf {
-				if !s.hasByte(c) {
-					break
-				}
+			c := text[end]
+			if table[c] {
 				end++
 				continue
+			}
+			if c < utf8.RuneSelf {
+				break
 			}
 			size := s.match(text, end)
 			if size == 0 {

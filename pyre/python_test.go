@@ -143,7 +143,7 @@ func TestAnswersArePythons(t *testing.T) {
 			}
 			check("search", x.search, func() ([]int, error) { return re.Search(x.text, nil) })
 			check("match", x.match, func() ([]int, error) { return re.Match(x.text, nil) })
-			if re.linear != nil {
+			if re.linear() != nil {
 				check("remembering search", x.search, func() ([]int, error) { return re.remembering(x.text) })
 			}
 		}
@@ -173,8 +173,8 @@ func (re *Regexp) remembering(text []byte) ([]int, error) {
 	if first < 0 {
 		return nil, nil
 	}
-	m.prepare(re.linear, text, 1<<40, true)
-	switch re.try(m, re.linear, first, false) {
+	m.prepare(re.linear(), text, 1<<40, true)
+	switch re.try(m, re.linear(), first, false) {
 	case overLimit:
 		return nil, ErrBudget
 	case noMatch:

@@ -2,6 +2,7 @@ package pyre
 
 import (
 	"slices"
+	"sync"
 	"unsafe"
 )
 
@@ -10,8 +11,8 @@ type Regexp struct {
 	pattern   string
 	names     []string
 	root      *node
-	fast      *program // tried first: short, with counters
-	linear    *program // with a memory of where it has been; nil if there cannot be one
+	fast      *program        // tried first: short, with counters
+	linear    func() *program // with a memory of where it has been; nil if there cannot be one
 	start     starts
 	allowance int // steps, beside those for each byte, where there is only a budget
 }
@@ -22,12 +23,14 @@ func Compile(pattern string, flags Flags) (*Regexp, error) {
 	if err != nil {
 		return nil, err
 	}
-	re := &Regexp{pattern: pattern, names: p.names, root: p.root, start: startsOf(p.root), allowance: 500_000}
-	re.fast = compile(p, false)
-	re.fast.follow()
-	if !re.fast.stateful {
-		re.linear = compile(p, true)
-	}
+	re := &Regexp{pattern: pattern, names: p.names, root: p.root, fast: compile(p, false), allowance: 100_000}
+	re.start = startsOf(p.root, re.fast)
+	re.linear = sync.OnceValue(func() *program {
+		if re.fast.stateful {
+			return nil
+		}
+		return compile(p, true)
+	})
 	return re, nil
 }
 
@@ -80,46 +83,52 @@ func (re *Regexp) find(text []byte, spans []int, here bool) (found []int, steps 
 		}
 	}
 	m := machines.Get().(*machine)
-	defer func() {
-		m.release()
-		machines.Put(m)
-	}()
-	budget := re.allowance + 64*len(text)
+	budget := re.allowance + 32*len(text)
 	limit := budget
-	if re.linear != nil {
+	if !re.fast.stateful {
 		// Most searches are over long before this.
-		limit = 1024 + 16*len(text)
+		limit = 1024 + 4*len(text)
 	}
 	m.prepare(re.fast, text, limit, false)
 	got := re.try(m, re.fast, first, here)
 	steps = m.steps
-	if got == overLimit && re.linear != nil {
-		limit = 1 << 62
-		if re.linear.budgeted {
-			limit = budget
-		}
-		if m.prepare(re.linear, text, limit, true) {
-			got = re.try(m, re.linear, first, here)
-		} else {
-			m.prepare(re.fast, text, budget, false)
-			got = re.try(m, re.fast, first, here)
-		}
+	if got == overLimit && !re.fast.stateful {
+		got = re.again(m, first, here, budget)
 		steps += m.steps
 	}
 	switch got {
 	case overLimit:
-		return nil, steps, ErrBudget
+		spans, err = nil, ErrBudget
 	case noMatch:
-		return nil, steps, nil
-	}
-	for i := 0; i < len(m.slots); i += 2 {
-		start, end := int(m.slots[i]), int(m.slots[i+1])
-		if start < 0 || end < 0 {
-			start, end = -1, -1
+		spans = nil
+	case matched:
+		for i := 0; i < len(m.slots); i += 2 {
+			start, end := int(m.slots[i]), int(m.slots[i+1])
+			if start < 0 || end < 0 {
+				start, end = -1, -1
+			}
+			spans = append(spans, start, end)
 		}
-		spans = append(spans, start, end)
 	}
-	return spans, steps, nil
+	m.release()
+	machines.Put(m)
+	return spans, steps, err
+}
+
+// again searches with a memory, because the fast program has taken long.
+func (re *Regexp) again(m *machine, first int, here bool, budget int) outcome {
+	text := m.text
+	if p := re.linear(); p != nil {
+		limit := 1 << 62
+		if p.budgeted {
+			limit = budget
+		}
+		if m.prepare(p, text, limit, true) {
+			return re.try(m, p, first, here)
+		}
+	}
+	m.prepare(re.fast, text, budget, false)
+	return re.try(m, re.fast, first, here)
 }
 
 // try runs p at the places where a match can begin, from first on.
