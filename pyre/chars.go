@@ -36,6 +36,9 @@ func isASCIISpace(r rune) bool { return r == ' ' || r >= '\t' && r <= '\r' }
 
 // isNewer reports whether r came into Unicode after Python 3.11.
 func isNewer(r rune) bool {
+	if r < newer[0][0] {
+		return false
+	}
 	for _, span := range newer {
 		if r >= span[0] && r <= span[1] {
 			return true

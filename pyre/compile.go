@@ -45,7 +45,9 @@ type inst struct {
 	lo, hi int32 // codeRun, codeLoop; hi -1 has no limit
 	set    *set
 	table  *[256]bool // of a run: bytes to take without a look at the characters
-	follow *firsts    // of a run: what must stand behind it; nil for anything
+	follow *[256]bool // of a run: the bytes that may stand behind it; nil for anything
+	atEnd  bool       // of a run: the end of the text may, too
+	lit    string     // of a run: the text that must stand behind it
 	text   string
 	look   *look
 	// memo is where the bits of the split, or run, begin, in units of positions; -1

@@ -1,7 +1,5 @@
 package pyre
 
-import "unicode/utf8"
-
 // A firsts is what may stand at a place of the text: bytes, or its end.
 type firsts struct {
 	bytes [4]uint64
@@ -133,14 +131,15 @@ func (p *program) foresee() {
 		case codeSplit:
 			splits = append(splits, int32(pc))
 		case codeRun, codeRunLazy, codeRunAll:
-			if f := all[pc+1]; f != anything && in.code != codeRunAll {
-				in.follow = &f
+			if f := all[pc+1]; f != anything {
+				in.follow, in.atEnd = table(f.bytes, tables), f.end
+				in.lit = p.literal(pc + 1)
 				// Where the run could be shorter, what follows cannot begin.
 				if f.and(firstsOf(in.set)) == (firsts{}) && in.memo < 0 {
 					in.code = codeRunAll
 				}
 			}
-			in.table = in.set.table(tables)
+			in.table = table(in.set.whole(), tables)
 		}
 	}
 	p.classify(splits, all)
@@ -235,20 +234,41 @@ func (p *program) classify(splits []int32, all []firsts) {
 	}
 }
 
-// table is the bytes that a run of the set can take without a look at what
-// characters they make up.
-func (s *set) table(known map[[4]uint64]*[256]bool) *[256]bool {
-	key := [4]uint64{s.bits[0], s.bits[1]}
-	if s.above == aboveAll {
-		key[2], key[3] = ^uint64(0), ^uint64(0)
+// literal is the text that must stand where pc begins, as far as that is plain to see.
+func (p *program) literal(pc int) string {
+	for range p.insts {
+		switch in := &p.insts[pc]; in.code {
+		case codeText:
+			return in.text
+		case codeSave:
+			pc++
+		case codeJump:
+			pc = int(in.x)
+		default:
+			return ""
+		}
 	}
-	t := known[key]
+	return ""
+}
+
+// whole is the bytes that a run of the set can take without a look at what
+// characters they make up.
+func (s *set) whole() [4]uint64 {
+	if s.above == aboveAll {
+		return [4]uint64{s.bits[0], s.bits[1], ^uint64(0), ^uint64(0)}
+	}
+	return [4]uint64{s.bits[0], s.bits[1]}
+}
+
+// table is a set of bytes in a form that is quicker to ask. Equal ones are shared.
+func table(bytes [4]uint64, known map[[4]uint64]*[256]bool) *[256]bool {
+	t := known[bytes]
 	if t == nil {
 		t = new([256]bool)
 		for c := range t {
-			t[c] = c < utf8.RuneSelf && s.hasByte(byte(c)) || c >= utf8.RuneSelf && s.above == aboveAll
+			t[c] = bytes[c>>6]&(1<<(c&63)) != 0
 		}
-		known[key] = t
+		known[bytes] = t
 	}
 	return t
 }

@@ -186,7 +186,7 @@ func (m *machine) run(p *program, start int) outcome {
 				break
 			}
 			least, end, enough := m.runEnds(in, pos)
-			steps += (end - pos) / 16
+			steps += (end - pos) / runBytes
 			if ok = enough; !ok {
 				break
 			}
@@ -200,8 +200,8 @@ func (m *machine) run(p *program, start int) outcome {
 			pc++
 		case codeRunAll:
 			_, end, enough := m.runEnds(in, pos)
-			steps += (end - pos) / 16
-			ok = enough && (in.follow == nil || in.follow.at(text, end))
+			steps += (end - pos) / runBytes
+			ok = enough && (m.follows(in, end))
 			pos = end
 			pc++
 		case codeRunLazy:
@@ -213,7 +213,7 @@ func (m *machine) run(p *program, start int) outcome {
 				break
 			}
 			m.push(frameRunLazy, pc, pos, int(in.lo))
-			ok = in.follow == nil || in.follow.at(text, pos)
+			ok = m.follows(in, pos)
 			pc++
 		case codeCount:
 			m.setReg(in.x, 0)
@@ -261,7 +261,9 @@ func (m *machine) run(p *program, start int) outcome {
 		}
 		for !ok {
 			if len(m.stack) == 0 {
-				m.steps += steps
+				if m.steps += steps; m.steps > m.limit {
+					return overLimit
+				}
 				return noMatch
 			}
 			pc, pos, ok = m.back(p)
@@ -277,8 +279,13 @@ func (m *machine) run(p *program, start int) outcome {
 	}
 }
 
-// batch is after how many steps a run looks whether it has taken too many.
-const batch = 256
+// Characters of a run are looked through, so many for a step, more quickly than
+// instructions are carried out. After batch steps it is seen whether there have been
+// too many.
+const (
+	runBytes = 4
+	batch    = 64
+)
 
 func (m *machine) push(kind frameKind, pc int32, pos, aux int) {
 	m.stack = append(m.stack, frame{kind, pc, int32(pos), int32(aux)})
@@ -394,7 +401,7 @@ func (m *machine) runRemembered(in *inst, pc int32, pos int) (int32, int, bool) 
 			return in.look.end, pos, true
 		}
 	}
-	m.steps += (pos - start) / 16
+	m.steps += (pos - start) / runBytes
 	if stop < 0 {
 		stop = pos
 	}
@@ -419,7 +426,7 @@ func (m *machine) runLazily(in *inst, pc int32, pos int) (int32, int, bool) {
 		return in.look.end, pos, true
 	}
 	m.push(frameRunOn, pc, pos, pos)
-	if in.follow == nil || in.follow.at(m.text, pos) {
+	if m.follows(in, pos) {
 		return pc + 1, pos, true
 	}
 	return m.runOn(in, len(m.stack)-1)
@@ -444,7 +451,7 @@ func (m *machine) runOn(in *inst, top int) (int32, int, bool) {
 			m.stack = m.stack[:top]
 			return in.look.end, pos, true
 		}
-		if in.follow == nil || in.follow.at(m.text, pos) {
+		if m.follows(in, pos) {
 			f.pos = int32(pos)
 			return f.pc + 1, pos, true
 		}
@@ -454,19 +461,38 @@ func (m *machine) runOn(in *inst, top int) (int32, int, bool) {
 // ending is the greatest place up to end, but no less than least, where a run can
 // end because what must follow it stands there, or -1.
 func (m *machine) ending(in *inst, least, end int) int {
-	if in.follow == nil || in.follow.at(m.text, end) {
+	if m.follows(in, end) {
 		return end
 	}
-	follow, began := in.follow, end
+	text, began := m.text, end
 	for end > least {
-		end = before(m.text, end)
-		if follow.has(m.text[end]) {
-			m.steps += (began - end) / 16
+		c := text[end-1]
+		if c < utf8.RuneSelf {
+			end--
+		} else {
+			end = before(text, end)
+			c = text[end]
+		}
+		if in.follow[c] && (in.lit == "" || m.follows(in, end)) {
+			m.steps += (began - end) / runBytes
 			return end
 		}
 	}
-	m.steps += (began - end) / 16
+	m.steps += (began - end) / runBytes
 	return -1
+}
+
+// follows reports whether what must follow a run stands at pos.
+func (m *machine) follows(in *inst, pos int) bool {
+	switch {
+	case in.follow == nil:
+		return true
+	case in.lit != "":
+		return len(m.text)-pos >= len(in.lit) && string(m.text[pos:pos+len(in.lit)]) == in.lit
+	case pos < len(m.text):
+		return in.follow[m.text[pos]]
+	}
+	return in.atEnd
 }
 
 // back undoes one frame; ok is false if the one below has to be undone, too.
@@ -541,7 +567,7 @@ func (m *machine) takeMore(p *program, top int) (pc int32, pos int, ok bool) {
 		pos += size
 		count++
 		m.steps++
-		if in.follow == nil || in.follow.at(m.text, pos) {
+		if m.follows(in, pos) {
 			f.pos, f.aux = int32(pos), count
 			return f.pc + 1, pos, true
 		}
@@ -700,6 +726,18 @@ func (m *machine) again(in *inst, pos int) (int, bool) {
 	for start < end {
 		if pos >= len(m.text) {
 			return pos, false
+		}
+		if c := m.text[start]; c < utf8.RuneSelf && c == m.text[pos] {
+			same := 1
+			for limit := min(end-start, len(m.text)-pos); same < limit; same++ {
+				if c := m.text[start+same]; c >= utf8.RuneSelf || c != m.text[pos+same] {
+					break
+				}
+			}
+			start += same
+			pos += same
+			m.steps += same / runBytes
+			continue
 		}
 		a, n := decode(m.text, start)
 		b, size := decode(m.text, pos)

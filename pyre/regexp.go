@@ -66,7 +66,7 @@ func (re *Regexp) MatchString(text string, spans []int) ([]int, error) {
 }
 
 // Steps is how many steps Search takes in text. A step is an instruction carried out
-// or taken back, or 16 bytes looked through, and takes some nanoseconds.
+// or taken back, or 4 bytes looked through, and takes a few nanoseconds.
 func (re *Regexp) Steps(text []byte) int {
 	_, steps, _ := re.find(text, nil, false)
 	return steps

@@ -15,17 +15,10 @@ type starts struct {
 
 // startsOf finds out about a pattern and its program.
 func startsOf(n *node, p *program) starts {
-	s := starts{anchored: n.anchored(), firsts: p.begin, any: p.begin == anything}
-	for i := range p.insts {
-		switch in := &p.insts[i]; in.code {
-		case codeSave:
-			continue
-		case codeText:
-			s.text = []byte(in.text)
-		}
-		break
+	return starts{
+		anchored: n.anchored(), firsts: p.begin, any: p.begin == anything,
+		text: []byte(p.literal(0)),
 	}
-	return s
 }
 
 // next is the first place from at on where a match can begin, or -1.
@@ -39,7 +32,7 @@ func (s *starts) next(text []byte, at int) int {
 	if s.any {
 		return at
 	}
-	if s.text != nil {
+	if len(s.text) > 0 {
 		i := bytes.Index(text[at:], s.text)
 		if i < 0 {
 			return -1
