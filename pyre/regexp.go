@@ -83,7 +83,7 @@ func (re *Regexp) find(text []byte, spans []int, here bool) (found []int, steps 
 		}
 	}
 	m := machines.Get().(*machine)
-	budget := re.allowance + 32*len(text)
+	budget := re.allowance + 16*len(text)
 	limit := budget
 	if !re.fast.stateful {
 		// Most searches are over long before this.

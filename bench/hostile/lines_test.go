@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -165,6 +166,9 @@ func seeded(p *pattern) *rand.Rand {
 // known is what stock has read: the tests want the same patterns, one after the other.
 var known []*pattern
 
+// logs are the package's sample lines by filter, read with the patterns.
+var logs map[string][]string
+
 // stock is every pattern of Debian's fail2ban package, or of the tree BANTAM_FAIL2BAN names.
 func stock(t *testing.T) []*pattern {
 	t.Helper()
@@ -182,10 +186,7 @@ func stock(t *testing.T) []*pattern {
 		get.Dir = dir
 		if out, err := get.CombinedOutput(); err != nil {
 			why := fmt.Sprintf("the package whose patterns are tried cannot be had: %v: %s", err, bytes.TrimSpace(out))
-			if os.Getenv("BANTAM_NEED_PEERS") != "" {
-				t.Fatal(why)
-			}
-			t.Skip(why)
+			without(t, why)
 		}
 	}
 	python := "/usr/bin/python3"
@@ -210,8 +211,36 @@ func stock(t *testing.T) []*pattern {
 	if len(list) < 400 {
 		t.Fatalf("%s has only %d patterns\n%s", tree, len(list), stderr.Bytes())
 	}
+	logs = map[string][]string{}
+	files, err := filepath.Glob(filepath.Join(tree, "usr/lib/python3/dist-packages/fail2ban/tests/files/logs/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if stat, err := os.Stat(file); err == nil && stat.IsDir() {
+			continue
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			if !strings.HasPrefix(line, "#") && len(line) > 10 {
+				logs[filepath.Base(file)] = append(logs[filepath.Base(file)], strings.TrimSuffix(line, "\n"))
+			}
+		}
+	}
 	known = list
 	return list
+}
+
+// without skips a test that lacks its peer, unless BANTAM_NEED_PEERS says that it must run.
+func without(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("BANTAM_NEED_PEERS") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
 }
 
 // The lines are what they are said to be: as long as asked for, mostly text, and nearly
