@@ -91,6 +91,9 @@ type program struct {
 // maxProgram bounds what the repeats of a linear program are written out to.
 const maxProgram = 20_000
 
+// maxUnrolled bounds what a short repeat is written out to elsewhere, to save its counter.
+const maxUnrolled = 32
+
 // A compiler makes one program of a parsed pattern.
 type compiler struct {
 	program
@@ -313,7 +316,8 @@ func (c *compiler) repeat(n *node) {
 	}
 	nullable := body.widths(nil).lo == 0
 	switch {
-	case n.min <= 1 && n.max == unbounded && (!nullable || n.min == 0), n.min == 0 && n.max == 1 && !nullable, c.linear:
+	case n.min <= 1 && n.max == unbounded && (!nullable || n.min == 0), n.min == 0 && n.max == 1 && !nullable, c.linear,
+		n.max <= 4 && body.size()*n.max <= maxUnrolled:
 		c.unroll(n, body, nullable)
 	default:
 		c.counted(n, body)

@@ -129,11 +129,10 @@ func (m *machine) run(p *program, start int) outcome {
 		ok := true
 		switch in.code {
 		case codeText:
-			if n := len(in.text); len(text)-pos >= n && string(text[pos:pos+n]) == in.text {
+			n := len(in.text)
+			if ok = len(text)-pos >= n && text[pos] == in.text[0] && (n == 1 || string(text[pos:pos+n]) == in.text); ok {
 				pos += n
 				pc++
-			} else {
-				ok = false
 			}
 		case codeSet:
 			if size := in.set.match(text, pos); size > 0 {
@@ -689,6 +688,13 @@ func (m *machine) runEnds(in *inst, pos int) (least, end int, enough bool) {
 		return least, end, true
 	}
 	for ; n < in.hi; n++ {
+		if end < len(text) && text[end] < utf8.RuneSelf {
+			if !in.table[text[end]] {
+				break
+			}
+			end++
+			continue
+		}
 		size := s.match(text, end)
 		if size == 0 {
 			break
@@ -701,6 +707,11 @@ func (m *machine) runEnds(in *inst, pos int) (least, end int, enough bool) {
 // runLeast takes the least number of characters a run must have.
 func (m *machine) runLeast(in *inst, pos int) (least int, n int32, enough bool) {
 	for n < in.lo {
+		if pos < len(m.text) && m.text[pos] < utf8.RuneSelf && in.table[m.text[pos]] {
+			pos++
+			n++
+			continue
+		}
 		size := in.set.match(m.text, pos)
 		if size == 0 {
 			return pos, n, false

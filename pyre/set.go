@@ -2,6 +2,7 @@ package pyre
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"slices"
 	"unsafe"
 )
@@ -44,8 +45,9 @@ type Set struct {
 	lines, flushed, flushes, resting int
 	work                             int // nodes visited in this line
 
-	hit []uint64 // needs met in this line
-	met bool
+	owner []int32  // by need, the rule whose first one it is, or -1
+	hit   []uint64 // needs met in this line
+	met   bool
 
 	mark    []uint32 // when a node was last seen
 	clock   uint32
@@ -55,7 +57,8 @@ type Set struct {
 	key     []byte
 }
 
-// A setRule is what must be met for a rule to be a candidate.
+// A setRule is what must be met for a rule to be a candidate. The first need is the
+// rule's alone.
 type setRule struct {
 	needs  []int32
 	always bool // the automaton knows nothing about it
@@ -106,6 +109,13 @@ func NewSet(rules []Rule) *Set {
 	s.index = nil
 	s.classify()
 	s.hit = make([]uint64, (b.needs+63)/64)
+	s.owner = make([]int32, b.needs)
+	for i := range s.owner {
+		s.owner[i] = -1
+	}
+	for i, r := range s.rules {
+		s.owner[r.needs[0]] = int32(i)
+	}
 	s.mark = make([]uint32, len(s.nfa.nodes))
 	s.reset()
 	return s
@@ -134,11 +144,16 @@ func (s *Set) Candidates(dst []int, left, right []byte) []int {
 	if !s.met {
 		return dst
 	}
-	for i := range s.rules {
-		if s.might(&s.rules[i]) {
-			dst = append(dst, i)
+	begin := len(dst)
+	for word, hit := range s.hit {
+		for ; hit != 0; hit &= hit - 1 {
+			i := s.owner[word<<6+bits.TrailingZeros64(hit)]
+			if i >= 0 && s.might(&s.rules[i]) {
+				dst = append(dst, int(i))
+			}
 		}
 	}
+	slices.Sort(dst[begin:])
 	clear(s.hit)
 	s.met = false
 	return dst

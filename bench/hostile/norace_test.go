@@ -7,3 +7,6 @@ const boundedLines = 100
 
 // setLines are the lines of each pattern that the automata are tried on.
 const setLines = 20
+
+// lessLines divides the lines that Python is asked about.
+const lessLines = 1

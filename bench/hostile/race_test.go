@@ -8,3 +8,6 @@ const boundedLines = 2
 
 // setLines are the lines of each pattern that the automata are tried on.
 const setLines = 2
+
+// lessLines divides the lines that Python is asked about.
+const lessLines = 6
