@@ -45,6 +45,7 @@ type inst struct {
 	lo, hi int32 // codeRun, codeLoop; hi -1 has no limit
 	set    *set
 	table  *[256]bool // of a run: bytes to take without a look at the characters
+	until  int16      // of a run: the only byte it does not take, or -1
 	follow *[256]bool // of a run: the bytes that may stand behind it; nil for anything
 	atEnd  bool       // of a run: the end of the text may, too
 	lit    string     // of a run: the text that must stand behind it

@@ -1,5 +1,7 @@
 package pyre
 
+import "math/bits"
+
 // A firsts is what may stand at a place of the text: bytes, or its end.
 type firsts struct {
 	bytes [4]uint64
@@ -139,7 +141,7 @@ func (p *program) foresee() {
 					in.code = codeRunAll
 				}
 			}
-			in.table = table(in.set.whole(), tables)
+			in.table, in.until = table(in.set.whole(), tables), in.set.missing()
 		}
 	}
 	p.classify(splits, all)
@@ -258,6 +260,18 @@ func (s *set) whole() [4]uint64 {
 		return [4]uint64{s.bits[0], s.bits[1], ^uint64(0), ^uint64(0)}
 	}
 	return [4]uint64{s.bits[0], s.bits[1]}
+}
+
+// missing is the only character that the set does not hold, if it is ASCII, or -1.
+func (s *set) missing() int16 {
+	lo, hi := ^s.bits[0], ^s.bits[1]
+	switch {
+	case s.above != aboveAll || bits.OnesCount64(lo)+bits.OnesCount64(hi) != 1:
+		return -1
+	case lo != 0:
+		return int16(bits.TrailingZeros64(lo))
+	}
+	return int16(64 + bits.TrailingZeros64(hi))
 }
 
 // table is a set of bytes in a form that is quicker to ask. Equal ones are shared.

@@ -1,6 +1,7 @@
 package pyre
 
 import (
+	"bytes"
 	"sync"
 	"unicode/utf8"
 )
@@ -669,6 +670,12 @@ func (m *machine) runEnds(in *inst, pos int) (least, end int, enough bool) {
 	end = least
 	text, s := m.text, in.set
 	if in.hi < 0 {
+		if in.until >= 0 {
+			if i := bytes.IndexByte(text[end:], byte(in.until)); i >= 0 {
+				return least, end + i, true
+			}
+			return least, len(text), true
+		}
 		table := in.table
 		for end < len(text) {
 			c := text[end]
