@@ -2,6 +2,7 @@ package pyre
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 	"unicode/utf8"
 )
@@ -103,7 +104,7 @@ func cleared(s []uint64, n int) []uint64 {
 // release gives back what a search left large.
 func (m *machine) release() {
 	m.text = nil
-	if cap(m.stack) > 1<<16 {
+	if cap(m.stack) > 1<<17 {
 		m.stack = nil
 	}
 	if cap(m.failed) > 1<<18 {
@@ -288,8 +289,14 @@ const (
 )
 
 func (m *machine) push(kind frameKind, pc int32, pos, aux int) {
+	if len(m.stack) == cap(m.stack) {
+		m.grow()
+	}
 	m.stack = append(m.stack, frame{kind, pc, int32(pos), int32(aux)})
 }
+
+// grow makes room on the stack, by more at once than append would.
+func (m *machine) grow() { m.stack = slices.Grow(m.stack, 3*cap(m.stack)+256) }
 
 // setSlot and setReg change what a frame can restore.
 func (m *machine) setSlot(i int32, v int) {
@@ -390,6 +397,7 @@ func (m *machine) runRemembered(in *inst, pc int32, pos int) (int32, int, bool) 
 			if size = in.set.match(text, pos); size == 0 {
 				break
 			}
+			m.steps++
 		}
 		if m.hasFailed(base + pos + size) {
 			stop = pos
@@ -691,6 +699,7 @@ func (m *machine) runEnds(in *inst, pos int) (least, end int, enough bool) {
 				break
 			}
 			end += size
+			m.steps++
 		}
 		return least, end, true
 	}

@@ -23,7 +23,7 @@ func Compile(pattern string, flags Flags) (*Regexp, error) {
 	if err != nil {
 		return nil, err
 	}
-	re := &Regexp{pattern: pattern, names: p.names, root: p.root, fast: compile(p, false), allowance: 100_000}
+	re := &Regexp{pattern: pattern, names: p.names, root: p.root, fast: compile(p, false), allowance: 50_000}
 	re.start = startsOf(p.root, re.fast)
 	re.linear = sync.OnceValue(func() *program {
 		if re.fast.stateful {
