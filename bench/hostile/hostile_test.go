@@ -27,7 +27,7 @@ const (
 	lineSize = 8000
 	// maxSteps are what a byte of a line may take: more than any pattern's number of ways that
 	// are open at once, and than the budget of those that have one, and independent of the length.
-	maxSteps = 250
+	maxSteps = 60
 	// maxTime is what a line may take.
 	maxTime = 5 * time.Millisecond
 )

@@ -108,7 +108,7 @@ func TestStockPatternsAnswerAsPython(t *testing.T) {
 		t.Fatalf("%d answers about %d patterns: %v\n%s", n, len(patterns), err, stderr.Bytes())
 	}
 	t.Logf("%d pairs of pattern and text, of which %d match: %d differences, %d out of budget", pairs, matches, wrong, spent)
-	if spent > 0 || pairs < 50_000/lessLines || matches < pairs/10 {
+	if spent > 0 || pairs < 50_000/lessLines || matches < pairs/20 {
 		t.Errorf("of %d pairs %d match and %d ran out of budget: that says too little", pairs, matches, spent)
 	}
 }
@@ -143,7 +143,7 @@ func (p *pattern) python() (flags int) {
 // texts are what p is tried on, in hex: lines of its filter's sample log, whole and with
 // the date cut, and changed ones of both.
 func (p *pattern) texts(patterns []*pattern) (texts []string) {
-	const most, others, own = 20 / lessLines, 12 / lessLines, 30 / lessLines // that match, that do not, made of p
+	const most, others, own = 20 / lessLines, 12 / lessLines, 18 / lessLines // that match, that do not, made of p
 	chance := seeded(p)
 	re, err := p.compile()
 	if err != nil {
@@ -177,7 +177,7 @@ func (p *pattern) texts(patterns []*pattern) (texts []string) {
 	}
 	// What the pattern itself is made of matches more often than any log.
 	for range own {
-		line := p.line(chance, 300)
+		line := p.line(chance, 100) // Python takes long for more
 		texts = append(texts, hex.EncodeToString(line))
 	}
 	return texts
