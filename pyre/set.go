@@ -176,7 +176,13 @@ func (s *Set) run(at int32, text []byte) int32 {
 	table := s.table
 	for i := 0; i < len(text); {
 		class := s.class[text[i]]
-		if next := table[at+int32(class)]; next >= 0 {
+		next := table[at+int32(class)]
+		if next == at {
+			// The processor need not wait for the table where it can guess this.
+			i++
+			continue
+		}
+		if next >= 0 {
 			at = next
 			i++
 			continue
