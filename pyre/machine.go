@@ -202,7 +202,7 @@ func (m *machine) run(p *program, start int) outcome {
 		case codeRunAll:
 			_, end, enough := m.runEnds(in, pos)
 			steps += (end - pos) / runBytes
-			ok = enough && (m.follows(in, end))
+			ok = enough && m.follows(in, end)
 			pos = end
 			pc++
 		case codeRunLazy:
