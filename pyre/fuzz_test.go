@@ -16,6 +16,8 @@ var fuzzSeeds = []struct{ pattern, text string }{
 	c`, "ac"},
 	{`((?:a?)*b?)*c`, "aaab"},
 	{`(?s:.)*?\Z`, "\n\n"},
+	{`((.{,}.|(^\W|)ı*µ){,2}?�)`, "\u00a0É中µ-\x1d\u00a0İ\u00a0BKb"},
+	{`(?=(?:\S*x|\S+?é)*y)\S`, "éxéxx中é"},
 }
 
 // Compiling and searching end, whatever the pattern and the text: within the steps

@@ -389,15 +389,15 @@ func (m *machine) runRemembered(in *inst, pc int32, pos int) (int32, int, bool) 
 	base := int(in.memo) * m.width
 	stop := -1 // the greatest end that may lead on, if it is not pos
 	for pos < len(text) {
+		// Marks are on all bytes of a run: it must be read character by character.
 		size := 1
-		if !in.table[text[pos]] {
-			if text[pos] < utf8.RuneSelf {
-				break
-			}
+		if c := text[pos]; c >= utf8.RuneSelf {
 			if size = in.set.match(text, pos); size == 0 {
 				break
 			}
 			m.steps++
+		} else if !in.table[c] {
+			break
 		}
 		if m.hasFailed(base + pos + size) {
 			stop = pos

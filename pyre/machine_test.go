@@ -54,3 +54,13 @@ func TestStepsAreLinear(t *testing.T) {
 		}
 	}
 }
+
+// A run that comes to where one has been before ends between characters.
+func TestRememberedRunsEndBetweenCharacters(t *testing.T) {
+	re := mustCompile(t, `((.{,}.|(^\W|)ı*µ){,2}?�)`)
+	for _, text := range []string{"\u00a0É中µ-\x1d\u00a0İ\u00a0BKb", ".a.c😀aİa\n"} {
+		if spans, err := re.remembering([]byte(text)); spans != nil || err != nil {
+			t.Errorf("%q: spans %v, error %v; Python finds nothing", text, spans, err)
+		}
+	}
+}
