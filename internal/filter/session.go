@@ -21,6 +21,8 @@ type sessions struct {
 	byID  map[string]*session
 	order []*session // oldest first; may hold ended ones
 	spare []*session // to be used again
+
+	passing *session // one that ended with its first line, the last one merged
 }
 
 // A session is what several lines of one connection said so far.
@@ -74,6 +76,10 @@ func (a *attempt) repeats(line, session fields) bool {
 // of NOFAIL does not hold while a failure waits for its address, nor in a session
 // that went through more than one user name.
 func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
+	if ss.passing != nil {
+		ss.keep(ss.passing)
+		ss.passing = nil
+	}
 	line := &m.data
 	gained := line.get("mlfgained") != ""
 	if gained && line.get("nofail") == "" {
@@ -95,7 +101,9 @@ func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
 		if isAttempt {
 			s.attempt.repeats(*line, nil)
 		}
-		if !forget {
+		if forget {
+			ss.passing = s
+		} else {
 			ss.put(s)
 		}
 	} else {

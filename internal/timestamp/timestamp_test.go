@@ -340,8 +340,7 @@ func agree(t *testing.T, fast, slow []*template, line []byte) {
 }
 
 func TestByHandAndByPatternAgree(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := testSeed(t)
 	r := rand.New(rand.NewPCG(seed, 1))
 	fast, slow := pairs()
 	pick := func(s ...string) string { return s[r.IntN(len(s))] }
