@@ -153,6 +153,11 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	if err := d.store.Counts(ctx, state.Remember); err != nil {
 		return err
 	}
+	seed, err := d.store.Seed(ctx)
+	if err != nil {
+		return err
+	}
+	state.Seed(seed)
 	restored := state.Restore(bans, now)
 	d.jails = jail.New(d.log, state)
 	d.lookup = lookup.New(d.log, net.DefaultResolver)
@@ -277,7 +282,7 @@ func (d *Daemon) tell(decision bantam.Decision) {
 	case bantam.End:
 		attrs = []any{"jail", b.Jail, "addr", b.ID, "why", decision.Cause}
 	case bantam.Start:
-		attrs = append(attrs, "failures", b.Failures, "by", b.By)
+		attrs = append(attrs, "failures", b.Failures, "count", b.Count, "by", b.By)
 	}
 	d.log.Info(text, attrs...)
 }

@@ -175,6 +175,10 @@ func (d *Daemon) lift(ctx context.Context, r control.UnbanRequest) (control.Unba
 	if err != nil {
 		return control.UnbanReply{}, refuse(err)
 	}
+	// Bans that are over are pardoned with those that run.
+	if err := d.store.Pardon(ctx, r.Jail, r.ID, time.Now()); err != nil {
+		d.log.Warn("earlier bans count again after a restart", "addr", r.ID, "err", err)
+	}
 	return control.UnbanReply{Bans: bansOf(decisions)}, d.carriedOut(ctx, decisions...)
 }
 

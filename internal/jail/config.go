@@ -14,6 +14,12 @@ type Config struct {
 	FindTime time.Duration
 	// BanTime is how long a ban lasts; negative means for ever.
 	BanTime time.Duration
+	// Increment is how bans grow longer for who was banned before.
+	Increment Increment
+	// PurgeAge is how long bans that are over are remembered; Fail2Ban's dbpurgeage.
+	// A ban counts as an earlier one until three times its length and this have passed
+	// since it began, one for ever until it is lifted.
+	PurgeAge time.Duration
 	// MaxMatches is how many log lines are kept per offender; the newest win.
 	MaxMatches int
 	// Prefix4 and Prefix6 widen an address to a prefix of that length before it
@@ -25,7 +31,7 @@ type Config struct {
 
 // DefaultConfig is what Fail2Ban's jail.conf says where it says nothing else.
 func DefaultConfig(name string) Config {
-	return Config{Name: name, MaxRetry: 5, FindTime: 10 * time.Minute, BanTime: 10 * time.Minute, MaxMatches: 5}
+	return Config{Name: name, MaxRetry: 5, FindTime: 10 * time.Minute, BanTime: 10 * time.Minute, MaxMatches: 5, PurgeAge: 24 * time.Hour}
 }
 
 // Validate reports the first setting that no jail can work with.
@@ -45,6 +51,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("prefix4: must be 0 to 32, not %d", c.Prefix4)
 	case c.Prefix6 < 0 || c.Prefix6 > 128:
 		return fmt.Errorf("prefix6: must be 0 to 128, not %d", c.Prefix6)
+	case c.PurgeAge < 0:
+		return fmt.Errorf("dbpurgeage: must not be negative, not %s", c.PurgeAge)
+	case c.Increment.Enabled:
+		return c.Increment.Validate(c.BanTime)
 	}
 	return nil
 }

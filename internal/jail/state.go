@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -24,14 +25,22 @@ type State struct {
 	order []string // names as configured
 	ends  endHeap
 	seq   uint64
+
+	histories map[string]*history // by jail, also of jails that are not configured
+	purged    time.Time           // when the histories last were; wall time
+	lately    int64               // no line before it can matter that is read again; in microseconds
+	seed      []byte
 }
+
+// purgeEvery is how often what can count no more is dropped from memory.
+const purgeEvery = time.Hour
 
 // one is a jail.
 type one struct {
 	Config
 	tallies map[bantam.ID]tally
 	bans    map[bantam.ID]*bantam.Ban
-	counts  map[bantam.ID]int // bans so far, the running one included
+	past    *history // the running bans included
 
 	positions map[string]bantam.Position // newest of each source
 	moved     map[string]bool            // positions not yet told with a decision
@@ -42,7 +51,7 @@ type one struct {
 
 // NewState is the state of no jails but Manual.
 func NewState() *State {
-	s := &State{jails: map[string]*one{}}
+	s := &State{jails: map[string]*one{}, histories: map[string]*history{}}
 	s.Configure(nil, time.Time{})
 	return s
 }
@@ -74,7 +83,7 @@ func (s *State) Configure(configs []Config, now time.Time) []bantam.Decision {
 			Config:    c,
 			tallies:   map[bantam.ID]tally{},
 			bans:      map[bantam.ID]*bantam.Ban{},
-			counts:    map[bantam.ID]int{},
+			past:      s.history(c.Name),
 			positions: map[string]bantam.Position{},
 			moved:     map[string]bool{},
 		}
@@ -88,7 +97,24 @@ func (s *State) Configure(configs []Config, now time.Time) []bantam.Decision {
 		}
 		delete(s.jails, name)
 	}
+	s.lately = s.since(now)
 	return out
+}
+
+// longest is the longest findtime and purge age of any jail.
+func (s *State) longest() (findtime, age time.Duration) {
+	for _, j := range s.jails {
+		findtime, age = max(findtime, j.FindTime), max(age, j.PurgeAge)
+	}
+	return findtime, age
+}
+
+// since is the time before which no line can matter any more: a failure counts if it is
+// no older than findtime when it is read, after one that is no older than findtime then,
+// and the lines of findtime before that are read again, too.
+func (s *State) since(now time.Time) int64 {
+	findtime, _ := s.longest()
+	return now.Add(-3 * findtime).UnixMicro()
 }
 
 // enforce starts the bans that a jail had only observed.
@@ -99,8 +125,8 @@ func (s *State) enforce(j *one, now time.Time) []bantam.Decision {
 			continue
 		}
 		b.Observed = false
-		j.counts[b.ID]++
-		b.Count = j.counts[b.ID]
+		b.Count = s.before(j, b.ID, b.Time) + 1
+		j.past.begin(b.ID, recordOf(b))
 		out = append(out, s.decide(j, bantam.Start, *b, now))
 	}
 	return out
@@ -117,18 +143,52 @@ func (s *State) Restore(bans []bantam.Ban, now time.Time) []bantam.Decision {
 			continue
 		}
 		s.put(j, b)
-		j.counts[b.ID] = max(j.counts[b.ID], b.Count)
+		if !b.Observed && j.past.last[b.ID].count < b.Count {
+			j.past.last[b.ID] = recordOf(&b)
+		}
 		out = append(out, s.decide(j, bantam.Restore, b, now))
 	}
 	return out
 }
 
-// Remember tells how often an ID was banned in a jail before.
-func (s *State) Remember(jail string, id bantam.ID, count int) {
-	if j := s.jails[jail]; j != nil {
-		j.counts[id] = max(j.counts[id], count)
-	}
+// Remember tells of a ban from before a restart, running or over, of a jail that may
+// not be configured: its Jail, ID, Time, End and Count count. A Count of 0 is a pardon: the
+// earlier bans of the ID do not count any more. All of one ID come oldest first,
+// before Restore and before the first failure.
+func (s *State) Remember(b bantam.Ban) {
+	s.history(b.Jail).remember(b.ID, recordOf(&b), s.lately)
 }
+
+// Seed sets what the random part of bans is made of. With the same seed the same
+// bans last as long, so a restart or a replay decides the same; who does not know it
+// cannot tell how long a ban will last.
+func (s *State) Seed(seed []byte) { s.seed = slices.Clone(seed) }
+
+func (s *State) history(jail string) *history {
+	h := s.histories[jail]
+	if h == nil {
+		h = newHistory()
+		s.histories[jail] = h
+	}
+	return h
+}
+
+// before is how many bans of an ID count as earlier ones for a ban at the time at.
+// Over all jails they are added up as Fail2Ban does, where a ban that counted those of
+// other jails counts them on.
+func (s *State) before(j *one, id bantam.ID, at time.Time) int {
+	if !j.Increment.Enabled || !j.Increment.OverallJails {
+		return j.past.count(id, at.UnixMicro(), j.PurgeAge)
+	}
+	n := 0
+	for _, h := range s.histories {
+		n += h.count(id, at.UnixMicro(), j.PurgeAge)
+	}
+	return min(n, maxCount)
+}
+
+// maxCount bounds the count of bans, which over all jails may double each time.
+const maxCount = 1 << 30
 
 // Fail counts a failure and returns the decision it makes, if any. Failures of
 // jails that do not exist, those without an ID (ignored ones), and those that were
@@ -153,7 +213,7 @@ func (s *State) Fail(f bantam.Failure) (d bantam.Decision, ok bool) {
 		j.failures++
 	}
 	t := j.tallies[id]
-	count := t.add(f.Time, j.FindTime)
+	count := t.add(f.Time, j.FindTime, j.weigh(id, f))
 	t.keep(f.Lines, f.User, f.Data, j.MaxMatches)
 	if count < j.MaxRetry {
 		j.tallies[id] = t
@@ -161,6 +221,7 @@ func (s *State) Fail(f bantam.Failure) (d bantam.Decision, ok bool) {
 	}
 	delete(j.tallies, id)
 	if f.Known {
+		j.past.repeated(id, time.Unix(0, t.last).UnixMicro())
 		return d, false
 	}
 	start := time.Unix(0, t.last).In(f.Time.Location())
@@ -168,7 +229,15 @@ func (s *State) Fail(f bantam.Failure) (d bantam.Decision, ok bool) {
 		Jail: j.Name, ID: id, Time: start, End: j.end(start),
 		Failures: int(t.failures), By: bantam.ByFailures,
 		Lines: t.offence.lines, User: t.offence.user, Data: t.offence.data,
-	}, f.Read)
+	}, f.Read, true)
+}
+
+// weigh is how many failures a failure counts for.
+func (j *one) weigh(id bantam.ID, f bantam.Failure) int {
+	if !j.Increment.Enabled {
+		return 1
+	}
+	return j.weight(j.past.against(id, f.Time.UnixMicro(), j.PurgeAge, f.Known))
 }
 
 // end is when a ban that starts now ends: zero for never.
@@ -180,7 +249,7 @@ func (c Config) end(start time.Time) time.Time {
 }
 
 // Ban starts or prolongs a ban on somebody's order. A zero length takes the
-// jail's bantime, a negative one means for ever. ok is false if the ID is banned at
+// jail's bantime, which grows with earlier bans, a negative one means for ever. ok is false if the ID is banned at
 // least that long already.
 func (s *State) Ban(jail string, id bantam.ID, length time.Duration, by, reason string, now time.Time) (d bantam.Decision, ok bool, err error) {
 	j := s.jails[jail]
@@ -191,12 +260,14 @@ func (s *State) Ban(jail string, id bantam.ID, length time.Duration, by, reason 
 	if length != 0 {
 		c.BanTime = length
 	}
-	d, ok = s.start(j, bantam.Ban{Jail: jail, ID: id, Time: now, End: c.end(now), By: by, Reason: reason}, now)
+	d, ok = s.start(j, bantam.Ban{Jail: jail, ID: id, Time: now, End: c.end(now), By: by, Reason: reason}, now, length == 0)
 	return d, ok, nil
 }
 
-// start begins a ban, or prolongs the one that runs if the new end is later.
-func (s *State) start(j *one, b bantam.Ban, now time.Time) (d bantam.Decision, ok bool) {
+// start begins a ban, or prolongs the one that runs if the new end is later. One that
+// begins lasts longer for earlier bans, if it may grow; one whose first length is over
+// already does not begin, whatever it would grow to.
+func (s *State) start(j *one, b bantam.Ban, now time.Time, grow bool) (d bantam.Decision, ok bool) {
 	if b.Expired(now) {
 		return d, false
 	}
@@ -206,13 +277,24 @@ func (s *State) start(j *one, b bantam.Ban, now time.Time) (d bantam.Decision, o
 			return d, false
 		}
 		running.End = b.End
+		if r, ok := j.past.last[b.ID]; ok && !running.Observed {
+			r.length = recordOf(running).length
+			j.past.last[b.ID] = r
+		}
 		s.expect(running)
 		return s.decide(j, bantam.Prolong, *running, now), true
 	}
-	if !j.Observe {
-		j.counts[b.ID]++
+	n := s.before(j, b.ID, b.Time)
+	if grow {
+		c := j.Config
+		c.BanTime = j.length(n, func() *rand.Rand { return chance(s.seed, j.Name, b.ID, b.Time.UnixMicro()) })
+		b.End = c.end(b.Time)
 	}
-	b.Count = max(1, j.counts[b.ID])
+	b.Count = max(1, n)
+	if !j.Observe {
+		b.Count = n + 1
+		j.past.begin(b.ID, recordOf(&b))
+	}
 	j.banned++
 	j.lastBan = b.ID
 	s.put(j, b)
@@ -244,13 +326,18 @@ func (j *one) takePositions() []bantam.Position {
 
 func (s *State) end(j *one, b *bantam.Ban, cause string, now time.Time) bantam.Decision {
 	delete(j.bans, b.ID)
+	if cause == bantam.CauseOperator || cause == bantam.CauseAllowed {
+		j.past.pardon(b.ID)
+	}
 	d := s.decide(j, bantam.End, *b, now)
 	d.Cause = cause
 	return d
 }
 
 // Unban ends the bans inside within (or all, if it is zero) of one jail, or of
-// all jails if jail is empty. Unbanning an address lifts the ban of its network.
+// all jails if jail is empty. Unbanning an address lifts the ban of its network. What an
+// operator lifts is forgiven: the next ban is a first one. So are the earlier bans of
+// within itself, which need not be banned.
 func (s *State) Unban(jail string, within bantam.ID, cause string, now time.Time) ([]bantam.Decision, error) {
 	names := s.order
 	if jail != "" {
@@ -264,6 +351,14 @@ func (s *State) Unban(jail string, within bantam.ID, cause string, now time.Time
 		j := s.jails[name]
 		for _, b := range j.find(within) {
 			out = append(out, s.end(j, b, cause, now))
+		}
+		switch {
+		case cause != bantam.CauseOperator:
+		case within.IsZero():
+			clear(j.past.told)
+			clear(j.past.last)
+		default:
+			j.past.pardon(within)
 		}
 	}
 	return out, nil
@@ -325,14 +420,27 @@ func (s *State) NextEnd() (at time.Time, ok bool) {
 	return s.ends[0].end, true
 }
 
-// Sweep forgets the counts that no failure read from now on can continue.
+// Sweep forgets the counts that no failure read from now on can continue, and, once
+// an hour, earlier bans that can count no more.
 func (s *State) Sweep(now time.Time) {
+	if now.Sub(s.purged) >= purgeEvery {
+		s.purged = now
+		s.purge(now)
+	}
 	for _, j := range s.jails {
 		for id, t := range j.tallies {
 			if t.expired(now, j.FindTime) {
 				delete(j.tallies, id)
 			}
 		}
+	}
+}
+
+// purge forgets earlier bans. A failure that is read now may be findtime old.
+func (s *State) purge(now time.Time) {
+	findtime, age := s.longest()
+	for _, h := range s.histories {
+		h.purge(now.Add(-findtime).UnixMicro(), age, s.since(now))
 	}
 }
 

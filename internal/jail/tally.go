@@ -30,13 +30,14 @@ type offence struct {
 	data  map[string]string
 }
 
-// add records a failure at the time at and reports the count that results.
-func (t *tally) add(at time.Time, findtime time.Duration) int {
+// add records a failure at the time at that counts for weight failures, 1 or more, and
+// reports the count that results.
+func (t *tally) add(at time.Time, findtime time.Duration, weight int) int {
 	now, window := at.UnixNano(), int64(findtime)
 	if t.count == 0 || now-t.last >= window {
-		t.first, t.last, t.count, t.failures = now, now, 1, 1
+		t.first, t.last, t.count, t.failures = now, now, int32(min(weight, math.MaxInt32)), 1
 		t.offence = nil
-		return 1
+		return int(t.count)
 	}
 	if now > t.last {
 		if t.first < now-window {
@@ -47,7 +48,7 @@ func (t *tally) add(at time.Time, findtime time.Duration) int {
 		}
 		t.last = now
 	}
-	t.count++
+	t.count = int32(min(int64(t.count)+int64(weight), math.MaxInt32))
 	t.failures++
 	return int(t.count)
 }

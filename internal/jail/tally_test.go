@@ -32,7 +32,7 @@ func TestTallyCounts(t *testing.T) {
 	} {
 		var tl tally
 		for i, s := range c.times {
-			if got := tl.add(at(s), 10*time.Minute); got != c.want[i] {
+			if got := tl.add(at(s), 10*time.Minute, 1); got != c.want[i] {
 				t.Errorf("%s: count %d after the failure at %g s, want %d", c.name, got, s, c.want[i])
 			}
 		}
@@ -65,7 +65,7 @@ func TestTallyAgreesWithTheSlowRule(t *testing.T) {
 				last = s
 			}
 			count++
-			if got := tl.add(at(s), time.Duration(findtime)*time.Second); float64(got) != count {
+			if got := tl.add(at(s), time.Duration(findtime)*time.Second, 1); float64(got) != count {
 				t.Fatalf("seed %d: failure %d at %g s with findtime %g: count %d, want %g", seed, i, s, findtime, got, count)
 			}
 		}

@@ -51,6 +51,13 @@ var migrations = []string{
 		reason TEXT    NOT NULL,
 		added  INTEGER NOT NULL
 	) WITHOUT ROWID;`,
+
+	// forgiven is when an operator lifted this ban or a later one of its ID, wall time:
+	// it counts as an earlier one no more. seed is what chance is made of.
+	`ALTER TABLE bantam_ban ADD COLUMN forgiven INTEGER;
+	UPDATE bantam_ban SET forgiven = (SELECT max(p.ended) FROM bantam_ban AS p
+		WHERE p.jail = bantam_ban.jail AND p.id = bantam_ban.id AND p.time >= bantam_ban.time AND p.cause IN ('operator', 'allowed'));
+	ALTER TABLE bantam_meta ADD COLUMN seed BLOB;`,
 }
 
 // migrate brings the database to the newest version, each step in a transaction.

@@ -12,6 +12,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -216,8 +217,8 @@ func writeDecision(st *statements, d *bantam.Decision) error {
 	switch d.Kind {
 	case bantam.Start:
 		// A ban may start again at the second in which it was lifted.
-		err = st.exec(`INSERT INTO bantam_ban VALUES (?,?,?,?,?,?,?,?,?,?,?,?,NULL,NULL)
-			ON CONFLICT DO UPDATE SET until = excluded.until, ended = NULL, cause = NULL, observed = excluded.observed, count = excluded.count`,
+		err = st.exec(`INSERT INTO bantam_ban VALUES (?,?,?,?,?,?,?,?,?,?,?,?,NULL,NULL,NULL)
+			ON CONFLICT DO UPDATE SET until = excluded.until, ended = NULL, cause = NULL, forgiven = NULL, observed = excluded.observed, count = excluded.count`,
 			b.Jail, b.ID.String(), micros(b.Time), micros(b.End), b.Failures, b.Count, b.By, b.Reason, b.User,
 			b.Observed, list(b.Lines), object(b.Data))
 	case bantam.Prolong:
@@ -228,6 +229,10 @@ func writeDecision(st *statements, d *bantam.Decision) error {
 		if d.Cause != bantam.CauseRemoved {
 			err = st.exec(`UPDATE bantam_ban SET ended = ?, cause = ? WHERE jail = ? AND id = ? AND ended IS NULL`,
 				micros(d.At), d.Cause, b.Jail, b.ID.String())
+		}
+		if err == nil && (d.Cause == bantam.CauseOperator || d.Cause == bantam.CauseAllowed) {
+			err = st.exec(`UPDATE bantam_ban SET forgiven = ? WHERE jail = ? AND id = ? AND forgiven IS NULL`,
+				micros(d.At), b.Jail, b.ID.String())
 		}
 	}
 	if err != nil {
@@ -306,27 +311,65 @@ func (s *Store) Bans(ctx context.Context, now time.Time) ([]bantam.Ban, error) {
 	return out, err
 }
 
-// Counts calls f for every ID that was banned and is still remembered, with the
-// number of its bans in the jail so far; observed ones do not count.
-func (s *Store) Counts(ctx context.Context, f func(jail string, id bantam.ID, count int)) error {
-	var jail, text string
-	var count int
-	return s.query(ctx, `SELECT jail, id, max(count) FROM bantam_ban WHERE NOT observed GROUP BY jail, id`, nil,
-		[]any{&jail, &text, &count}, func() error {
-			var id bantam.ID
-			if err := id.UnmarshalText([]byte(text)); err != nil {
+// Counts calls f for every ban that is still remembered, running or over, those of one
+// ID oldest first, with its Jail, ID, Time, End and Count and nothing else. A Count of 0
+// is no ban but a pardon, at the wall time Time: what came before it does not count any
+// more. Observed bans are left out.
+func (s *Store) Counts(ctx context.Context, f func(bantam.Ban)) error {
+	var b bantam.Ban
+	var text string
+	var at, until int64
+	return s.query(ctx, `SELECT jail, id, time, until, count FROM bantam_ban WHERE NOT observed
+		UNION ALL SELECT DISTINCT jail, id, forgiven, 0, 0 FROM bantam_ban WHERE forgiven IS NOT NULL AND NOT observed
+		ORDER BY jail, id, time, count DESC`, nil,
+		[]any{&b.Jail, &text, &at, &until, &b.Count}, func() error {
+			b.Time, b.End = fromMicros(at), fromMicros(until)
+			if err := b.ID.UnmarshalText([]byte(text)); err != nil {
 				return err
 			}
-			f(jail, id, count)
+			f(b)
 			return nil
 		})
 }
 
-// Purge forgets bans that ended before the wall time before, and the positions
-// of sources nobody has read since. Those still running stay.
+// Pardon makes bans that are over count as earlier ones no more: those of id, or of all if
+// it is zero, in one jail, or in all if jail is empty. Bans that an operator lifts while
+// they run are pardoned with the decision.
+func (s *Store) Pardon(ctx context.Context, jail string, id bantam.ID, now time.Time) error {
+	_, err := s.db.ExecContext(ctx, `UPDATE bantam_ban SET forgiven = ?1
+		WHERE forgiven IS NULL AND ended IS NOT NULL AND (?2 = '' OR jail = ?2) AND (?3 = '' OR id = ?3)`,
+		micros(now), jail, id.String())
+	if err != nil {
+		return fmt.Errorf("pardon %s: %w", id, err)
+	}
+	return nil
+}
+
+// Seed is 32 random bytes that are the same as long as the database lives.
+func (s *Store) Seed(ctx context.Context) ([]byte, error) {
+	fresh := make([]byte, 32)
+	rand.Read(fresh) // never fails
+	if _, err := s.db.ExecContext(ctx, `UPDATE bantam_meta SET seed = ? WHERE seed IS NULL`, fresh); err != nil {
+		// A file that cannot be written can still be read.
+		s.log.Warn("cannot keep the seed of chance", "err", err)
+	}
+	var kept []byte
+	err := s.query(ctx, `SELECT seed FROM bantam_meta`, nil, []any{&kept}, func() error { return nil })
+	if len(kept) == 0 {
+		kept = fresh
+	}
+	return kept, err
+}
+
+// Purge forgets bans that ended before the wall time before and count as earlier ones no
+// more: the last of an ID does until three times its length have passed since it began,
+// too. Those still running stay.
 func (s *Store) Purge(ctx context.Context, before time.Time) (forgotten int64, err error) {
 	res, err := s.db.ExecContext(ctx, `DELETE FROM bantam_ban
-		WHERE coalesce(ended, CASE until WHEN 0 THEN NULL ELSE until END) < ?`, micros(before))
+		WHERE coalesce(ended, CASE until WHEN 0 THEN NULL ELSE until END) < ?1 AND (
+			observed OR forgiven IS NOT NULL OR until = 0 OR time + 3 * (until - time) < ?1 OR EXISTS (
+				SELECT 1 FROM bantam_ban AS later WHERE later.jail = bantam_ban.jail AND later.id = bantam_ban.id
+					AND later.time > bantam_ban.time AND NOT later.observed))`, micros(before))
 	if err != nil {
 		return 0, fmt.Errorf("purge the database: %w", err)
 	}

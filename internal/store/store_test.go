@@ -152,7 +152,7 @@ func TestCountsAndPurge(t *testing.T) {
 		bantam.Decision{Kind: bantam.End, Ban: ban(1), At: now.Add(time.Hour), Cause: bantam.CauseExpired},
 		bantam.Decision{Kind: bantam.Start, Ban: second, At: now}, bantam.Decision{Kind: bantam.Start, Ban: observed, At: now})
 	counts := map[string]int{}
-	err := s.Counts(t.Context(), func(jail string, id bantam.ID, n int) { counts[jail+" "+id.String()] = n })
+	err := s.Counts(t.Context(), func(b bantam.Ban) { counts[b.Jail+" "+b.ID.String()] = b.Count })
 	if err != nil || !reflect.DeepEqual(counts, map[string]int{"sshd 192.0.0.1": 2}) {
 		t.Errorf("counts %v, %v", counts, err)
 	}
