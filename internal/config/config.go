@@ -103,6 +103,9 @@ func Load(dir string, lib fs.FS) (*Config, error) {
 			return nil, &Problem{Text: fmt.Sprintf("more than %d jails are enabled", maxJails), Hint: "enabled = true in [DEFAULT] enables every section"}
 		}
 	}
+	for i := range c.Jails {
+		c.Jails[i].Jail.PurgeAge = c.Daemon.DBPurgeAge
+	}
 	problems = append(problems, c.unknown()...)
 	c.Problems = onceEach(append(t.problems, problems...))
 	return c, nil

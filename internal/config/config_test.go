@@ -185,7 +185,7 @@ func TestWarnings(t *testing.T) {
 		{"a comment among addresses", "ignoreip = 192.0.2.1 # me", `warning: jail.conf:8: ignoreip: "#" is passed over`},
 		{"a length longer than the address", "ignoreip = 10.0.0.0/33", `warning: jail.conf:8: ignoreip: "10.0.0.0/33" is longer than an address: taken as 10.0.0.0`},
 		{"unknown usedns", "usedns = maybe", `warning: jail.conf:8: usedns: "maybe" is none of yes, warn, no and raw: taken as no`},
-		{"longer bans", "bantime.increment = true", `warning: jail.conf:8: bantime.increment: not built yet`},
+		{"a formula that is not used", "bantime.formula = ban.Tim", `warning: jail.conf:8: bantime.formula: at character 1: there is no ban.Tim`},
 		{"countries", "ignorecountry = de", `warning: jail.conf:8: ignorecountry: not built yet`},
 		{"a parameter for the backend", "backend = polling[x=1]", `warning: jail.conf:8: backend: the backend polling takes no parameter "x"`},
 		{"an action that is not there", "action = aa", `warning: jail.conf:8: action: there is no action "aa"`},
@@ -228,6 +228,77 @@ anything = goes
 `)
 	if len(c.Problems) > 0 {
 		t.Error(report(c))
+	}
+}
+
+// What is wrong with growing bans is named with its place.
+func TestIncrementProblems(t *testing.T) {
+	for _, c := range []struct{ name, option, want string }{
+		{"an unknown name", "bantime.formula = ban.Time * bans", `jail.conf:9: bantime.formula: at character 12: there is no bans;`},
+		{"a formula that stops", "bantime.formula = (ban.Time *", `jail.conf:9: bantime.formula: at character 12: it ends where a number should be`},
+		{"a formula of another language", "bantime.formula = __import__('os').system('id')", `jail.conf:9: bantime.formula: at character 1: there is no __import__`},
+		{"a formula without a value", "bantime.formula = 1 / (ban.Count - 3)", `jail.conf:9: bantime.formula: with ban.Count = 3: division by zero`},
+		{"a factor that asks for a ban", "bantime.factor = ban.Time", `jail.conf:9: bantime.factor: ban.Time, ban.Count and banFactor belong into bantime.formula`},
+		{"a multiplier with a fraction", "bantime.multipliers = 1 2.5", `jail.conf:9: bantime.multipliers: "2.5" is not a whole number`},
+		{"a multiplier that ends no ban", "bantime.multipliers = 1 0", `jail.conf:9: bantime.multipliers: ban number 2 would last 0 seconds`},
+		{"no limit at all", "bantime.maxtime = 0", `jail.conf:9: bantime.maxtime: the time must be more than zero`},
+		{"an unknown unit", "bantime.rndtime = 5x", `jail.conf:9: bantime.rndtime: unknown unit "x"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			loaded := load(t, "-- jail.conf --\n[DEFAULT]\nfilter = f\n\n\nlogpath = /t.log\n[t]\nenabled = true\nbantime.increment = true\n"+c.option+good)
+			if j := jailOf(t, loaded, "t"); j.Err == nil || !strings.Contains(j.Err.Error(), c.want) {
+				t.Errorf("the jail is set aside for\n%v\nwant\n%s", j.Err, c.want)
+			}
+			if g := jailOf(t, loaded, "good"); g.Err != nil {
+				t.Errorf("the good jail is set aside: %v", g.Err)
+			}
+		})
+	}
+}
+
+// Growing bans are set for all jails and changed for one; an empty value takes away.
+func TestIncrementOptions(t *testing.T) {
+	c := load(t, `-- jail.conf --
+[DEFAULT]
+filter = f
+action = bantam
+logpath = /t.log
+bantime.increment = true
+bantime.factor = 24 * 60 # a comment
+bantime.formula = ban.Time * math.exp(float(ban.Count+1)*banFactor)/math.exp(1*banFactor)
+bantime.multipliers = 1 5  30
+bantime.maxtime = 5w
+bantime.rndtime = 8m
+bantime.overalljails = yes
+[t]
+enabled = true
+[u]
+enabled = true
+bantime.multipliers =
+bantime.maxtime =
+bantime.factor =
+-- filter.d/f.conf --
+[Definition]
+failregex = ^f <HOST>
+-- fail2ban.conf --
+[Definition]
+dbpurgeage = 2d
+dbfile = /d
+`)
+	if len(c.Problems) > 0 {
+		t.Error(report(c))
+	}
+	i := jailOf(t, c, "t").Jail.Increment
+	if !i.Enabled || !i.OverallJails || i.Factor.String() != "24 * 60 # a comment" || !strings.Contains(i.Formula.String(), "math.exp") ||
+		!slices.Equal(i.Multipliers, []int{1, 5, 30}) || i.MaxTime != 5*7*24*time.Hour || i.RndTime != 8*time.Minute {
+		t.Errorf("the jail grows by %+v", i)
+	}
+	u := jailOf(t, c, "u").Jail
+	if u.Increment.Multipliers != nil || u.Increment.MaxTime != 0 || u.Increment.Factor != nil || u.Increment.Formula == nil {
+		t.Errorf("the other jail grows by %+v", u.Increment)
+	}
+	if u.PurgeAge != 48*time.Hour {
+		t.Errorf("bans are remembered for %s", u.PurgeAge)
 	}
 }
 
@@ -291,6 +362,7 @@ logpath = /ignored
 	want := Jail{Name: "t"}
 	want.Jail.Name, want.Jail.MaxRetry, want.Jail.MaxMatches = "t", 3, 3
 	want.Jail.FindTime, want.Jail.BanTime = 3630*time.Second, 7*24*time.Hour
+	want.Jail.PurgeAge = 24 * time.Hour
 	want.Jail.Prefix4, want.Jail.Prefix6, want.Jail.Observe = 24, 56, true
 	want.Filter.Jail, want.Filter.Name, want.Filter.UseDNS, want.Filter.MaxLines = "t", "f", "no", 3
 	want.Filter.Failregex, want.Filter.Ignoreregex, want.Filter.DatePattern = []string{"^f <HOST>"}, []string{"^i"}, []string{"^%Y"}

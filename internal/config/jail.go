@@ -244,6 +244,7 @@ func (r *jailReader) count() {
 			c.BanTime = d
 		}
 	}
+	r.increment(&c)
 	r.jail.Jail = c
 	r.jail.Source.FindTime = c.FindTime
 	if err := c.Validate(); err != nil && r.jail.Err == nil {
@@ -643,14 +644,7 @@ func (r *jailReader) later() {
 			if v == nil || trim(text) == "" {
 				continue
 			}
-			hint := "the jail runs without it"
-			if key == "bantime.increment" {
-				if on, _ := boolean(text); !on {
-					continue
-				}
-				hint = "every ban lasts the jail's bantime"
-			}
-			r.warn(problemAt(v, "not built yet", hint))
+			r.warn(problemAt(v, "not built yet", "the jail runs without it"))
 		}
 	}
 }

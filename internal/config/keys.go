@@ -19,6 +19,9 @@ const (
 	kindWords  = "words"
 	kindWord   = "word"
 	kindAction = "actions"
+
+	kindFormula = "formula"
+	kindNumbers = "numbers"
 )
 
 // jailKeys are the options of a jail.
@@ -44,6 +47,13 @@ var jailKeys = []key{
 	{"maxretry", kindInt, "3", "failures that make a ban; 0 and 1 ban at the first"},
 	{"findtime", kindTime, "10m", "how long a failure counts; more than 0"},
 	{"bantime", kindTime, "10m", "how long a ban lasts; -1 is for ever"},
+	{"bantime.increment", kindBool, "no", "whether the bans of who was banned before last longer, and their failures count more; see below"},
+	{"bantime.factor", kindFormula, "1", "a number that repeated bans are multiplied by, `banFactor` in the formula"},
+	{"bantime.formula", kindFormula, "ban.Time * (1 << min(ban.Count, 20)) * banFactor", "how many seconds a repeated ban lasts; never less than `bantime`"},
+	{"bantime.multipliers", kindNumbers, "", "in place of the formula: by what the first, second, third ban … is multiplied; the last number goes for all that follow"},
+	{"bantime.maxtime", kindTime, "", "the longest repeated ban; none: no limit"},
+	{"bantime.rndtime", kindTime, "", "a repeated ban lasts longer by a random time up to this, beyond `bantime.maxtime`, too"},
+	{"bantime.overalljails", kindBool, "no", "count the bans of all jails, not only this one's"},
 	{"maxmatches", kindInt, "5", "log lines kept per offender"},
 	{"action", kindAction, "", "what a ban does; none: the jail only counts"},
 	{"prefix4", kindInt, "0", "count and ban IPv4 addresses by prefixes of this length, 1 to 32; 0 is single addresses"},
@@ -82,13 +92,12 @@ var plainKeys = map[string]bool{}
 
 func init() {
 	for k := range strings.FieldsSeq(`ignorecountry bancountry ignoreasn banasn country.unknown bantime.country weight distinct ignorecache
-		bantime.increment json`) {
+		json`) {
 		laterKeys[k] = true
 	}
 	for k := range strings.FieldsSeq(`banaction banaction_allports action_ action_mw action_mwl action_xarf action_cf_mwl action_blocklist_de
 		action_abuseipdb mta destemail sender sendername protocol chain port mode fail2ban_agent default_backend tcpport udpport
-		blocktype returntype knocking_url bantime.factor bantime.formula bantime.multipliers bantime.maxtime
-		bantime.rndtime bantime.overalljails suhosin_log blocklist_de_apikey syslog_authpriv syslog_daemon syslog_ftp syslog_mail
+		blocktype returntype knocking_url suhosin_log blocklist_de_apikey syslog_authpriv syslog_daemon syslog_ftp syslog_mail
 		syslog_mail_warn syslog_user syslog_local0 syslog_backend __name__`) {
 		plainKeys[k] = true
 	}

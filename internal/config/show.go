@@ -54,7 +54,7 @@ func Show(dir string, lib fs.FS, name string) ([]Option, error) {
 		add(key)
 	}
 	for _, key := range jails.defaults.keys {
-		if laterKeys[key] || strings.HasPrefix(key, "bantime.") {
+		if laterKeys[key] {
 			add(key) // it would be obeyed if this version could
 		}
 	}
