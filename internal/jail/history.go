@@ -95,20 +95,19 @@ func (h *history) count(id bantam.ID, at int64, age time.Duration) int {
 }
 
 // against is how many bans a failure at the time at has against it: none unless it
-// is later than the last one. A failure that is read again, known, has those that it had
-// when it was read first.
+// is later than the last one. A failure that is read again has those that it had when
+// it was read first.
 func (h *history) against(id bantam.ID, at int64, age time.Duration, known bool) int {
 	r := h.last[id]
 	if t := h.told[id]; t != nil {
-		if known {
-			for t.done < len(t.bans) && t.bans[t.done].time < at {
-				t.done++
-			}
-			r = record{}
-			if t.done > 0 {
-				r = t.bans[t.done-1]
-			}
-		} else {
+		for t.done < len(t.bans) && t.bans[t.done].time < at {
+			t.done++
+		}
+		r = record{}
+		if t.done > 0 {
+			r = t.bans[t.done-1]
+		}
+		if !known && t.done == len(t.bans) {
 			delete(h.told, id)
 		}
 	}

@@ -101,10 +101,12 @@ func (s *State) Configure(configs []Config, now time.Time) []bantam.Decision {
 	return out
 }
 
-// longest is the longest findtime and purge age of any jail.
+// longest is the longest findtime and purge age of the jails that count failures.
 func (s *State) longest() (findtime, age time.Duration) {
 	for _, j := range s.jails {
-		findtime, age = max(findtime, j.FindTime), max(age, j.PurgeAge)
+		if j.Name != Manual {
+			findtime, age = max(findtime, j.FindTime), max(age, j.PurgeAge)
+		}
 	}
 	return findtime, age
 }

@@ -245,51 +245,158 @@ func TestDecisionsCarryPositions(t *testing.T) {
 	}
 }
 
+// A step is what happens to a jail: a line, or an operator who lifts a ban.
+type step struct {
+	failure bantam.Failure
+	unban   bantam.ID
+}
+
+// A disk remembers what decisions say, as the store does.
+type disk struct {
+	bans     []bantam.Ban // of every start
+	running  []bool
+	pardons  []bantam.Ban
+	position int64
+}
+
+func (d *disk) write(t *testing.T, decision bantam.Decision) {
+	t.Helper()
+	for _, p := range decision.Positions {
+		d.position = p.Offset
+	}
+	b := decision.Ban
+	if decision.Kind == bantam.Start {
+		d.bans, d.running = append(d.bans, b), append(d.running, true)
+		return
+	}
+	i := slices.IndexFunc(d.bans, func(o bantam.Ban) bool { return o.ID == b.ID && o.Time.Equal(b.Time) })
+	if i < 0 {
+		t.Fatalf("%s of a ban that never began: %+v", decision.Kind, b)
+	}
+	d.bans[i].End = b.End
+	if decision.Kind == bantam.End {
+		d.running[i] = false
+		if decision.Cause == bantam.CauseOperator {
+			d.pardons = append(d.pardons, bantam.Ban{Jail: b.Jail, ID: b.ID, Time: decision.At})
+		}
+	}
+}
+
+// restart tells a new state what the disk remembers.
+func (d *disk) restart(s *State, now time.Time) {
+	past := slices.Concat(d.bans, d.pardons)
+	slices.SortStableFunc(past, func(a, b bantam.Ban) int { return a.Time.Compare(b.Time) })
+	for _, b := range past {
+		s.Remember(b)
+	}
+	var running []bantam.Ban
+	for i, b := range d.bans {
+		if d.running[i] {
+			running = append(running, b)
+		}
+	}
+	s.Restore(running, now)
+}
+
 // A crash at any moment changes nothing: replaying the known lines and going on
 // decides what an undisturbed run decides.
 func TestRestartDecidesTheSame(t *testing.T) {
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 2))
-	for range 300 {
-		var history []bantam.Failure
-		for now := 0.0; len(history) < 120; now += float64(rng.IntN(30)) {
-			f := fail(idOf([4]byte{192, 0, 2, byte(rng.IntN(6))}), now)
-			f.Position = bantam.Position{Source: "/a", Offset: int64(len(history) + 1), Time: f.Time}
-			history = append(history, f)
-		}
-		long := func(c *Config) { c.FindTime = 2 * time.Hour }
-		var want []bantam.Ban
-		s := newState(long)
-		for _, f := range history {
-			if d, ok := s.Fail(f); ok && d.Kind == bantam.Start {
-				want = append(want, d.Ban)
+	for _, c := range []struct {
+		name            string
+		change          func(*Config)
+		unbans, jumbled bool
+	}{
+		{"long bans", func(c *Config) {}, false, false},
+		{"short bans", func(c *Config) { c.BanTime = 40 * time.Second }, false, false},
+		{"bans that grow", func(c *Config) { c.MaxRetry, c.BanTime, c.Increment.Enabled = 6, 20*time.Second, true }, false, false},
+		{"by chance", func(c *Config) {
+			c.MaxRetry, c.BanTime = 5, 10*time.Second
+			c.Increment = Increment{Enabled: true, RndTime: time.Minute, MaxTime: time.Minute}
+		}, false, false},
+		{"some are forgiven", func(c *Config) { c.MaxRetry, c.BanTime, c.Increment.Enabled = 7, 20*time.Second, true }, true, false},
+		{"lines out of order", func(c *Config) {
+			c.MaxRetry, c.BanTime = 8, 20*time.Second
+			c.Increment = Increment{Enabled: true, MaxTime: time.Minute}
+		}, false, true},
+		{"bans soon forgotten", func(c *Config) {
+			c.MaxRetry, c.BanTime, c.PurgeAge = 5, 20*time.Second, time.Second
+			c.Increment = Increment{Enabled: true, Multipliers: []int{1, 2}}
+		}, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fresh := func() *State {
+				return newState(c.change, func(c *Config) { c.FindTime = 2 * time.Hour })
 			}
-		}
+			for range 100 {
+				var history []step
+				for now := 1000.0; len(history) < 150; now += float64(rng.IntN(20)) {
+					who := idOf([4]byte{192, 0, 2, byte(rng.IntN(5))})
+					if c.unbans && rng.IntN(20) == 0 {
+						now += 0.5
+						history = append(history, step{unban: who, failure: bantam.Failure{Read: at(now)}})
+						now += 0.5
+						continue
+					}
+					f := fail(who, now)
+					if c.jumbled && rng.IntN(3) == 0 {
+						f.Time = at(now - float64(rng.IntN(60)))
+					}
+					f.Position = bantam.Position{Source: "/a", Offset: int64(len(history) + 1), Time: f.Time}
+					history = append(history, step{failure: f})
+				}
+				// run takes the steps; those before from were taken before the restart.
+				run := func(s *State, d *disk, from int, steps []step) {
+					restarted := d.position
+					for i, st := range steps {
+						f := st.failure
+						f.Known = f.Position.Offset <= restarted
+						if i < from && f.ID.IsZero() {
+							continue
+						}
+						if i >= from {
+							for _, e := range s.Expire(f.Read) {
+								d.write(t, e)
+							}
+						}
+						if f.ID.IsZero() {
+							ends, err := s.Unban("sshd", st.unban, bantam.CauseOperator, f.Read)
+							if err != nil {
+								t.Fatal(err)
+							}
+							for _, e := range ends {
+								d.write(t, e)
+							}
+							if len(ends) == 0 {
+								d.pardons = append(d.pardons, bantam.Ban{Jail: "sshd", ID: st.unban, Time: f.Read})
+							}
+							continue
+						}
+						if decision, ok := s.Fail(f); ok {
+							d.write(t, decision)
+						}
+					}
+				}
+				var want, got disk
+				run(fresh(), &want, 0, history)
+				crash := rng.IntN(len(history))
+				run(fresh(), &got, 0, history[:crash])
+				again := fresh()
+				got.restart(again, at(1000))
+				run(again, &got, crash, history)
 
-		crash := rng.IntN(len(history))
-		var got []bantam.Ban
-		var position int64
-		run := func(s *State, from []bantam.Failure) {
-			for _, f := range from {
-				f.Known = f.Position.Offset <= position
-				d, ok := s.Fail(f)
-				if !ok {
-					continue
+				same := slices.EqualFunc(got.bans, want.bans, func(a, b bantam.Ban) bool {
+					return a.ID == b.ID && a.Time.Equal(b.Time) && a.End.Equal(b.End) && a.Count == b.Count
+				})
+				if !same {
+					t.Fatalf("seed %d: crash after %d steps: %d bans instead of %d\n%v\n%v", seed, crash, len(got.bans), len(want.bans), got.bans, want.bans)
 				}
-				if d.Kind == bantam.Start {
-					got = append(got, d.Ban)
+				if len(want.bans) < 3 {
+					t.Fatalf("seed %d: only %d bans", seed, len(want.bans))
 				}
-				position = d.Positions[0].Offset
 			}
-		}
-		run(newState(long), history[:crash])
-		again := newState(long)
-		again.Restore(got, epoch)
-		run(again, history)
-		same := slices.EqualFunc(got, want, func(a, b bantam.Ban) bool { return a.ID == b.ID && a.Time.Equal(b.Time) })
-		if !same {
-			t.Fatalf("seed %d: crash after %d failures: %d bans instead of %d\n%v\n%v", seed, crash, len(got), len(want), got, want)
-		}
+		})
 	}
 }
 

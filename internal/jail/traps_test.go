@@ -2,6 +2,7 @@ package jail
 
 import (
 	"testing"
+	"time"
 
 	"bantam"
 )
@@ -43,5 +44,20 @@ func TestTrap50_ABanTellsOfTheFirstFailure(t *testing.T) {
 	d, ok := s.Fail(second)
 	if !ok || d.Ban.User != "a" || len(d.Ban.Lines) != 2 {
 		t.Errorf("the ban is %+v, %v; want user a and both lines", d.Ban, ok)
+	}
+}
+
+func TestTrap51_FirstRepeatUsesMultiplierIndexOne(t *testing.T) {
+	s := newState(growing(func(c *Config) {
+		c.Increment.Multipliers, c.Increment.RndTime, c.Increment.MaxTime = []int{1, 5, 30, 60}, 10*time.Minute, 50*time.Minute
+	}))
+	got := lengths(t, s, 3)
+	if got[0] != 600 {
+		t.Errorf("the first ban lasts %g s, want bantime and nothing random", got[0])
+	}
+	for _, l := range got[1:] { // 3000 s, and 18000 s cut to as much
+		if l <= 3000 || l >= 3600 {
+			t.Errorf("a repeated ban lasts %g s, want 3000 s and up to 600 s more, beyond maxtime", l)
+		}
 	}
 }
