@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -164,6 +166,136 @@ func TestCountsAndPurge(t *testing.T) {
 	}
 }
 
+// remembered is what Counts tells of the IDs, as "last byte: count at seconds after now".
+func remembered(t *testing.T, s *Store) string {
+	t.Helper()
+	var out []string
+	err := s.Counts(t.Context(), func(b bantam.Ban) {
+		p, _ := b.ID.Prefix()
+		out = append(out, fmt.Sprintf("%d: %d at %g", p.Addr().As4()[3], b.Count, b.Time.Sub(now).Seconds()))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(out, ", ")
+}
+
+// banned is the decisions of a ban of ID n that starts and ends, in seconds after now.
+func banned(n, count int, start, end float64, cause string) []bantam.Decision {
+	after := func(s float64) time.Time { return now.Add(time.Duration(s * float64(time.Second))) }
+	b := ban(n)
+	b.Time, b.End, b.Count = after(start), after(end), count
+	return []bantam.Decision{{Kind: bantam.Start, Ban: b, At: b.Time}, {Kind: bantam.End, Ban: b, At: b.End, Cause: cause}}
+}
+
+// What an operator lifts counts no more, nor what came before it, after a restart either.
+func TestPardons(t *testing.T) {
+	file := path(t)
+	s := open(t, file)
+	do(s, slices.Concat(banned(1, 1, 0, 10, bantam.CauseExpired), banned(1, 2, 20, 30, bantam.CauseOperator), banned(1, 1, 40, 50, bantam.CauseExpired),
+		banned(2, 1, 0, 10, bantam.CauseExpired), banned(3, 1, 0, 10, bantam.CauseAllowed), banned(4, 1, 0, 10, bantam.CauseExpired))...)
+	if err := s.Pardon(t.Context(), "sshd", ban(4).ID, now.Add(20*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Pardon(t.Context(), "other", bantam.ID{}, now); err != nil {
+		t.Fatal(err)
+	}
+	const want = "1: 1 at 0, 1: 2 at 20, 1: 0 at 30, 1: 1 at 40, 2: 1 at 0, 3: 1 at 0, 3: 0 at 10, 4: 1 at 0, 4: 0 at 20"
+	if got := remembered(t, open(t, file)); got != want {
+		t.Errorf("remembered are\n%s\nwant\n%s", got, want)
+	}
+	// Banned again in the second in which it was lifted: the ban counts.
+	again := banned(3, 1, 0, 10, "")[:1]
+	do(s, again...)
+	if got := remembered(t, s); strings.Contains(got, "3: 0") {
+		t.Errorf("a running ban is forgiven: %s", got)
+	}
+	if err := s.Pardon(t.Context(), "", bantam.ID{}, now.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if got := remembered(t, s); strings.Contains(got, "3: 0") || !strings.Contains(got, "1: 0 at 60") || !strings.Contains(got, "2: 0 at 60") {
+		t.Errorf("all that are over are forgiven: %s", got)
+	}
+}
+
+// The last ban of an ID is kept for three times its length, others only until they are
+// as old as all.
+func TestPurgeKeepsWhatStillCounts(t *testing.T) {
+	s := open(t, path(t))
+	do(s, slices.Concat(
+		banned(1, 1, 0, 1000, bantam.CauseExpired), banned(1, 2, 2000, 2100, bantam.CauseExpired), // superseded, and short
+		banned(2, 1, 0, 1000, bantam.CauseExpired),      // long
+		banned(3, 1, 0, 1000, bantam.CauseOperator))...) // forgiven
+	for _, c := range []struct {
+		before float64
+		want   string
+	}{
+		{1000, "1: 1 at 0, 1: 2 at 2000, 2: 1 at 0, 3: 1 at 0, 3: 0 at 1000"},
+		{1001, "1: 2 at 2000, 2: 1 at 0"},
+		{2300, "1: 2 at 2000, 2: 1 at 0"},
+		{2301, "2: 1 at 0"},
+		{3000, "2: 1 at 0"},
+		{3001, ""},
+	} {
+		if _, err := s.Purge(t.Context(), now.Add(time.Duration(c.before*float64(time.Second)))); err != nil {
+			t.Fatal(err)
+		}
+		if got := remembered(t, s); got != c.want {
+			t.Errorf("purged before %g s there is %q, want %q", c.before, got, c.want)
+		}
+	}
+}
+
+func TestSeedStaysTheSame(t *testing.T) {
+	file := path(t)
+	first, err := open(t, file).Seed(t.Context())
+	if err != nil || len(first) != 32 {
+		t.Fatalf("%x, %v", first, err)
+	}
+	if again, err := open(t, file).Seed(t.Context()); err != nil || !bytes.Equal(again, first) {
+		t.Errorf("after a restart %x, %v; want %x", again, err, first)
+	}
+	if other, err := open(t, path(t)).Seed(t.Context()); err != nil || bytes.Equal(other, first) {
+		t.Errorf("another database has the same: %x, %v", other, err)
+	}
+}
+
+// A file of the first version is brought up to date: what an operator lifted in it is forgiven.
+func TestFileOfTheFirstVersion(t *testing.T) {
+	file := path(t)
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	old, err := sql.Open("sqlite", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	us := now.UnixMicro()
+	for _, statement := range []string{
+		`CREATE TABLE bantam_meta (version INTEGER NOT NULL)`, `INSERT INTO bantam_meta VALUES (1)`, migrations[0],
+		fmt.Sprintf(`INSERT INTO bantam_ban VALUES
+			('sshd', '192.0.0.1', %[1]d, %[1]d + 10, 5, 1, 'failures', '', '', 0, NULL, NULL, %[1]d + 10, 'expired'),
+			('sshd', '192.0.0.1', %[1]d + 20, 0, 5, 2, 'failures', '', '', 0, NULL, NULL, %[1]d + 1000000, 'operator'),
+			('sshd', '192.0.0.1', %[1]d + 2000000, 0, 5, 1, 'failures', '', '', 0, NULL, NULL, NULL, NULL),
+			('sshd', '192.0.0.2', %[1]d, %[1]d + 10, 5, 1, 'failures', '', '', 0, NULL, NULL, %[1]d + 10, 'expired')`, us),
+	} {
+		if _, err := old.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, file)
+	const want = "1: 1 at 0, 1: 2 at 2e-05, 1: 0 at 1, 1: 1 at 2, 2: 1 at 0"
+	if got := remembered(t, s); got != want {
+		t.Errorf("remembered are\n%s\nwant\n%s", got, want)
+	}
+	if b := running(t, s, now.Add(time.Hour)); len(b) != 1 || !b[0].Permanent() {
+		t.Errorf("running are %+v", b)
+	}
+}
+
 func TestAllowList(t *testing.T) {
 	s := open(t, "")
 	office := bantam.PrefixID(netip.MustParsePrefix("192.0.2.0/24"))
@@ -303,6 +435,30 @@ func TestLockedFile(t *testing.T) {
 	}
 	close(in)
 	<-out
+}
+
+func BenchmarkCounts(b *testing.B) {
+	const bans = 100_000
+	s, err := Open(b.Context(), slog.New(slog.DiscardHandler), filepath.Join(b.TempDir(), "b.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	decisions := make([]bantam.Decision, bans)
+	for i := range decisions {
+		one := ban(i)
+		one.Time = now.Add(time.Duration(i) * time.Second)
+		decisions[i] = bantam.Decision{Kind: bantam.Start, Ban: one, At: now}
+	}
+	s.save(decisions)
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
+		if err := s.Counts(b.Context(), func(bantam.Ban) { n++ }); err != nil || n != bans {
+			b.Fatalf("%d bans, %v", n, err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/bans, "ns/ban")
 }
 
 func BenchmarkWrite(b *testing.B) {

@@ -1,7 +1,7 @@
 """Asks Fail2Ban how long repeated bans last: a list of cases in, a list of seconds out.
 
 A case has the bantime, the count of earlier bans and the options as the files have them.
-What Fail2Ban cannot compute is null.
+What Fail2Ban cannot compute is null, what it cannot read is -1000000.
 """
 
 import json
@@ -24,8 +24,12 @@ for case in json.load(sys.stdin):
     jail = Jail("t", backend="polling")
     jail.database = Database()
     jail.setBanTimeExtra("increment", "true")
-    for option, value in case["options"].items():
-        jail.setBanTimeExtra(option, value)
+    try:
+        for option, value in case["options"].items():
+            jail.setBanTimeExtra(option, value)
+    except SyntaxError:
+        answers.append(-1000000)
+        continue
     try:
         seconds = float(observer.calcBanTime(jail, case["bantime"], case["count"]))
         answers.append(seconds if abs(seconds) < 1e300 else None)
