@@ -316,20 +316,33 @@ func (s *Store) Bans(ctx context.Context, now time.Time) ([]bantam.Ban, error) {
 // is no ban but a pardon, at the wall time Time: what came before it does not count any
 // more. Observed bans are left out.
 func (s *Store) Counts(ctx context.Context, f func(bantam.Ban)) error {
-	var b bantam.Ban
+	var b, pardon bantam.Ban
 	var text string
-	var at, until int64
-	return s.query(ctx, `SELECT jail, id, time, until, count FROM bantam_ban WHERE NOT observed
-		UNION ALL SELECT DISTINCT jail, id, forgiven, 0, 0 FROM bantam_ban WHERE forgiven IS NOT NULL AND NOT observed
-		ORDER BY jail, id, time, count DESC`, nil,
-		[]any{&b.Jail, &text, &at, &until, &b.Count}, func() error {
-			b.Time, b.End = fromMicros(at), fromMicros(until)
-			if err := b.ID.UnmarshalText([]byte(text)); err != nil {
-				return err
-			}
-			f(b)
-			return nil
-		})
+	var at, until, forgiven int64
+	tell := func() {
+		if !pardon.Time.IsZero() {
+			f(pardon)
+		}
+		pardon = bantam.Ban{}
+	}
+	// The order is the table's own. One pardon is for all bans that bear its time.
+	err := s.query(ctx, `SELECT jail, id, time, until, count, coalesce(forgiven, 0) FROM bantam_ban WHERE NOT observed
+		ORDER BY jail, id, time`, nil, []any{&b.Jail, &text, &at, &until, &b.Count, &forgiven}, func() error {
+		b.Time, b.End = fromMicros(at), fromMicros(until)
+		if err := b.ID.UnmarshalText([]byte(text)); err != nil {
+			return err
+		}
+		if b.Jail != pardon.Jail || b.ID != pardon.ID || micros(pardon.Time) != forgiven {
+			tell()
+		}
+		f(b)
+		if forgiven != 0 {
+			pardon = bantam.Ban{Jail: b.Jail, ID: b.ID, Time: fromMicros(forgiven)}
+		}
+		return nil
+	})
+	tell()
+	return err
 }
 
 // Pardon makes bans that are over count as earlier ones no more: those of id, or of all if
