@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -285,6 +286,39 @@ func TestUnbanForgives(t *testing.T) {
 	}
 }
 
+// No formula, however odd, bans for longer than the limit and what is random, for no
+// time, or for less than bantime where there is no limit.
+func TestNoFormulaBansTooLongOrTooShort(t *testing.T) {
+	seed := rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 4))
+	rng := func() *rand.Rand { return r }
+	for range 3000 {
+		text := randomFormula(r, 5)
+		f, err := ParseFormula(text)
+		if err != nil {
+			continue
+		}
+		c := DefaultConfig("t")
+		c.BanTime = time.Duration(1 + r.Int64N(int64(1000*time.Hour)))
+		c.Increment = Increment{Enabled: true, Formula: f, MaxTime: time.Duration(1 + r.Int64N(int64(2000*time.Hour))), RndTime: time.Minute}
+		if r.IntN(2) == 0 {
+			c.Increment.Factor = formula(t, "-1e300")
+		}
+		n := 1 + r.IntN(40)
+		if got := c.length(n, rng); got <= 0 || got > c.Increment.MaxTime+time.Minute {
+			t.Errorf("seed %d: %s: ban number %d lasts %s, with a limit of %s", seed, text, n+1, got, c.Increment.MaxTime)
+		}
+		c.Increment.MaxTime = 0
+		if got := c.length(n, rng); got >= 0 && got < c.BanTime-time.Nanosecond {
+			t.Errorf("seed %d: %s: ban number %d lasts %s, the first %s", seed, text, n+1, got, c.BanTime)
+		}
+		c.Increment.Multipliers = []int{0, r.IntN(9) - 4}
+		if got := c.length(n, rng); got == 0 || got < -1 {
+			t.Errorf("seed %d: multipliers %v: ban number %d lasts %s", seed, c.Increment.Multipliers, n+1, got)
+		}
+	}
+}
+
 func TestIncrementsThatCannotWork(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -306,6 +340,26 @@ func TestIncrementsThatCannotWork(t *testing.T) {
 			t.Errorf("%s: %v, want %s", c.name, err, c.want)
 		}
 	}
+}
+
+// BenchmarkRemember tells what an earlier ban costs in memory.
+func BenchmarkRemember(b *testing.B) {
+	const bans = 100_000
+	before, after := runtime.MemStats{}, runtime.MemStats{}
+	for b.Loop() {
+		s := newState()
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range bans {
+			who := idOf([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+			s.Remember(bantam.Ban{Jail: "sshd", ID: who, Time: at(-99999), End: at(-99000), Count: 1})
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		runtime.KeepAlive(s)
+	}
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/bans, "B/ban")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/bans, "ns/ban")
 }
 
 func BenchmarkRepeatedBan(b *testing.B) {
