@@ -835,6 +835,8 @@ func TestLibraryJails(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	f.Add("[DEFAULT]\nenabled = true\nfilter = t[a=\"%(x)s\"]\n[t]\nx = 1\naction = a[b=1] c\n", "[Definition]\nfailregex = <a> %(a)s\n")
 	f.Add("[t]\nenabled = 1\nlogpath = /a head\n /b\nignoreip = 1.2.3.4/5\nbackend = systemd[x=1]\n", "[INCLUDES]\nbefore = t.conf\n[Init?family=inet6]\na=1\n")
+	f.Add("[t]\nenabled = 1\nlogpath = /a\nbantime.increment = 1\nbantime.formula = ban.Time **\n banFactor\nbantime.factor = 2 %% 3 # x\nbantime.maxtime = 1h\n"+
+		"bantime.rndtime = 5\nbantime.multipliers = 1 2\n", "[Definition]\nfailregex = <HOST>\n")
 	f.Fuzz(func(t *testing.T, jail, filter string) {
 		lib := fstest.MapFS{"jail.conf": {Data: []byte(jail)}, "filter.d/t.conf": {Data: []byte(filter)}}
 		c, err := Load("", fs.FS(lib))

@@ -176,8 +176,16 @@ func (d *Daemon) lift(ctx context.Context, r control.UnbanRequest) (control.Unba
 		return control.UnbanReply{}, refuse(err)
 	}
 	// Bans that are over are pardoned with those that run.
-	if err := d.store.Pardon(ctx, r.Jail, r.ID, time.Now()); err != nil {
-		d.log.Warn("earlier bans count again after a restart", "addr", r.ID, "err", err)
+	forgiven := []bantam.ID{r.ID}
+	for _, j := range d.plan.Load().jails {
+		if id := r.ID.Widen(j.Prefix4, j.Prefix6); !slices.Contains(forgiven, id) {
+			forgiven = append(forgiven, id)
+		}
+	}
+	for _, id := range forgiven {
+		if err := d.store.Pardon(ctx, r.Jail, id, time.Now()); err != nil {
+			d.log.Warn("earlier bans count again after a restart", "addr", id, "err", err)
+		}
 	}
 	return control.UnbanReply{Bans: bansOf(decisions)}, d.carriedOut(ctx, decisions...)
 }

@@ -319,6 +319,17 @@ func TestNoFormulaBansTooLongOrTooShort(t *testing.T) {
 	}
 }
 
+func TestUnbanForgivesThePrefixThatCounts(t *testing.T) {
+	s := newState(growing(func(c *Config) { c.Prefix6 = 64 }))
+	s.Remember(bantam.Ban{Jail: "sshd", ID: id(t, "2001:db8::/64"), Time: at(-10), End: at(-5), Count: 2})
+	if _, err := s.Unban("", id(t, "2001:db8::7"), bantam.CauseOperator, at(0)); err != nil {
+		t.Fatal(err)
+	}
+	if d, _ := s.Fail(fail(id(t, "2001:db8::8"), 1)); d.Ban.Count != 1 {
+		t.Errorf("the next ban of the network has the count %d", d.Ban.Count)
+	}
+}
+
 func TestIncrementsThatCannotWork(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -107,7 +107,7 @@ func (p *formulaParser) unexpected(want string) error {
 	if p.token.kind == atEnd {
 		return p.wrong(p.token.at, "it ends where %s should be", want)
 	}
-	return p.wrong(p.token.at, "%q stands where %s should be", p.token.text, want)
+	return p.wrong(p.token.at, "%.40q stands where %s should be", p.token.text, want)
 }
 
 func isLetter(c byte) bool { return c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z' }
@@ -476,7 +476,7 @@ func (p *formulaParser) name() (expression, error) {
 	}
 	f, ok := functions[name]
 	if !ok {
-		return nil, p.wrong(at, "there is no %s; a formula knows ban.Time, ban.Count, banFactor, and functions such as min, max, math.exp", name)
+		return nil, p.wrong(at, "there is no %.40s; a formula knows ban.Time, ban.Count, banFactor, and functions such as min, max, math.exp", name)
 	}
 	if err := p.expect("("); err != nil {
 		return nil, err

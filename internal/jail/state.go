@@ -339,7 +339,7 @@ func (s *State) end(j *one, b *bantam.Ban, cause string, now time.Time) bantam.D
 // Unban ends the bans inside within (or all, if it is zero) of one jail, or of
 // all jails if jail is empty. Unbanning an address lifts the ban of its network. What an
 // operator lifts is forgiven: the next ban is a first one. So are the earlier bans of
-// within itself, which need not be banned.
+// within itself, or of the prefix that it is counted by, which need not be banned.
 func (s *State) Unban(jail string, within bantam.ID, cause string, now time.Time) ([]bantam.Decision, error) {
 	names := s.order
 	if jail != "" {
@@ -361,6 +361,7 @@ func (s *State) Unban(jail string, within bantam.ID, cause string, now time.Time
 			clear(j.past.last)
 		default:
 			j.past.pardon(within)
+			j.past.pardon(within.Widen(j.Prefix4, j.Prefix6))
 		}
 	}
 	return out, nil
