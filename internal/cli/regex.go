@@ -212,7 +212,8 @@ const maxRegexLine = 1 << 20
 type logReader struct {
 	in       io.Reader
 	r        *bufio.Reader
-	lines    int64 // read so far
+	ready    []byte // of r's buffer, lines that next has not handed out
+	lines    int64  // read so far
 	progress progress
 	long     []byte // scratch: a line that does not fit the buffer
 }
@@ -253,6 +254,34 @@ func newLogReader(in io.Reader, p progress) *logReader {
 // next is the next line without its line end, valid until the next call, and whether it
 // had one. Its error is io.EOF behind the last line.
 func (l *logReader) next() (text []byte, ended bool, err error) {
+	if i := bytes.IndexByte(l.ready, '\n'); i >= 0 {
+		text, l.ready = l.ready[:i], l.ready[i+1:]
+		l.count(i + 1)
+		if i > 0 && text[i-1] == '\r' {
+			text = text[:i-1]
+		}
+		return text, true, nil
+	}
+	if text, ended, err = l.slow(); err == nil {
+		l.ready, _ = l.r.Peek(l.r.Buffered()) // it is there
+		i := bytes.LastIndexByte(l.ready, '\n')
+		l.ready = l.ready[:i+1]
+		_, _ = l.r.Discard(i + 1) // so is this; the bytes stay until r is read again
+	}
+	return text, ended, err
+}
+
+// count books what was read.
+func (l *logReader) count(bytes int) {
+	l.lines++
+	l.progress.read += int64(bytes)
+	if l.lines%progressLines == 1 {
+		l.progress.show(l.lines)
+	}
+}
+
+// slow is next where the line is not in the buffer yet.
+func (l *logReader) slow() (text []byte, ended bool, err error) {
 	text, err = l.r.ReadSlice('\n')
 	read := len(text)
 	if err == bufio.ErrBufferFull {
@@ -268,11 +297,7 @@ func (l *logReader) next() (text []byte, ended bool, err error) {
 	if err != nil && (err != io.EOF || read == 0) {
 		return nil, false, err
 	}
-	l.lines++
-	l.progress.read += int64(read)
-	if l.lines%progressLines == 1 {
-		l.progress.show(l.lines)
-	}
+	l.count(read)
 	n := len(text)
 	if n > 0 && text[n-1] == '\n' {
 		n, ended = n-1, true

@@ -51,7 +51,29 @@ func newDecoder(name string) (decoder, error) {
 // latinParts are the parts of ISO 8859 by the number of the Latin alphabet in them.
 var latinParts = map[string]string{"5": "9", "6": "10", "7": "13", "8": "14", "9": "15", "10": "16"}
 
+// isPlain reports whether text is ASCII without line ends, as most lines are.
+func isPlain(text []byte) bool {
+	const ones = 0x0101010101010101
+	for len(text) >= 8 {
+		w := binary.LittleEndian.Uint64(text)
+		feeds := w ^ '\n'*ones // zero bytes are line ends; what follows sets the high bit of the first
+		if (w|(feeds-ones)&^feeds)&(0x80*ones) != 0 {
+			return false
+		}
+		text = text[8:]
+	}
+	for _, c := range text {
+		if c >= utf8.RuneSelf || c == '\n' {
+			return false
+		}
+	}
+	return true
+}
+
 func decodeUTF8(text []byte, scratch *[]byte) []byte {
+	if isPlain(text) {
+		return text
+	}
 	if utf8.Valid(text) {
 		return oneLine(text, scratch)
 	}

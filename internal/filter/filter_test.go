@@ -518,3 +518,26 @@ func FuzzCompile(f *testing.F) {
 		judgeText(New(r), line)
 	})
 }
+
+func TestIsPlain(t *testing.T) {
+	line := []byte("a line of ASCII, longer than two words of the machine")
+	for i := range line {
+		if !isPlain(line[i:]) || !isPlain(line[:i]) {
+			t.Fatalf("%q is not plain", line[i:])
+		}
+		for _, c := range []byte{'\n', 0x80, 0xc3, 0xff} {
+			other := slices.Clone(line)
+			other[i] = c
+			if isPlain(other) {
+				t.Errorf("%q is plain", other)
+			}
+		}
+		for _, c := range []byte{0, '\t', '\r', 0x0b, 0x7f} {
+			other := slices.Clone(line)
+			other[i] = c
+			if !isPlain(other) {
+				t.Errorf("%q is not plain", other)
+			}
+		}
+	}
+}
