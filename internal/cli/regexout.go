@@ -35,23 +35,26 @@ func newResolver(useDNS string) *resolver {
 }
 
 // ids are what a hit is counted for: an address, several of a name, a text, or nobody.
-func (r *resolver) ids(ctx context.Context, hit filter.Hit) []string {
+func (r *resolver) ids(ctx context.Context, hit *filter.Hit) []string {
 	switch {
 	case hit.Host == "", hit.Name && r.never:
 		return nil
+	}
+	host := strings.Clone(hit.Host) // for what is kept
+	switch {
 	case !hit.Name && r.raw && hit.Get("fid") != "", hit.Name && r.raw:
-		return []string{hit.Host}
+		return []string{host}
 	case !hit.Name:
-		if id, err := bantam.ParsePrefix(hit.Host); err == nil {
+		if id, err := bantam.ParsePrefix(host); err == nil {
 			return []string{id.String()}
 		}
-		return []string{hit.Host}
+		return []string{host}
 	}
-	ids, asked := r.known[hit.Host]
+	ids, asked := r.known[host]
 	if !asked {
 		ctx, cancel := context.WithTimeout(ctx, nameTimeout)
 		defer cancel()
-		addrs, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", hit.Host) // no answer is nobody
+		addrs, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", host) // no answer is nobody
 		for _, addr := range addrs {
 			if id := bantam.AddrID(addr).String(); !slices.Contains(ids, id) {
 				ids = append(ids, id)
@@ -60,7 +63,7 @@ func (r *resolver) ids(ctx context.Context, hit filter.Hit) []string {
 		if len(r.known) >= maxNames {
 			clear(r.known)
 		}
-		r.known[hit.Host] = ids
+		r.known[host] = ids
 	}
 	return ids
 }

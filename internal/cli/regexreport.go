@@ -452,7 +452,8 @@ func (r *regexRun) line(ctx context.Context, line *bantam.Line, outcome *filter.
 		r.ignore[outcome.Ignored-1].hits++
 	}
 	failed, quiet := false, false // a line that says of itself that it is no failure is quiet
-	for _, hit := range outcome.Hits {
+	for i := range outcome.Hits {
+		hit := &outcome.Hits[i]
 		silent := hit.Quiet && !hit.Waits // it is no failure
 		if silent && r.opt.noCheckAll || hit.Quiet && r.opt.out != "" {
 			continue // the daemon would say nothing of it
@@ -477,7 +478,7 @@ func (r *regexRun) line(ctx context.Context, line *bantam.Line, outcome *filter.
 				f.who = append(f.who, seen{id, hit.Time, len(outcome.Hits) > 1})
 			}
 			if r.opt.out != "" && !r.opt.invert {
-				r.one(ctx, id, &hit)
+				r.one(ctx, id, hit)
 			}
 		}
 		if silent {

@@ -2,117 +2,178 @@ package filter
 
 import (
 	"fmt"
+	"iter"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
 	"unicode"
+	"unsafe"
 
 	"bantam"
 )
 
-// fields are what the named groups of a match captured. A group that took no part
-// has no entry; one that matched nothing has an empty one. There are few: looking
-// through them is quicker than hashing.
-type fields []field
+// fields are what the named groups of a match captured, by the number of the name. A group
+// that took no part has no entry; one that matched nothing has an empty one.
+//
+// Values may refer to the text of the line at hand, which does not last: what is kept is
+// kept by keep.
+type fields struct {
+	has    uint64   // a bit for each number
+	values []string // by number; leftovers where has says no
+}
 
-type field struct{ name, value string }
+// The numbers of the names that mean something; others of a filter follow them.
+const (
+	fieldIP4 = iota
+	fieldIP6
+	fieldDNS
+	fieldCIDR
+	fieldFID
+	fieldUser
+	fieldMLFID
+	fieldNofail
+	fieldForget
+	fieldGained
+	fieldAttempt
+	knownFields
+
+	// maxFields is how many different names the groups of a filter may have.
+	maxFields = 64
+)
+
+var fieldNames = [knownFields]string{
+	"ip4", "ip6", "dns", "cidr", "fid", "user", "mlfid", "nofail", "mlfforget", "mlfgained", "mlfattempt",
+}
+
+// field is the number of a name, a new one if need be.
+func (r *Rules) field(name string) int {
+	if r.names == nil {
+		r.names = slices.Clone(fieldNames[:])
+	}
+	i := slices.Index(r.names, name)
+	if i < 0 {
+		i, r.names = len(r.names), append(r.names, name)
+	}
+	return i
+}
 
 // get is the value of a field, "" if there is none.
-func (d fields) get(name string) string {
-	value, _ := d.lookup(name)
-	return value
-}
-
-func (d fields) lookup(name string) (value string, ok bool) {
-	for i := range d {
-		if d[i].name == name {
-			return d[i].value, true
-		}
+func (d *fields) get(field int) string {
+	if d.has>>field&1 == 0 {
+		return ""
 	}
-	return "", false
+	return d.values[field]
 }
 
-func (d fields) has(name string) bool {
-	_, ok := d.lookup(name)
-	return ok
+func (d *fields) lookup(field int) (value string, ok bool) {
+	return d.get(field), d.has>>field&1 != 0
 }
 
 // set gives a field a value.
-func (d *fields) set(name, value string) {
-	for i := range *d {
-		if (*d)[i].name == name {
-			(*d)[i].value = value
-			return
+func (d *fields) set(field int, value string) {
+	if field >= len(d.values) {
+		d.values = append(d.values, make([]string, field+1-len(d.values))...)
+	}
+	d.has |= 1 << field
+	d.values[field] = value
+}
+
+func (d *fields) remove(field int) { d.has &^= 1 << field }
+
+// all are the numbers of the fields that are there.
+func (d *fields) all() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for has := d.has; has != 0; has &= has - 1 {
+			if !yield(bits.TrailingZeros64(has)) {
+				return
+			}
 		}
 	}
-	*d = append(*d, field{name, value})
 }
 
-func (d *fields) remove(names ...string) {
-	*d = slices.DeleteFunc(*d, func(f field) bool { return slices.Contains(names, f.name) })
+// setAll sets what other has.
+func (d *fields) setAll(other *fields) {
+	for has := other.has; has != 0; has &= has - 1 {
+		i := bits.TrailingZeros64(has)
+		d.set(i, other.values[i])
+	}
 }
 
-// add sets the groups that took part in a match in text. A shared copy of text may
-// serve them all.
-func (d *fields) add(names []string, text []byte, shared string, spans []int) {
-	for i, name := range names {
-		start, end := spans[2*i], spans[2*i+1]
-		switch {
-		case name == "" || start < 0:
-		case shared != "":
-			d.set(name, shared[start:end])
-		default:
-			d.set(name, string(text[start:end]))
+// keep sets what other has, in memory of its own.
+func (d *fields) keep(other *fields) {
+	size := 0
+	for i := range other.all() {
+		size += len(other.values[i])
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for i := range other.all() {
+		start := b.Len()
+		b.WriteString(other.values[i])
+		d.set(i, b.String()[start:])
+	}
+}
+
+// kept is a copy in memory of its own.
+func kept(d *fields) (out fields) {
+	out.keep(d)
+	return out
+}
+
+// add sets the groups of a rule that took part in a match in text, to which they refer.
+func (d *fields) add(r *rule, text []byte, spans []int) {
+	for _, c := range r.captures {
+		if start, end := spans[2*c.group], spans[2*c.group+1]; start >= 0 {
+			d.set(c.field, unsafe.String(unsafe.SliceData(text[start:]), end-start))
 		}
 	}
 }
 
 // identified reports whether d says who failed.
-func (d fields) identified() bool {
-	for i := range d {
-		switch d[i].name {
-		case "ip4", "ip6", "dns", "fid":
-			return true
+func (d *fields) identified() bool {
+	return d.has&(1<<fieldIP4|1<<fieldIP6|1<<fieldDNS|1<<fieldFID) != 0
+}
+
+// A pair is a field and another that it feeds.
+type pair struct{ from, to int }
+
+// feeds finds the fields that begin so among the groups of a rule, and what they feed, in
+// the order of their names.
+func (r *Rules) feeds(begin string, rule *rule) (pairs []pair) {
+	if rule == nil {
+		return nil
+	}
+	for _, c := range rule.captures {
+		if to, ok := strings.CutPrefix(r.names[c.field], begin); ok {
+			pairs = append(pairs, pair{c.field, r.field(target(to))})
 		}
 	}
-	return false
+	slices.SortFunc(pairs, r.byName)
+	return pairs
 }
+
+func (r *Rules) byName(a, b pair) int { return strings.Compare(r.names[a.from], r.names[b.from]) }
 
 // alternatives gives a field that is missing or empty the first of its <F-ALT_…> that
 // is not, in the order of their names.
-func (d *fields) alternatives() {
-	var names []string
-	for _, f := range *d {
-		if strings.HasPrefix(f.name, "alt_") && f.value != "" {
-			names = append(names, f.name)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if field := target(strings.TrimPrefix(name, "alt_")); d.get(field) == "" {
-			d.set(field, d.get(name))
+func (d *fields) alternatives(alts []pair) {
+	for _, a := range alts {
+		if d.get(a.to) == "" && d.get(a.from) != "" {
+			d.set(a.to, d.get(a.from))
 		}
 	}
 }
 
 // tuples makes a field that has <F-TUPLE_…> the list of itself and them, in the order
-// of their names, as Python prints a tuple. A rule may be nil.
-func (d *fields) tuples(rules ...*rule) {
-	var parts map[string][]string
-	for _, r := range rules {
-		if r == nil {
-			continue
+// of their names, as Python prints a tuple.
+func (d *fields) tuples(tuples []pair) {
+	parts := make(map[int][]string)
+	for _, t := range tuples {
+		if parts[t.to] == nil {
+			parts[t.to] = []string{d.repr(t.to)}
 		}
-		for _, name := range r.tuples {
-			field := target(strings.TrimPrefix(name, "tuple_"))
-			if parts == nil {
-				parts = make(map[string][]string)
-			}
-			if parts[field] == nil {
-				parts[field] = []string{d.repr(field)}
-			}
-			parts[field] = append(parts[field], d.repr(name))
-		}
+		parts[t.to] = append(parts[t.to], d.repr(t.from))
 	}
 	for field, p := range parts {
 		d.set(field, "("+strings.Join(p, ", ")+")")
@@ -120,8 +181,8 @@ func (d *fields) tuples(rules ...*rule) {
 }
 
 // repr is a field as Python's repr writes it.
-func (d fields) repr(name string) string {
-	text, ok := d.lookup(name)
+func (d *fields) repr(field int) string {
+	text, ok := d.lookup(field)
 	if !ok {
 		return "None"
 	}
@@ -167,11 +228,11 @@ func target(name string) string {
 
 // failure completes fl with who failed and appends it to out, or appends nothing if
 // that turns out to be nobody (detection.md 4.4).
-func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []bantam.Failure {
+func (j *judge) failure(d *fields, fl bantam.Failure, out []bantam.Failure) []bantam.Failure {
 	addr, isAddr := d.address()
-	fid := d.get("fid")
-	name, hasName := d.lookup("dns")
-	if !isAddr && hasName && !d.has("ip4") && !d.has("ip6") {
+	fid := strings.Clone(d.get(fieldFID))
+	name, hasName := d.lookup(fieldDNS)
+	if name = strings.Clone(name); !isAddr && hasName && d.has&(1<<fieldIP4|1<<fieldIP6) == 0 {
 		addr, isAddr = parseAddr(name, "")
 	} else {
 		hasName = false
@@ -199,16 +260,17 @@ func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []ban
 	if fl.ID.IsZero() && fl.Host == "" {
 		return out // a number like 999.1.2.3 is nobody's address
 	}
-	for _, f := range d {
-		name, value := f.name, f.value
-		switch name {
-		case "ip4", "ip6", "dns", "cidr", "nofail", "mlfid", "mlfforget", "mlfgained", "mlfattempt":
+	for i := range d.all() {
+		switch i {
+		case fieldIP4, fieldIP6, fieldDNS, fieldCIDR, fieldNofail, fieldMLFID, fieldForget, fieldGained, fieldAttempt:
 			continue
-		case "fid":
+		case fieldFID:
 			if !hasName && ip == "" {
 				continue // it is the ID
 			}
-		case "user":
+		}
+		name, value := j.names[i], strings.Clone(d.values[i])
+		if i == fieldUser {
 			fl.User = value
 			continue
 		}
@@ -230,10 +292,10 @@ func (j *judge) failure(d fields, fl bantam.Failure, out []bantam.Failure) []ban
 }
 
 // address is what an address group captured, with its length if there is one.
-func (d fields) address() (bantam.ID, bool) {
-	for _, name := range [...]string{"ip4", "ip6"} {
-		if text, ok := d.lookup(name); ok {
-			return parseAddr(text, d.get("cidr"))
+func (d *fields) address() (bantam.ID, bool) {
+	for _, field := range [...]int{fieldIP4, fieldIP6} {
+		if text, ok := d.lookup(field); ok {
+			return parseAddr(text, d.get(fieldCIDR))
 		}
 	}
 	return bantam.ID{}, false

@@ -53,21 +53,22 @@ var latinParts = map[string]string{"5": "9", "6": "10", "7": "13", "8": "14", "9
 
 // isPlain reports whether text is ASCII without line ends, as most lines are.
 func isPlain(text []byte) bool {
-	const ones = 0x0101010101010101
+	if bytes.IndexByte(text, '\n') >= 0 {
+		return false
+	}
+	le, all := binary.LittleEndian, uint64(0)
+	for len(text) >= 32 {
+		all |= le.Uint64(text) | le.Uint64(text[8:]) | le.Uint64(text[16:]) | le.Uint64(text[24:])
+		text = text[32:]
+	}
 	for len(text) >= 8 {
-		w := binary.LittleEndian.Uint64(text)
-		feeds := w ^ '\n'*ones // zero bytes are line ends; what follows sets the high bit of the first
-		if (w|(feeds-ones)&^feeds)&(0x80*ones) != 0 {
-			return false
-		}
+		all |= le.Uint64(text)
 		text = text[8:]
 	}
 	for _, c := range text {
-		if c >= utf8.RuneSelf || c == '\n' {
-			return false
-		}
+		all |= uint64(c)
 	}
-	return true
+	return all&0x8080808080808080 == 0
 }
 
 func decodeUTF8(text []byte, scratch *[]byte) []byte {

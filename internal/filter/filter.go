@@ -62,6 +62,7 @@ type Rules struct {
 
 	prefix       *rule
 	fail, ignore []*rule
+	names        []string // of the fields
 	// early is whether ignoreregex is searched before anything else, too. The
 	// odd condition is Fail2Ban's: it weighs one search against the many it saves.
 	early bool
@@ -74,13 +75,15 @@ type rule struct {
 	overruns atomic.Uint64 // searches that used up their budget
 	misses   atomic.Uint64 // matches that the set had excluded
 
-	names   []string // of its groups by index, "" for one without a name
-	content int      // the index of <F-CONTENT>, or -1
-	tuples  []string // the names of its <F-TUPLE_…>, sorted
-	named   int      // how many groups have names
-
-	alternatives bool // there is an <F-ALT_…>
+	names    []string  // of its groups by index, "" for one without a name
+	captures []capture // its groups with names
+	content  int       // the index of <F-CONTENT>, or -1
+	alts     []pair    // the <F-ALT_…> and <F-TUPLE_…> of it and the prefregex
+	tuples   []pair
 }
+
+// A capture is a group whose text is a field.
+type capture struct{ group, field int }
 
 // dnsMode is what becomes of a captured host name.
 type dnsMode uint8
@@ -143,6 +146,16 @@ func Compile(c Config) (*Rules, error) {
 	}
 	for i, expr := range c.Ignoreregex {
 		r.ignore = append(r.ignore, compile(fmt.Sprintf("ignoreregex %d", i+1), expr, 0))
+	}
+	for _, rule := range r.fail {
+		if rule != nil {
+			rule.alts = append(r.feeds("alt_", r.prefix), r.feeds("alt_", rule)...)
+			slices.SortFunc(rule.alts, r.byName)
+			rule.tuples = append(r.feeds("tuple_", r.prefix), r.feeds("tuple_", rule)...)
+		}
+	}
+	if len(r.names) > maxFields {
+		fail("the groups have more than %d different names", maxFields-knownFields)
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -235,16 +248,11 @@ func (r *Rules) compile(option, expr string, flags pyre.Flags) (*rule, error) {
 	}
 	out := &rule{re: re, option: option, names: re.Groups()}
 	out.content = slices.Index(out.names, "content")
-	for _, name := range out.names {
+	for i, name := range out.names {
 		if name != "" {
-			out.named++
-		}
-		out.alternatives = out.alternatives || strings.HasPrefix(name, "alt_")
-		if strings.HasPrefix(name, "tuple_") {
-			out.tuples = append(out.tuples, name)
+			out.captures = append(out.captures, capture{i, r.field(name)})
 		}
 	}
-	slices.Sort(out.tuples)
 	return out, nil
 }
 
@@ -461,7 +469,7 @@ func (j *judge) judge(v *view, line *bantam.Line, at time.Time, out []bantam.Fai
 		if m.quiet || at.IsZero() {
 			continue
 		}
-		out = j.failure(m.data, bantam.Failure{
+		out = j.failure(&m.data, bantam.Failure{
 			Jail: j.config.Jail, Time: at, Read: line.Read, Lines: slices.Clone(m.lines), Regex: m.regex,
 		}, out)
 	}
@@ -498,10 +506,7 @@ func (j *judge) match(v *view, line *bantam.Line) {
 		j.prefixed = true
 		text, offset = j.cutContent(text, spans)
 	}
-	// Captures of a short line share one copy of it; what is kept of a long one should
-	// not keep all of it.
-	var shared string
-	j.base = j.base[:0] // what prefregex captured, once a failregex matched
+	j.base.has = 0 // what prefregex captured, once a failregex matched
 	for _, i := range j.may {
 		rule := j.fail[i]
 		spans := rule.find(text, j.spans[:0])
@@ -512,20 +517,19 @@ func (j *judge) match(v *view, line *bantam.Line) {
 		if !several && !slices.Contains(j.likely, i) {
 			rule.misses.Add(1)
 		}
-		if shared == "" && len(whole) < maxShared {
-			shared = string(whole)
-		}
-		if j.prefix != nil && len(j.base) == 0 {
-			j.base.add(j.prefix.names, whole, shared, j.prefixSpans)
+		if j.prefix != nil && j.base.has == 0 {
+			j.base.add(j.prefix, whole, j.prefixSpans)
+			if several {
+				j.base = kept(&j.base) // for the lines that are left will take their place
+			}
 		}
 		m := j.next()
 		m.regex = i + 1
-		m.data = append(m.data, j.base...)
-		part := ""
-		if end := offset + len(text); end <= len(shared) && shared[end-1] == '\n' {
-			part = shared[offset:end]
+		m.data.setAll(&j.base)
+		m.data.add(rule, text, spans)
+		if several {
+			m.data = kept(&m.data)
 		}
-		m.data.add(rule.names, text, part, spans)
 		if several {
 			taken := j.recent.take(rule.names, spans, offset)
 			j.ignorable = j.ignorable[:0]
@@ -537,7 +541,7 @@ func (j *judge) match(v *view, line *bantam.Line) {
 				return
 			}
 			text, offset = j.recent.join(), 0 // what is left, for those that come
-			whole, shared = text, ""
+			whole = text
 		} else {
 			if j.ignored(text) {
 				return
@@ -546,11 +550,11 @@ func (j *judge) match(v *view, line *bantam.Line) {
 				m.lines = append(m.lines, v.logged(line))
 			}
 		}
-		if rule.alternatives || j.prefix != nil && j.prefix.alternatives {
-			m.data.alternatives()
+		m.data.alternatives(rule.alts)
+		if len(rule.tuples) > 0 {
+			m.data.tuples(rule.tuples)
 		}
-		m.data.tuples(j.prefix, rule)
-		session := m.data.has("mlfid")
+		session := m.data.has&(1<<fieldMLFID) != 0
 		if !session && !m.data.identified() {
 			continue // an optional group did not take part: the next may know who it was
 		}
@@ -563,9 +567,6 @@ func (j *judge) match(v *view, line *bantam.Line) {
 	}
 }
 
-// maxShared is the length from which on captures do not share memory.
-const maxShared = 512
-
 // next is the match behind those found, not yet one of them.
 func (j *judge) next() *match {
 	n := len(j.found)
@@ -574,7 +575,7 @@ func (j *judge) next() *match {
 		clear(j.found[n:cap(j.found)])
 	}
 	m := &j.found[:n+1][n]
-	m.data, m.lines, m.quiet, m.waits = m.data[:0], m.lines[:0], false, false
+	m.data.has, m.lines, m.quiet, m.waits = 0, m.lines[:0], false, false
 	return m
 }
 

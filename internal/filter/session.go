@@ -2,6 +2,7 @@ package filter
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -50,15 +51,15 @@ type attempt struct {
 
 // repeats reports whether a line tells once more of the attempt; if not, it begins a
 // new one. A line without address is taken to be from the session's.
-func (a *attempt) repeats(line, session fields) bool {
-	text := line.get("mlfattempt")
+func (a *attempt) repeats(line, session *fields) bool {
+	text := strings.Clone(line.get(fieldAttempt))
 	if !line.identified() {
 		line = session
 	}
 	if !line.identified() {
 		return false
 	}
-	addr := line.get("ip4") + "\x00" + line.get("ip6") + "\x00" + line.get("dns") + "\x00" + line.get("fid")
+	addr := line.get(fieldIP4) + "\x00" + line.get(fieldIP6) + "\x00" + line.get(fieldDNS) + "\x00" + line.get(fieldFID)
 	if len(a.texts) > 0 && len(a.texts) < maxTexts && a.addr == addr && !slices.Contains(a.texts, text) {
 		a.texts = append(a.texts, text)
 		return true
@@ -81,53 +82,54 @@ func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
 		ss.passing = nil
 	}
 	line := &m.data
-	gained := line.get("mlfgained") != ""
-	if gained && line.get("nofail") == "" {
-		line.set("nofail", line.get("mlfgained"))
+	gained := line.get(fieldGained) != ""
+	if gained && line.get(fieldNofail) == "" {
+		line.set(fieldNofail, line.get(fieldGained))
 	}
-	forget := line.get("mlfforget") != ""
+	forget := line.get(fieldForget) != ""
 
-	id := line.get("mlfid")
+	id := line.get(fieldMLFID)
 	s := ss.get(id, read)
-	isAttempt := line.get("mlfattempt") != ""
-	if s != nil && isAttempt && s.attempt.repeats(*line, s.data) && !s.pending {
-		s.addUser(line.get("user"))
+	isAttempt := line.get(fieldAttempt) != ""
+	if s != nil && isAttempt && s.attempt.repeats(line, &s.data) && !s.pending {
+		s.addUser(strings.Clone(line.get(fieldUser)))
 		return false
 	}
 	if s == nil {
-		s = ss.fresh(id, read)
-		s.data = append(s.data, *line...)
-		s.addUser(line.get("user"))
-		if isAttempt {
-			s.attempt.repeats(*line, nil)
-		}
+		s = ss.fresh(read)
 		if forget {
+			s.data.setAll(line) // it is gone before the line is
 			ss.passing = s
 		} else {
+			s.data.keep(line)
 			ss.put(s)
 		}
+		s.addUser(s.data.get(fieldUser))
+		if isAttempt {
+			s.attempt.repeats(line, &fields{})
+		}
 	} else {
-		s.addUser(line.get("user"))
-		quietBefore := s.data.get("nofail") != "" || s.data.get("mlfgained") != ""
-		s.data.remove("nofail", "mlfgained")
+		quietBefore := s.data.get(fieldNofail) != "" || s.data.get(fieldGained) != ""
+		s.data.remove(fieldNofail)
+		s.data.remove(fieldGained)
 		if gained {
 			s.pending = false
 		}
 		if !quietBefore && !s.pending {
 			s.lines = s.lines[:0] // they were told already
 		}
-		for _, f := range *line {
-			s.data.set(f.name, f.value)
-		}
+		s.data.keep(line)
+		s.addUser(s.data.get(fieldUser))
 		if forget {
 			ss.end(s)
 		}
 	}
 	if s.pending || len(s.users) >= 2 {
-		s.data.remove("nofail", "mlfgained")
+		s.data.remove(fieldNofail)
+		s.data.remove(fieldGained)
 		s.pending = false
 	}
-	if s.data.get("nofail") != "" {
+	if s.data.get(fieldNofail) != "" {
 		if !forget {
 			s.quiet = remember(s.quiet, m.lines...)
 		}
@@ -141,21 +143,23 @@ func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
 		s.pending, m.waits = true, true
 		return false
 	}
-	m.data, m.lines = append(m.data[:0], s.data...), append(m.lines[:0], s.lines...)
+	m.data.has = 0
+	m.data.setAll(&s.data)
+	m.lines = append(m.lines[:0], s.lines...)
 	return true
 }
 
 // fresh is a new session, made of one that was forgotten if there is one.
-func (ss *sessions) fresh(id string, since time.Time) *session {
+func (ss *sessions) fresh(since time.Time) *session {
 	if len(ss.spare) == 0 {
-		return &session{id: id, since: since}
+		return &session{since: since}
 	}
 	last := len(ss.spare) - 1
 	s := ss.spare[last]
 	ss.spare = ss.spare[:last]
 	*s = session{
-		id: id, since: since,
-		data: s.data[:0], users: s.users[:0], lines: s.lines[:0], quiet: s.quiet[:0],
+		since: since,
+		data:  fields{values: s.data.values}, users: s.users[:0], lines: s.lines[:0], quiet: s.quiet[:0],
 		attempt: attempt{texts: s.attempt.texts[:0]},
 	}
 	return s
@@ -179,6 +183,7 @@ func (ss *sessions) put(s *session) {
 	for len(ss.byID) >= maxSessions {
 		ss.forgetOldest()
 	}
+	s.id = s.data.get(fieldMLFID)
 	ss.byID[s.id] = s
 	ss.order = append(ss.order, s)
 	if len(ss.order) > 2*maxSessions {

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"bantam"
@@ -35,7 +36,7 @@ func (o Outcome) Clone() Outcome {
 	o.Hits = append([]Hit(nil), o.Hits...)
 	for i := range o.Hits {
 		h := &o.Hits[i]
-		h.data, h.Lines = append(fields(nil), h.data...), append([]string(nil), h.Lines...)
+		h.data, h.Host, h.Lines = kept(&h.data), strings.Clone(h.Host), append([]string(nil), h.Lines...)
 	}
 	return o
 }
@@ -49,8 +50,9 @@ type Hit struct {
 	// Name is true if Host is a host name.
 	Name bool
 	// Time is event time; zero if the line has no date and nothing stands in for it.
-	Time time.Time
-	data fields
+	Time  time.Time
+	data  fields
+	names []string // of the fields
 	// Lines are what makes up the failure, oldest first, if TrialOptions.Lines; attacker's
 	// text.
 	Lines []string
@@ -70,16 +72,25 @@ type TrialOptions struct {
 
 // Lookup is what a named group captured, in this line or another of its session, and
 // whether it took part; attacker's text.
-func (h *Hit) Lookup(group string) (value string, ok bool) { return h.data.lookup(group) }
+func (h *Hit) Lookup(group string) (value string, ok bool) {
+	i := slices.Index(h.names, group)
+	if i < 0 {
+		return "", false
+	}
+	return h.data.lookup(i)
+}
 
 // Get is Lookup where no part and an empty one are the same.
-func (h *Hit) Get(group string) string { return h.data.get(group) }
+func (h *Hit) Get(group string) string {
+	value, _ := h.Lookup(group)
+	return value
+}
 
 // Data are all named groups; attacker's text.
 func (h *Hit) Data() map[string]string {
-	data := make(map[string]string, len(h.data))
-	for _, f := range h.data {
-		data[f.name] = f.value
+	data := make(map[string]string)
+	for i := range h.data.all() {
+		data[h.names[i]] = h.data.values[i]
 	}
 	return data
 }
@@ -169,30 +180,37 @@ func (j *judge) try(v *view, line *bantam.Line, at time.Time, out *Outcome) {
 	out.Ignored, out.Prefixed = j.ignoredBy, j.prefixed
 	for i := range j.found {
 		m := &j.found[i]
-		hit := Hit{Regex: m.regex, Time: at, data: m.data, Lines: m.lines, Quiet: m.quiet, Waits: m.waits}
-		hit.Host, hit.Name = m.data.asLogged()
-		out.Hits = append(out.Hits, hit)
+		n := len(out.Hits)
+		if n == cap(out.Hits) {
+			out.Hits = slices.Grow(out.Hits, 1)
+		}
+		out.Hits = out.Hits[:n+1]
+		h := &out.Hits[n]
+		h.Regex, h.Time, h.data, h.names, h.Lines = m.regex, at, m.data, j.names, m.lines
+		h.Quiet, h.Waits = m.quiet, m.waits
+		h.Host, h.Name = m.data.asLogged()
 	}
 }
 
 // asLogged is who failed in the log's own words, and whether that is a host name.
-func (d fields) asLogged() (host string, name bool) {
-	if fid := d.get("fid"); fid != "" {
+func (d *fields) asLogged() (host string, name bool) {
+	if fid := d.get(fieldFID); fid != "" {
 		return fid, false
 	}
-	for _, group := range [...]string{"ip4", "ip6"} {
-		if addr := d.get(group); addr != "" {
-			if length := d.get("cidr"); length != "" {
+	for _, field := range [...]int{fieldIP4, fieldIP6} {
+		if addr := d.get(field); addr != "" {
+			if length := d.get(fieldCIDR); length != "" {
 				addr += "/" + length
 			}
 			return addr, false
 		}
 	}
-	host = d.get("dns")
-	if _, ok := parseAddr(host, ""); ok {
-		return host, false
+	host = d.get(fieldDNS)
+	if host == "" {
+		return "", false
 	}
-	return host, host != ""
+	_, isAddr := parseAddr(host, "")
+	return host, !isAddr
 }
 
 // Expanded is the expression of prefregex with the tags replaced, for people to look at;
