@@ -1,5 +1,7 @@
 package pyre
 
+import "slices"
+
 // A setBuilder puts the patterns of a Set into one automaton.
 type setBuilder struct {
 	*nfa
@@ -98,8 +100,7 @@ func (b *setBuilder) entries(i int, re *Regexp, open bool) (entries []int32) {
 	entries = append(entries, b.relaxer(re, accept, open).list(parts, accept))
 	for _, at := range looks(parts) {
 		accept := b.need(i)
-		upTo := append(append([]*node{}, parts[:at]...), parts[at].subs[0])
-		entries = append(entries, b.relaxer(re, accept, open).list(upTo, accept))
+		entries = append(entries, b.relaxer(re, accept, open).list(upTo(parts, at), accept))
 	}
 	return entries
 }
@@ -147,8 +148,7 @@ func (b *setBuilder) behind(h head, inside []int, rules []Rule) {
 			b.rules[i].needs = append(b.rules[i].needs, int32(b.needs))
 		}
 		b.needs++
-		upTo := append(append([]*node{}, before[:at]...), before[at].subs[0])
-		entries = append(entries, b.relaxer(h.within, accept, open).list(upTo, accept))
+		entries = append(entries, b.relaxer(h.within, accept, open).list(upTo(before, at), accept))
 	}
 	if h.within.root.anchored() {
 		b.bound = append(b.bound, entries...)
@@ -169,14 +169,49 @@ func flatten(n *node, parts []*node) []*node {
 	return append(parts, n)
 }
 
-// looks are the places of the first few look-aheads among parts that must hold.
+// looks are the places of the first few parts with a look-ahead that must hold.
 func looks(parts []*node) (at []int) {
 	for i, n := range parts {
-		if n.op == opLook && !n.negative && !n.behind && len(at) < maxLooks {
+		if n.looksAhead() && len(at) < maxLooks {
 			at = append(at, i)
 		}
 	}
 	return at
+}
+
+// looksAhead reports whether a look-ahead must hold on some way through n.
+func (n *node) looksAhead() bool {
+	switch n.op {
+	case opLook:
+		return !n.negative && !n.behind
+	case opConcat, opAlternate, opGroup, opTransparent, opAtomic:
+		return slices.ContainsFunc(n.subs, (*node).looksAhead)
+	}
+	return false
+}
+
+// upTo is what must match up to and with the first look-ahead in the part at.
+func upTo(parts []*node, at int) []*node {
+	return append(append([]*node{}, parts[:at]...), parts[at].upToLook())
+}
+
+// upToLook is n as far as its first look-ahead, and that; on ways that have none, all.
+func (n *node) upToLook() *node {
+	switch {
+	case !n.looksAhead():
+		return n
+	case n.op == opLook:
+		return n.subs[0]
+	}
+	out := *n
+	out.subs = nil
+	for _, sub := range n.subs {
+		out.subs = append(out.subs, sub.upToLook())
+		if n.op != opAlternate && sub.looksAhead() {
+			break
+		}
+	}
+	return &out
 }
 
 // findGroup looks for a group that takes part in every match of n, and appends to
