@@ -87,6 +87,7 @@ func TestAnswersArePythons(t *testing.T) {
 		patterns, texts = 1_000, 5
 	}
 	pairs, refused, wrong, hits, loose := 0, 0, 0, 0, 0
+	tracers, told := 0, 0
 	var last *Regexp
 	differ := func(format string, args ...any) {
 		if wrong++; wrong <= 30 {
@@ -124,6 +125,11 @@ func TestAnswersArePythons(t *testing.T) {
 		}
 		set := NewSet(rules)
 		last = re
+		traced := Rule{Regexp: re}
+		tracer := NewTracer(traced)
+		if tracer != nil {
+			tracers++
+		}
 		for _, x := range a.Texts {
 			pairs++
 			line := bytes.TrimSuffix([]byte(strings.ToValidUTF8(string(x.text), "\ufffd")), []byte("\n"))
@@ -137,6 +143,7 @@ func TestAnswersArePythons(t *testing.T) {
 					loose++
 				}
 			}
+			told += sameAsSearch(t, tracer, traced, line)
 			check := func(how string, want []int, find func() ([]int, error)) {
 				got, err := find()
 				if err != nil || !slices.Equal(got, want) {
@@ -150,7 +157,11 @@ func TestAnswersArePythons(t *testing.T) {
 			}
 		}
 	}, strconv.Itoa(*seed), strconv.Itoa(patterns), strconv.Itoa(texts))
-	t.Logf("%d pairs, %d patterns refused, %d differences; of a Set %d candidates matched, %d did not", pairs, refused, wrong, hits, loose)
+	t.Logf("%d pairs, %d patterns refused, %d differences; of a Set %d candidates matched, %d did not; %d pairs told by %d tracers",
+		pairs, refused, wrong, hits, loose, told, tracers)
+	if told < pairs/10 {
+		t.Errorf("tracers told only %d of %d", told, pairs)
+	}
 }
 
 // matches is what a rule means.

@@ -350,15 +350,24 @@ type judge struct {
 	prefixSpans []int  // scratch
 	base        fields // scratch
 
-	called bool  // to look at the line at hand
-	likely []int // the failregexes, by index, that might match it
-	may    []int // those to be tried: the likely ones, or all
-	all    []int
+	tracers []tracer // by failregex
+
+	called  bool  // to look at the line at hand
+	sampled bool  // without tracers
+	likely  []int // the failregexes, by index, that might match it
+	may     []int // those to be tried: the likely ones, or all
+	all     []int
 
 	every     bool    // also the expressions behind the first that matches
 	found     []match // in the line at hand
 	ignoredBy int     // the ignoreregex that matched it, from 1 on; 0 for none
 	prefixed  bool    // prefregex matched it
+}
+
+// A tracer is one of a failregex, made when that first may match; nil if it cannot be.
+type tracer struct {
+	*pyre.Tracer
+	made bool
 }
 
 // New makes the judge of one source.
@@ -497,21 +506,36 @@ func (j *judge) match(v *view, line *bantam.Line) {
 		return
 	}
 	whole, offset := text, 0 // where text begins in whole
-	if j.prefix != nil {
-		spans := j.prefix.find(text, j.prefixSpans[:0])
+	cut := j.prefix == nil   // text is what the prefregex leaves of whole
+	search := func() bool {
+		spans := j.prefix.find(whole, j.prefixSpans[:0])
 		if spans == nil {
-			return
+			return false
 		}
-		j.prefixSpans = spans
-		j.prefixed = true
-		text, offset = j.cutContent(text, spans)
+		j.prefixSpans, j.prefixed, cut = spans, true, true
+		text, offset = j.cutContent(whole, spans)
+		return true
+	}
+	if !cut && (v.prefixes || several || j.sampled || j.prefix.content < 0) && !search() {
+		return
 	}
 	j.base.has = 0 // what prefregex captured, once a failregex matched
 	for _, i := range j.may {
 		rule := j.fail[i]
-		spans := rule.find(text, j.spans[:0])
-		if spans == nil {
+		outer, spans, told := j.trace(i, whole)
+		switch {
+		case told && spans == nil:
 			continue
+		case told && !cut:
+			j.prefixSpans, j.prefixed, cut = outer, true, true
+			text, offset = j.cutContent(whole, outer)
+		case !told && !cut && !search():
+			return
+		}
+		if !told {
+			if spans = rule.find(text, j.spans[:0]); spans == nil {
+				continue
+			}
 		}
 		j.spans = spans
 		if !several && !slices.Contains(j.likely, i) {
@@ -565,6 +589,35 @@ func (j *judge) match(v *view, line *bantam.Line) {
 			return
 		}
 	}
+}
+
+// trace searches a line for failregex i and, before that, the prefregex by the tracer of
+// both; told is false if there is none or it cannot tell.
+func (j *judge) trace(i int, text []byte) (outer, spans []int, told bool) {
+	if j.sampled || j.config.MaxLines > 1 {
+		return nil, nil, false
+	}
+	if j.tracers == nil {
+		j.tracers = make([]tracer, len(j.fail))
+	}
+	t := &j.tracers[i]
+	if !t.made {
+		t.made = true
+		t.Tracer = pyre.NewTracer(j.rule(i))
+	}
+	if t.Tracer == nil {
+		return nil, nil, false
+	}
+	return t.Search(text, j.prefixSpans[:0], j.spans[:0])
+}
+
+// rule is failregex i, searched for in what the prefregex leaves.
+func (j *judge) rule(i int) pyre.Rule {
+	rule := pyre.Rule{Regexp: j.fail[i].re}
+	if j.prefix != nil && j.prefix.content >= 0 {
+		rule.Within, rule.Group = j.prefix.re, j.prefix.content
+	}
+	return rule
 }
 
 // next is the match behind those found, not yet one of them.

@@ -33,14 +33,8 @@ func (v *view) build() {
 		if j.config.MaxLines > 1 {
 			continue // a line alone does not tell what several match
 		}
-		for i, fail := range j.fail {
-			rule := pyre.Rule{Regexp: fail.re}
-			if j.prefix != nil {
-				if rule.Group = j.prefix.content; rule.Group >= 0 {
-					rule.Within = j.prefix.re
-				}
-			}
-			add(j, i, rule)
+		for i := range j.fail {
+			add(j, i, j.rule(i))
 		}
 		if j.prefix != nil && v.prefixes {
 			add(j, -1, pyre.Rule{Regexp: j.prefix.re})
@@ -82,7 +76,7 @@ func (v *view) call() bool {
 		}
 	}
 	for _, j := range v.jails {
-		j.may = j.likely
+		j.may, j.sampled = j.likely, sample
 		if sample || j.config.MaxLines > 1 {
 			j.called, j.may = true, j.all
 		}
