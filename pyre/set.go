@@ -45,6 +45,9 @@ type Set struct {
 	lines, flushed, flushes, resting int
 	work                             int // nodes visited in this line
 
+	sole  []int32  // by node, the only rule that it can lead to, or soleNone or soleMany
+	trial []int32  // scratch: the states with a sole rule on the way through a line
+	turns int      // lines to the next trial; less than 0 while each of so many is one
 	owner []int32  // by need, the rule whose first one it is, or -1
 	hit   []uint64 // needs met in this line
 	met   bool
@@ -71,7 +74,19 @@ type classes [3]uint64
 type state struct {
 	nodes   []int32
 	accepts []int32
+
+	// sole is the only rule that can still match, or soleNone or soleMany. How often it did
+	// and did not, of the lines tried, says whether to read on: if it mostly does, it is a
+	// candidate at once.
+	sole      int32
+	good, bad uint16
+	early     bool
 }
+
+const (
+	soleNone = -1
+	soleMany = -2
+)
 
 // What comes next is a state, or one of these. States that accept are written as
 // atAccept minus the state, so that one look at the sign finds all that is special.
@@ -80,6 +95,8 @@ const (
 	multi    = -2 // the byte is one of a longer character
 	dead     = -3 // no pattern can match any more
 	atAccept = -4
+	// atEarly minus a state is one whose sole rule is a candidate without reading on.
+	atEarly = -1 << 30
 )
 
 const classMulti = 0
@@ -91,6 +108,9 @@ const classMulti = 0
 const (
 	maxSetMemory   = 4 << 20
 	maxLineWork    = 200_000
+	trialEvery     = 64  // lines to one that is read to its end
+	trialFirst     = 512 // lines at the beginning, each of which is
+	trialStates    = 64  // that are looked at on the way
 	flushesAllowed = 3
 	flushLines     = 1000
 	restLines      = 10_000
@@ -117,8 +137,55 @@ func NewSet(rules []Rule) *Set {
 		s.owner[r.needs[0]] = int32(i)
 	}
 	s.mark = make([]uint32, len(s.nfa.nodes))
+	s.findSole()
+	s.turns = -trialFirst
 	s.reset()
 	return s
+}
+
+// findSole finds for each node the only rule that it can lead to.
+func (s *Set) findSole() {
+	rules := make([]int32, len(s.owner)) // by need
+	for i := range rules {
+		rules[i] = soleNone
+	}
+	for i, r := range s.rules {
+		for _, need := range r.needs {
+			rules[need] = both(rules[need], int32(i))
+		}
+	}
+	s.sole = make([]int32, len(s.nfa.nodes))
+	for i := range s.sole {
+		s.sole[i] = soleNone
+	}
+	for changed := true; changed; {
+		changed = false
+		for i := range s.nfa.nodes {
+			sole := s.sole[i]
+			switch n := &s.nfa.nodes[i]; n.kind {
+			case nfaRead:
+				sole = s.sole[n.x]
+			case nfaSplit:
+				sole = both(s.sole[n.x], s.sole[n.y])
+			case nfaAccept:
+				sole = rules[n.x]
+			}
+			if sole != s.sole[i] {
+				s.sole[i], changed = sole, true
+			}
+		}
+	}
+}
+
+// both is the only rule of two places.
+func both(a, b int32) int32 {
+	switch {
+	case a == b, b == soleNone:
+		return a
+	case a == soleNone:
+		return b
+	}
+	return soleMany
 }
 
 // Candidates appends to dst the rules that might match left, right and a line feed,
@@ -131,17 +198,34 @@ func (s *Set) Candidates(dst []int, left, right []byte) []int {
 	}
 	s.lines++
 	s.work = 0
-	at := s.run(s.enter(s.start), left)
-	at = s.run(at, right)
+	trial := s.turns <= 0
+	switch {
+	case s.turns < 0:
+		s.turns++
+	case trial:
+		s.turns = trialEvery
+	default:
+		s.turns--
+	}
+	s.trial = s.trial[:0]
+	run, step := s.run, s.step
+	if trial {
+		run, step = s.try, s.tryStep
+	}
+	at := run(s.enter(s.start), left)
+	at = run(at, right)
 	// A group may have taken the line feed, and then gets another.
-	at = s.step(s.step(at, s.feed), s.feed)
-	s.step(at, s.end)
+	at = step(step(at, s.feed), s.feed)
+	step(at, s.end)
 	if s.work > maxLineWork {
 		clear(s.hit)
 		s.met = false
 		return append(dst, s.all...)
 	}
 	if !s.met {
+		if trial {
+			s.learn(nil)
+		}
 		return dst
 	}
 	begin := len(dst)
@@ -156,7 +240,47 @@ func (s *Set) Candidates(dst []int, left, right []byte) []int {
 	slices.Sort(dst[begin:])
 	clear(s.hit)
 	s.met = false
+	if trial {
+		s.learn(dst[begin:])
+	}
 	return dst
+}
+
+// learn books what became of a line that was read to its end.
+func (s *Set) learn(found []int) {
+	passed := false
+	for _, at := range s.trial {
+		st := &s.states[at/s.stride]
+		if slices.Contains(found, int(st.sole)) {
+			st.good++
+		} else {
+			st.bad++
+		}
+		if st.good|st.bad >= 1<<12 {
+			st.good, st.bad = st.good/2, st.bad/2
+		}
+		switch {
+		case st.early && st.bad > st.good/8:
+			s.turn(at, false)
+		case !st.early && !passed && st.good >= 8 && st.bad <= st.good/16 && len(st.accepts) == 0:
+			s.turn(at, true)
+		}
+		passed = passed || st.early // one of them is enough on a way
+	}
+}
+
+// turn makes what leads to a state lead to its sole rule at once, or not any more.
+func (s *Set) turn(at int32, early bool) {
+	s.states[at/s.stride].early = early
+	was, is := at, atEarly-at
+	if !early {
+		was, is = is, was
+	}
+	for i, next := range s.table {
+		if next == was {
+			s.table[i] = is
+		}
+	}
 }
 
 func (s *Set) might(r *setRule) bool {
@@ -201,16 +325,51 @@ func (s *Set) run(at int32, text []byte) int32 {
 	return at
 }
 
+// try is run by tryStep.
+func (s *Set) try(at int32, text []byte) int32 {
+	for i := 0; i < len(text) && at >= 0; {
+		class, size := s.class[text[i]], 1
+		if class == classMulti {
+			_, size = decode(text, i)
+			class = s.other
+		}
+		at = s.tryStep(at, class)
+		i += size
+	}
+	return at
+}
+
+// tryStep is step that stops nowhere early and notes a state with a sole rule.
+func (s *Set) tryStep(at int32, class uint8) int32 {
+	if at < 0 {
+		return at
+	}
+	next := s.next(at, class)
+	if next <= atEarly {
+		next = atEarly - next
+	}
+	at = s.enter(next)
+	if at >= 0 && len(s.trial) < trialStates && s.states[at/s.stride].sole >= 0 && !slices.Contains(s.trial, at) {
+		s.trial = append(s.trial, at)
+	}
+	return at
+}
+
 // step reads one symbol of the class in the state at.
 func (s *Set) step(at int32, class uint8) int32 {
 	if at < 0 {
 		return at
 	}
+	return s.enter(s.next(at, class))
+}
+
+// next is what comes next when a symbol of the class is read in the state at.
+func (s *Set) next(at int32, class uint8) int32 {
 	next := s.table[at+int32(class)]
 	if next == unknown {
 		next = s.make(at, class)
 	}
-	return s.enter(next)
+	return next
 }
 
 // enter notes what the next state accepts and returns it.
@@ -218,11 +377,18 @@ func (s *Set) enter(next int32) int32 {
 	if next > atAccept {
 		return next
 	}
+	s.met = true
+	if next <= atEarly {
+		rule := s.states[(atEarly-next)/s.stride].sole
+		for _, need := range s.rules[rule].needs {
+			s.hit[need>>6] |= 1 << (need & 63)
+		}
+		return dead
+	}
 	next = atAccept - next
 	for _, need := range s.states[next/s.stride].accepts {
 		s.hit[need>>6] |= 1 << (need & 63)
 	}
-	s.met = true
 	return next
 }
 
@@ -239,6 +405,9 @@ func (s *Set) make(at int32, class uint8) int32 {
 	}
 	flushed := s.flushed
 	next := s.intern()
+	if next >= 0 && s.states[next/s.stride].early {
+		next = atEarly - next
+	}
 	if flushed == s.flushed {
 		s.table[at+int32(class)] = next
 	}
@@ -303,7 +472,11 @@ func (s *Set) intern() int32 {
 	}
 	s.memory += size
 	at := int32(len(s.states)) * s.stride
-	s.states = append(s.states, state{slices.Clone(s.nodes), slices.Clone(s.accepts)})
+	sole := int32(soleNone)
+	for _, n := range s.nodes {
+		sole = both(sole, s.sole[n])
+	}
+	s.states = append(s.states, state{nodes: slices.Clone(s.nodes), accepts: slices.Clone(s.accepts), sole: sole})
 	for range s.stride {
 		s.table = append(s.table, unknown)
 	}
@@ -330,6 +503,7 @@ func (s *Set) flush() {
 
 // reset begins with the first state alone.
 func (s *Set) reset() {
+	s.trial = s.trial[:0] // no states any more
 	s.table, s.states, s.known, s.memory = s.table[:0], s.states[:0], make(map[string]int32), 0
 	s.begin()
 	s.closure(s.entry)

@@ -107,6 +107,34 @@ func TestCandidatesAllocateNothing(t *testing.T) {
 	}
 }
 
+// A state from which lines mostly go on to the only match left tells so at once, and not any
+// more when they do not.
+func TestSetLearnsWhatFollows(t *testing.T) {
+	s := ruleSet(t, `^Failed password for \S+ from \d`, `^Invalid user \S+ from \d`, `^x`)
+	may := func(line string) []int { return s.Candidates(nil, []byte(line), nil) }
+	early := func() bool { return slices.ContainsFunc(s.states, func(st state) bool { return st.early }) }
+	for range 2 * trialFirst {
+		if got := may("Failed password for root from 7"); !slices.Equal(got, []int{0}) {
+			t.Fatal(got)
+		}
+	}
+	if !early() {
+		t.Error("nothing was learned from lines that match")
+	}
+	if got := may("Failed password for root, as far as anybody knows"); !slices.Equal(got, []int{0}) {
+		t.Errorf("read on: %v", got)
+	}
+	for range 200 * trialEvery {
+		may("Failed password for root, as far as anybody knows")
+	}
+	if got := may("Failed password for root, as far as anybody knows"); len(got) > 0 || early() {
+		t.Errorf("still %v", got)
+	}
+	if got := may("Invalid user a from 7"); !slices.Equal(got, []int{1}) {
+		t.Error(got)
+	}
+}
+
 // What matches is a candidate, whatever the patterns, the line and where it is cut.
 func FuzzSet(f *testing.F) {
 	for _, seed := range fuzzSeeds {
@@ -132,7 +160,8 @@ func FuzzSet(f *testing.F) {
 			}
 		}
 		s := NewSet(rules)
-		for range 2 {
+		s.turns = -10 // then what may match is told without reading on
+		for range 12 {
 			may := s.Candidates(nil, line[:at], line[at:])
 			for i, r := range rules {
 				if r.matches(string(line)+"\n") && !slices.Contains(may, i) {
