@@ -73,7 +73,7 @@ type rule struct {
 	re       *pyre.Regexp
 	option   string        // where it stands: "prefregex", "failregex 3"
 	overruns atomic.Uint64 // searches that used up their budget
-	misses   atomic.Uint64 // matches that the set had excluded
+	misses   atomic.Uint64 // matches that the set had excluded or the tracer found otherwise
 
 	names    []string  // of its groups by index, "" for one without a name
 	captures []capture // its groups with names
@@ -172,7 +172,7 @@ type Fault struct {
 	Option string // where the expression stands: "prefregex", "failregex 3"
 	// Overruns are the searches that took too many steps and count as no match.
 	Overruns uint64
-	// Misses are the matches, among the lines judged as a sample, that a quick look had
+	// Misses are the matches, among the lines judged as a sample, that a quicker way had
 	// excluded: an error in Bantam, by which other matches are lost.
 	Misses uint64
 }
@@ -538,7 +538,7 @@ func (j *judge) match(v *view, line *bantam.Line) {
 			}
 		}
 		j.spans = spans
-		if !several && !slices.Contains(j.likely, i) {
+		if !several && !slices.Contains(j.likely, i) || j.sampled && !j.sameTraced(i, whole, spans) {
 			rule.misses.Add(1)
 		}
 		if j.prefix != nil && j.base.has == 0 {
@@ -594,8 +594,27 @@ func (j *judge) match(v *view, line *bantam.Line) {
 // trace searches a line for failregex i and, before that, the prefregex by the tracer of
 // both; told is false if there is none or it cannot tell.
 func (j *judge) trace(i int, text []byte) (outer, spans []int, told bool) {
-	if j.sampled || j.config.MaxLines > 1 {
+	t := j.tracer(i)
+	if t == nil || j.sampled {
 		return nil, nil, false
+	}
+	return t.Search(text, j.prefixSpans[:0], j.spans[:0])
+}
+
+// sameTraced reports whether the tracer of failregex i, if it can tell, finds the same.
+func (j *judge) sameTraced(i int, text []byte, spans []int) bool {
+	t := j.tracer(i)
+	if t == nil {
+		return true
+	}
+	_, traced, told := t.Search(text, nil, nil)
+	return !told || slices.Equal(traced, spans)
+}
+
+// tracer is that of failregex i, nil if there is none.
+func (j *judge) tracer(i int) *pyre.Tracer {
+	if j.config.MaxLines > 1 {
+		return nil
 	}
 	if j.tracers == nil {
 		j.tracers = make([]tracer, len(j.fail))
@@ -605,10 +624,7 @@ func (j *judge) trace(i int, text []byte) (outer, spans []int, told bool) {
 		t.made = true
 		t.Tracer = pyre.NewTracer(j.rule(i))
 	}
-	if t.Tracer == nil {
-		return nil, nil, false
-	}
-	return t.Search(text, j.prefixSpans[:0], j.spans[:0])
+	return t.Tracer
 }
 
 // rule is failregex i, searched for in what the prefregex leaves.
