@@ -59,6 +59,7 @@ type Rules struct {
 	config Config
 	dns    dnsMode
 	decode decoder
+	dates  *timestamp.Detector // to be copied
 
 	prefix       *rule
 	fail, ignore []*rule
@@ -114,7 +115,7 @@ func Compile(c Config) (*Rules, error) {
 	if r.decode, err = newDecoder(c.LogEncoding); err != nil {
 		fail("logencoding: %w", err)
 	}
-	if _, err := r.detector(); err != nil {
+	if r.dates, err = timestamp.New(c.DatePattern, timestamp.Options{Zone: c.LogTimezone, Local: c.Local}); err != nil {
 		errs = append(errs, err)
 	}
 
@@ -296,10 +297,6 @@ func (r *rule) identifies() bool {
 	})
 }
 
-func (r *Rules) detector() (*timestamp.Detector, error) {
-	return timestamp.New(r.config.DatePattern, timestamp.Options{Zone: r.config.LogTimezone, Local: r.config.Local})
-}
-
 // A Filter is the judge for all jails of one source. It is not safe for concurrent
 // use; it belongs to the source that calls it.
 type Filter struct {
@@ -382,10 +379,7 @@ func New(rules ...*Rules) *Filter {
 		key := fmt.Sprintf("%q %q %q %p", c.DatePattern, c.LogTimezone, strings.ToLower(c.LogEncoding), local)
 		i := slices.IndexFunc(f.views, func(v *view) bool { return v.key == key })
 		if i < 0 {
-			v := &view{key: key, decode: r.decode, local: local}
-			// Compile has checked the patterns.
-			v.detector, _ = r.detector()
-			v.peek, _ = r.detector()
+			v := &view{key: key, decode: r.decode, local: local, detector: r.dates.Copy(), peek: r.dates.Copy()}
 			i, f.views = len(f.views), append(f.views, v)
 		}
 		f.views[i].several = f.views[i].several || c.MaxLines > 1

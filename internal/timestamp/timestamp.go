@@ -102,6 +102,12 @@ func New(patterns []string, o Options) (*Detector, error) {
 	if len(d.templates) == 0 {
 		d.templates = defaults()
 	}
+	d.sum()
+	return d, nil
+}
+
+// sum says what the list of patterns holds.
+func (d *Detector) sum() {
 	for _, t := range d.templates {
 		switch {
 		case t.shape == anyShape:
@@ -114,7 +120,29 @@ func New(patterns []string, o Options) (*Detector, error) {
 			d.frames = append(d.frames, t.frame)
 		}
 	}
-	return d, nil
+}
+
+// Copy is a detector of the same patterns that has seen no line yet. Neither may d have.
+func (d *Detector) Copy() *Detector {
+	c := &Detector{zone: d.zone, fixed: d.fixed, start: d.start}
+	frames := make(map[*frame]*frame)
+	for _, t := range d.templates {
+		t := *t
+		if t.regex != nil { // it may be compiled anew when years go by
+			p := *t.regex
+			t.regex = &p
+		}
+		if f := t.frame; f != nil {
+			if frames[f] == nil {
+				own := *f
+				frames[f] = &own
+			}
+			t.frame = frames[f]
+		}
+		c.templates = append(c.templates, &t)
+	}
+	c.sum()
+	return c
 }
 
 // firstDecade is the earliest plausible decade, as the first three digits of a year.

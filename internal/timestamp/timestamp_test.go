@@ -462,3 +462,32 @@ func BenchmarkFind(b *testing.B) {
 		})
 	}
 }
+
+// A copy finds what a new detector finds, whatever other copies have seen.
+func TestCopy(t *testing.T) {
+	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	lines := []string{
+		"Mar  2 10:15:04 gate sshd[812]: a", "2026-03-02 10:15:05 b", "[02/Mar/2026:10:15:06 +0000] c",
+		"x [Mon Mar 02 10:15:07 2026] d", "1772446508 e", "no date", "10:15 Mar 2 f",
+	}
+	for _, patterns := range [][]string{nil, {"{^LN-BEG}"}, {`^[^\[]*\[({DATE})`, `{^LN-BEG}`}, {`%H:%M %b %d`, "EPOCH"}} {
+		of := func() *Detector {
+			d, err := New(patterns, Options{Local: time.UTC})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d
+		}
+		made := of()
+		for range 2 {
+			c, want := made.Copy(), of()
+			for i := range 3 * len(lines) {
+				line := []byte(lines[i*i%len(lines)])
+				got, ok := c.Find(line, now)
+				if w, found := want.Find(line, now); ok != found || got != w {
+					t.Errorf("%q in %q: the copy finds %v %v, a new one %v %v", patterns, line, got, ok, w, found)
+				}
+			}
+		}
+	}
+}
