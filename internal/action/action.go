@@ -20,15 +20,6 @@ import (
 	"bantam"
 )
 
-// A Config is one action of one jail.
-type Config struct {
-	Jail string
-	// Name is the action's name: "bantam", or a file of action.d.
-	Name string
-	// Params are the parameters in its brackets, substituted: port, protocol, type…
-	Params map[string]string
-}
-
 // An Effect carries decisions out.
 type Effect interface {
 	// Do carries out decisions in their order. If retry is true it is called again
