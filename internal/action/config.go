@@ -1,7 +1,10 @@
 package action
 
 import (
+	"fmt"
 	"iter"
+	"log/slog"
+	"reflect"
 	"time"
 )
 
@@ -93,4 +96,25 @@ func (c *Config) For(family string) *Commands {
 		return &c.Inet6
 	}
 	return &c.Any
+}
+
+// key tells actions apart.
+func (c *Config) key() string { return c.Jail + "\x00" + c.Title }
+
+// same reports whether the two do the same.
+func (c *Config) same(d *Config) bool {
+	a, b := *c, *d
+	a.Places, b.Places = nil, nil
+	return reflect.DeepEqual(a, b)
+}
+
+// open makes the worker of an action. Nothing runs yet.
+func open(log *slog.Logger, world *World, c Config) (Worker, error) {
+	switch c.Kind {
+	case Shell:
+		return newShell(log, world, &c), nil
+	case Python:
+		return newPython(log, world, &c), nil
+	}
+	return nil, fmt.Errorf("an action of kind %q is not carried out here", c.Kind)
 }
