@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Times around the end of a command.
@@ -104,6 +107,9 @@ func runGroup(cmd *exec.Cmd) error {
 // own gives a command its own session and a clean environment. What is returned is called when
 // the command has been waited for.
 func own(cmd *exec.Cmd) (kill func()) {
+	// Who started us may have left us descriptors that are no business of an action. Old kernels
+	// (before 5.11) cannot do this, and then they are handed on.
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Env = environment()
 	cmd.WaitDelay = afterExit
@@ -129,7 +135,9 @@ var ours = []string{
 }
 
 // environment is ours without what is only for us.
-var environment = sync.OnceValue(func() []string {
+var environment = sync.OnceValue(clean)
+
+func clean() []string {
 	var out []string
 	path := false
 next:
@@ -146,7 +154,7 @@ next:
 		out = append(out, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	}
 	return out
-})
+}
 
 // head keeps the beginning of what is written to it.
 type head struct {

@@ -385,7 +385,7 @@ func (w *worker) settle(ctx context.Context, d *bantam.Decision) error {
 		}
 		w.mu.Unlock()
 		switch {
-		case err != nil:
+		case done && err != nil:
 			return fmt.Errorf("action %s of %s: %w", w.config.Title, w.config.Jail, err)
 		case done:
 			return nil
