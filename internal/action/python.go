@@ -81,8 +81,8 @@ type request struct {
 	File    string            `json:"file,omitempty"`
 	Jail    string            `json:"jail,omitempty"`
 	Name    string            `json:"name,omitempty"`
-	Args    map[string]string `json:"args,omitempty"`
-	BanTime int64             `json:"bantime,omitempty"`
+	Args    map[string]string `json:"args"`
+	BanTime int64             `json:"bantime"`
 }
 
 // An answer is one line of the helper.
@@ -264,9 +264,7 @@ func typed(ctx context.Context, t *ticket, key string) any {
 			return n
 		}
 	case "time":
-		if f, err := strconv.ParseFloat(text, 64); err == nil {
-			return f
-		}
+		return json.RawMessage(text) // with its point, so that it is a float there
 	case "family":
 		ok = text != none
 	}

@@ -304,6 +304,7 @@ func TestTrapS04_AFailedCommandIsRunTwice(t *testing.T) {
 
 // The original counts it as banned and leaves it at that.
 func TestTrapS05_AFailedBanIsShownAndTriedAgain(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{Any: Commands{Ban: "say ban <ip>; echo no room >&2; test -e DIR/room || exit 3", Unban: "say unban <ip>"}})
 	err := b.do(about(bantam.Start, "192.0.2.1"))
 	if err == nil || !strings.Contains(err.Error(), "returned 3") || !strings.Contains(err.Error(), "act of sshd") {
@@ -540,6 +541,7 @@ func TestTrapS45_AnIDThatIsNoAddressStartsEachFamilyOnce(t *testing.T) {
 }
 
 func TestACommandThatTakesTooLongIsEndedWithAllItStarted(t *testing.T) {
+	t.Parallel()
 	// The shell ignores the first signal, and its children hold the pipe open.
 	b := newBench(t, Config{Timeout: 300 * time.Millisecond, Any: Commands{
 		Ban: "trap '' TERM; sleep 1000 & echo $! >>DIR/pids; sleep 1000 & echo $! >>DIR/pids; wait; wait",
@@ -576,6 +578,7 @@ func TestExitsAreTold(t *testing.T) {
 }
 
 func TestWhatIsLeftRunningHoldsNothingUp(t *testing.T) {
+	t.Parallel()
 	if err := run(t.Context(), []string{"sleep 30 & exit 0"}, patience); err != nil {
 		t.Error(err)
 	}
@@ -672,6 +675,7 @@ var hostile = []string{
 }
 
 func TestNothingOfALineIsEverRun(t *testing.T) {
+	t.Parallel()
 	const all = `<ip> <fid> <ip-host> <ip-rev> <matches> <ipmatches> <ipjailmatches> <raw-ticket> <F-USER> <F-X> <F-ID> <F-PORT> <F-MLFID>`
 	b := newBench(t, Config{Any: Commands{
 		Ban:   "printf '%s|' \"" + strings.ReplaceAll(all, " ", "\" \"") + "\" >>DIR/got; cat >/dev/null <<EOT\n" + all + "\nEOT\n: " + all + "\n: '" + all + "'\n: x`echo \"<matches>\"`",
@@ -710,6 +714,7 @@ func TestObservedBansAreNotCarriedOut(t *testing.T) {
 }
 
 func TestAStartThatFailsIsToldAndBansGoOn(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{Any: Commands{Start: "say start; test -e DIR/ok", Ban: "say ban", Unban: ":"}})
 	b.must(about(bantam.Start, "192.0.2.1"))
 	b.said("start", "ban")
@@ -727,6 +732,7 @@ func TestAStartThatFailsIsToldAndBansGoOn(t *testing.T) {
 }
 
 func TestAnActionOnDemandThatCannotStartFailsTheBan(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{OnDemand: true, Any: Commands{Start: "say start; test $(wc -l <DIR/out) -ge 2", Ban: "say ban <ip>", Unban: ":"}})
 	if err := b.do(about(bantam.Start, "192.0.2.1")); err == nil || !strings.Contains(err.Error(), "start the action act of sshd") {
 		t.Errorf("the error is %v", err)

@@ -107,7 +107,7 @@ func overtaken(pending []bantam.Decision) []bantam.Decision {
 	const gone bantam.Kind = ""
 	out := pending[:0]
 	last := make(map[bantam.ID]int, len(pending))
-	behindEnd := map[bantam.ID]bool{}
+	behind := map[bantam.ID]int{} // where the end is that a ban stands behind
 	for _, d := range pending {
 		id := d.Ban.ID
 		at, ok := last[id]
@@ -117,17 +117,19 @@ func overtaken(pending []bantam.Decision) []bantam.Decision {
 			if d.Kind == bantam.End {
 				continue
 			}
-			behindEnd[id] = true
+			behind[id] = at
 		case d.Kind != bantam.End:
 			out[at].Ban = d.Ban // it has not begun: it begins so
 			continue
-		case behindEnd[id]:
-			out[at].Kind = gone // the end before it is enough
-			delete(last, id)
-			delete(behindEnd, id)
-			continue
 		default:
-			out[at] = d
+			end, ok := behind[id]
+			if !ok {
+				out[at] = d
+				continue
+			}
+			out[at].Kind = gone // the end before it is enough
+			last[id] = end
+			delete(behind, id)
 			continue
 		}
 		last[id] = len(out)
