@@ -73,10 +73,11 @@ func (r *rests) Pop() any {
 	return x
 }
 
-func newWorker(log *slog.Logger, c Config, effect Worker) *worker {
+// newWorker makes the worker of an effect, to begin with bans that run already.
+func newWorker(log *slog.Logger, c Config, effect Worker, running []bantam.Decision) *worker {
 	return &worker{
 		log: log.With("jail", c.Jail, "action", c.Title), config: c, effect: effect, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		resting: map[bantam.ID]*rest{}, moved: make(chan struct{}), held: true, compactAt: compactAt,
+		resting: map[bantam.ID]*rest{}, moved: make(chan struct{}), pending: running, compactAt: compactAt,
 	}
 }
 
@@ -138,15 +139,6 @@ func overtaken(pending []bantam.Decision) []bantam.Decision {
 	return slices.DeleteFunc(out, func(d bantam.Decision) bool { return d.Kind == gone })
 }
 
-// begin lets it work, on the bans that run already first.
-func (w *worker) begin(running []bantam.Decision) {
-	w.mu.Lock()
-	w.pending = append(running, w.pending...)
-	w.held = false
-	w.mu.Unlock()
-	w.poke()
-}
-
 // close ends its loop once nothing is pending; what rests is left.
 func (w *worker) close() {
 	w.mu.Lock()
@@ -158,7 +150,7 @@ func (w *worker) close() {
 // abandon ends its loop at once.
 func (w *worker) abandon() {
 	w.mu.Lock()
-	w.closed, w.held, w.pending = true, false, nil
+	w.closed, w.pending = true, nil
 	w.mu.Unlock()
 	w.poke()
 }
@@ -181,25 +173,20 @@ func (w *worker) run(ctx context.Context) {
 	start := rest{pause: firstRest}
 	for ctx.Err() == nil {
 		w.mu.Lock()
-		held, closed, reload := w.held, w.closed, w.reload
-		w.reload = reload && held
+		closed, reload := w.closed, w.reload
+		w.reload = false
 		w.mu.Unlock()
-		switch {
-		case held && closed:
+		w.ready(ctx, &start)
+		if reload {
+			if err := w.effect.Reload(ctx); err != nil {
+				w.log.Error("reload the action", "err", err)
+			}
+		}
+		if w.step(ctx) {
+			continue
+		}
+		if closed {
 			return
-		case !held:
-			w.ready(ctx, &start)
-			if reload {
-				if err := w.effect.Reload(ctx); err != nil {
-					w.log.Error("reload the action", "err", err)
-				}
-			}
-			if w.step(ctx) {
-				continue
-			}
-			if closed {
-				return
-			}
 		}
 		w.sleep(ctx, start.due)
 	}
@@ -226,7 +213,7 @@ func (w *worker) sleep(ctx context.Context, start time.Time) {
 	if len(w.due) > 0 {
 		wait = time.Until(w.due[0].due)
 	}
-	if !w.startOK && !w.held && !start.IsZero() {
+	if !w.startOK {
 		wait = min(wait, time.Until(start))
 	}
 	w.mu.Unlock()

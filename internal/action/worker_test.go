@@ -45,8 +45,7 @@ func (f *firewall) Stop(context.Context) error   { return nil }
 
 // working is a worker at work on it within a bubble.
 func working(t *testing.T, f *firewall) *worker {
-	w := newWorker(quiet(), Config{Jail: "sshd", Title: "act"}, f)
-	w.begin(nil)
+	w := newWorker(quiet(), Config{Jail: "sshd", Title: "act"}, f, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	go w.run(ctx)
 	t.Cleanup(func() { cancel(); <-w.ended })
@@ -165,15 +164,14 @@ func TestWorkersEndAtTheLastState(t *testing.T) {
 				}
 				return nil
 			}
-			w := newWorker(quiet(), Config{}, f)
+			w := newWorker(quiet(), Config{}, f, nil)
 			w.compactAt = 1 + r.IntN(20)
 			ctx, cancel := context.WithCancel(t.Context())
-			go w.run(ctx)
 			want := map[bantam.ID]bool{}
 			hold := r.IntN(50)
 			for i := range 100 {
-				if i == hold {
-					w.begin(nil)
+				if i == hold { // what came before has waited
+					go w.run(ctx)
 				}
 				d := about(bantam.Start, fmt.Sprintf("192.0.2.%d", r.IntN(5)))
 				if banned := want[d.Ban.ID]; banned {
