@@ -207,7 +207,7 @@ func (a *Actions) Configure(world *World, configs []Config, running []bantam.Dec
 		}
 	}
 	for _, w := range same {
-		w.askReload()
+		w.ask(w.reload)
 	}
 	a.retire(old)
 	a.workers, a.byJail = workers, map[string][]*worker{}
@@ -441,6 +441,36 @@ func (a *Actions) Status() []Status {
 	}
 	return out
 }
+
+// Carry has one action of a jail carry out a decision that no jail has made, once, as somebody who
+// tries an action wants it. It waits for its turn and its end, or for ctx.
+func (a *Actions) Carry(ctx context.Context, jail, title string, d bantam.Decision) error {
+	a.mu.Lock()
+	workers := a.byJail[jail]
+	a.mu.Unlock()
+	for _, w := range workers {
+		if w.config.Title != title {
+			continue
+		}
+		done := make(chan error, 1)
+		w.ask(func(ctx context.Context) {
+			_, err := w.effect.Do(ctx, &d)
+			done <- err
+		})
+		select {
+		case err := <-done:
+			return err
+		case <-w.ended:
+			return ErrStopped
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return fmt.Errorf("%w %q in %s", ErrNoAction, title, jail)
+}
+
+// ErrNoAction is wrapped by the error for an action that a jail does not have.
+var ErrNoAction = errors.New("there is no action")
 
 // Of are the actions of a jail, of kind Shell or Python, in their order.
 func (a *Actions) Of(jail string) []Config {

@@ -738,3 +738,40 @@ func TestAnActionOnDemandThatCannotStartFailsTheBan(t *testing.T) {
 	b.until("the first ban is made, too", func() bool { return b.actions.Status()[0].Failing == 0 })
 	b.said("start", "start", "ban 192.0.2.2", "ban 192.0.2.1")
 }
+
+func TestAnActionIsTriedByHand(t *testing.T) {
+	b := newBench(t, Config{Title: "one", Any: Commands{Ban: "say ban <ip>", Unban: "say unban <ip>"}, Properties: map[string]string{"port": "22"}})
+	for _, kind := range []bantam.Kind{bantam.Start, bantam.End} {
+		if err := b.actions.Carry(t.Context(), "sshd", "one", about(kind, "192.0.2.1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.said("ban 192.0.2.1", "unban 192.0.2.1")
+	if err := b.actions.Carry(t.Context(), "sshd", "two", about(bantam.Start, "192.0.2.1")); !errors.Is(err, ErrNoAction) {
+		t.Errorf("another one is %v", err)
+	}
+	c := b.actions.Of("sshd")[0]
+	for _, name := range c.PropertyNames() {
+		if _, ok := c.Property(name); !ok {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	if v, ok := c.Property("port"); v != "22" || !ok {
+		t.Errorf("its port is %q", v)
+	}
+	if _, ok := c.Property("nothing"); ok {
+		t.Error("it has a property that is nowhere")
+	}
+}
+
+func BenchmarkBan(b *testing.B) {
+	s := newShell(quiet(), &World{Log: quiet()}, &Config{Jail: "sshd", Title: "act", Timeout: patience, Inet4: Commands{Ban: ": <ip> \"<matches>\""}})
+	d := about(bantam.Start, "192.0.2.1", func(b *bantam.Ban) { b.Lines = []string{"it's"} })
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(s.bans)
+		if _, err := s.Do(b.Context(), &d); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

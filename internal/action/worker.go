@@ -39,8 +39,8 @@ type worker struct {
 	put       uint64 // Seq of the last decision that came
 	done      uint64 // Seq up to which all was tried
 	moved     chan struct{}
-	held      bool // until the bans that run already have come
-	reload    bool // asked to
+	held      bool                    // until the bans that run already have come
+	asked     []func(context.Context) // what somebody wants done between two decisions
 	closed    bool
 	over      bool // its loop is
 	startOK   bool
@@ -155,12 +155,19 @@ func (w *worker) abandon() {
 	w.poke()
 }
 
-// askReload has the action told that it was configured again.
-func (w *worker) askReload() {
+// ask has something done between two decisions.
+func (w *worker) ask(f func(context.Context)) {
 	w.mu.Lock()
-	w.reload = true
+	w.asked = append(w.asked, f)
 	w.mu.Unlock()
 	w.poke()
+}
+
+// reload tells the action that it was configured again.
+func (w *worker) reload(ctx context.Context) {
+	if err := w.effect.Reload(ctx); err != nil {
+		w.log.Error("reload the action", "err", err)
+	}
 }
 
 // run works until the worker is closed and nothing is pending, or ctx ends.
@@ -173,14 +180,12 @@ func (w *worker) run(ctx context.Context) {
 	start := rest{pause: firstRest}
 	for ctx.Err() == nil {
 		w.mu.Lock()
-		closed, reload := w.closed, w.reload
-		w.reload = false
+		closed, asked := w.closed, w.asked
+		w.asked = nil
 		w.mu.Unlock()
 		w.ready(ctx, &start)
-		if reload {
-			if err := w.effect.Reload(ctx); err != nil {
-				w.log.Error("reload the action", "err", err)
-			}
+		for _, f := range asked {
+			f(ctx)
 		}
 		if w.step(ctx) {
 			continue
