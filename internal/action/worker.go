@@ -73,11 +73,27 @@ func (r *rests) Pop() any {
 	return x
 }
 
-// newWorker makes the worker of an effect, to begin with bans that run already.
+// newWorker makes the worker of an effect. Bans that run already are made in between what
+// comes: who attacks now does not wait for them.
 func newWorker(log *slog.Logger, c Config, effect Worker, running []bantam.Decision) *worker {
-	return &worker{
+	w := &worker{
 		log: log.With("jail", c.Jail, "action", c.Title), config: c, effect: effect, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		resting: map[bantam.ID]*rest{}, moved: make(chan struct{}), pending: running, compactAt: compactAt,
+		resting: map[bantam.ID]*rest{}, moved: make(chan struct{}), compactAt: compactAt,
+	}
+	w.rest(running)
+	return w
+}
+
+// rest has decisions wait for their turn, which has come, in their order. mu is held, or nobody else
+// knows w yet.
+func (w *worker) rest(decisions []bantam.Decision) {
+	due := time.Now()
+	for i, d := range decisions {
+		if w.resting[d.Ban.ID] == nil {
+			r := &rest{decisions: []bantam.Decision{d}, pause: firstRest, due: due.Add(time.Duration(i - len(decisions)))}
+			w.resting[d.Ban.ID] = r
+			heap.Push(&w.due, r)
+		}
 	}
 }
 
@@ -303,7 +319,7 @@ func (w *worker) join(d *bantam.Decision) (run bool) {
 			r.decisions = r.decisions[:1]
 		}
 	case d.Kind == bantam.End:
-		// It is not needed any more. What the failed command left is cleared away.
+		// It is not needed any more. What a failed command left is cleared away.
 		w.forget(r, d.Ban.ID)
 		return true
 	default:
@@ -359,13 +375,7 @@ func (w *worker) lost() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, d := range again {
-		if w.resting[d.Ban.ID] == nil {
-			r := &rest{decisions: []bantam.Decision{d}, pause: firstRest, due: time.Now()}
-			w.resting[d.Ban.ID] = r
-			heap.Push(&w.due, r)
-		}
-	}
+	w.rest(again)
 }
 
 // settle waits until a decision was tried; the error says what came of it.
@@ -399,13 +409,15 @@ func (w *worker) status() Status {
 	defer w.mu.Unlock()
 	st := Status{
 		Action: w.config.Jail + "/" + w.config.Title, Jail: w.config.Jail, Kind: w.config.Kind,
-		Pending: len(w.pending), Failing: len(w.resting), GaveUp: w.gaveUp,
+		Pending: len(w.pending), GaveUp: w.gaveUp,
 	}
 	for _, r := range w.due {
-		if r.err != nil {
-			st.Err = r.err.Error()
-			break
+		if r.err == nil {
+			st.Pending++
+			continue
 		}
+		st.Failing++
+		st.Err = r.err.Error()
 	}
 	if w.err != nil && !errors.Is(w.err, context.Canceled) {
 		st.Err = w.err.Error()

@@ -2,12 +2,14 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -293,4 +295,45 @@ func peerActions(t *testing.T, tree, dir string) map[string]map[string]string {
 		out[fmt.Sprint(command[1], "/", command[3])] = properties
 	}
 	return out
+}
+
+// FuzzAction holds that an action of any file, named in any way, is read within bounds, and that what is wrong
+// with it is a Problem with a place.
+func FuzzAction(f *testing.F) {
+	f.Add(`a[port="%(port)s", chain="<known/chain>"]`, "[Definition]\nactionban = <x> <ip>\n[Init]\nx = 1\n[Init?family=inet6]\nx = 2")
+	f.Add(`a[x?family=inet6=2, actionban="<<y>>", timeout=1h][x=3]`, "[Definition]\nactionban = <x<x>>\nactionstart_on_demand = maybe")
+	f.Add("a a[name=b]", "[Definition]\nactionban = %(actionstart)s<timeout><bantime>\nactionstart = <actionban>")
+	f.Fuzz(func(t *testing.T, entry, file string) {
+		if len(entry)+len(file) > 2000 {
+			return
+		}
+		lib := fstest.MapFS{
+			"jail.conf": {Data: []byte("[t]\nenabled = true\nport = 81\nfilter =\nlogpath = /t.log\naction = " + strings.ReplaceAll(entry, "\n", "\n ") + "\n")},
+		}
+		for _, name := range []string{"a", "b"} {
+			lib["action.d/"+name+".conf"] = &fstest.MapFile{Data: []byte(file)}
+		}
+		c, err := Load("", lib)
+		if err != nil {
+			return // a section of its own in the entry, for example
+		}
+		for _, j := range c.Jails {
+			var p *Problem
+			if j.Err != nil && !errors.As(j.Err, &p) {
+				t.Fatalf("the error is %T: %v", j.Err, j.Err)
+			}
+			for _, a := range j.Actions {
+				if a.Title == "" || a.Kind == action.Shell && a.Timeout <= 0 {
+					t.Fatalf("%q with %q is %+v", entry, file, a)
+				}
+				for _, commands := range []*action.Commands{&a.Any, &a.Inet4, &a.Inet6} {
+					for option, text := range commands.ByOption() {
+						if len(*text) > maxExpansion {
+							t.Fatalf("%s of %q is %d bytes long", option, entry, len(*text))
+						}
+					}
+				}
+			}
+		}
+	})
 }
