@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -26,6 +27,43 @@ func stockHost(t *testing.T, jailLocal string) *host {
 	return h
 }
 
+// echo has the host answer on port 22 what it is told.
+func (h *host) echo() {
+	h.Helper()
+	l, err := h.net.Listen("tcp", ":22")
+	h.check(err)
+	h.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				_, _ = io.Copy(conn, conn)
+			}()
+		}
+	}()
+}
+
+// connects reports whether a client gets through to port 22 from one of its addresses.
+func (h *host) connects(client *nstest.Host, from netip.Addr) bool {
+	h.Helper()
+	to := nstest.Server4
+	if from.Is6() {
+		to = nstest.Server6
+	}
+	ctx, cancel := context.WithTimeout(h.Context(), 300*time.Millisecond)
+	defer cancel()
+	conn, err := client.Dial(ctx, "tcp", from, netip.AddrPortFrom(to, 22))
+	if err != nil {
+		return false
+	}
+	h.check(conn.Close())
+	return true
+}
+
 // Debian's own jail.conf with sshd enabled drops the packets of who fails too often, through the
 // package's own commands, takes the ban back when it is told to, and leaves nothing behind.
 func TestStockActionsBlockPackets(t *testing.T) {
@@ -44,31 +82,8 @@ func TestStockActionsBlockPackets(t *testing.T) {
 			h := stockHost(t, "[DEFAULT]\nignoreself = false\n"+tt.banaction+"[sshd]\nenabled = true\nbackend = polling\nlogpath = DIR/auth.log\n")
 			client, err := h.net.AddClient("client", netip.MustParsePrefix("192.0.2.7/24"), netip.MustParsePrefix("2001:db8:7::7/64"))
 			h.check(err)
-			l, err := h.net.Listen("tcp", ":22")
-			h.check(err)
-			defer l.Close()
-			go func() {
-				for {
-					conn, err := l.Accept()
-					if err != nil {
-						return
-					}
-					_ = conn.Close()
-				}
-			}()
-			connects := func(from string) bool {
-				ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
-				defer cancel()
-				to, addr := nstest.Server4, netip.MustParseAddr(from)
-				if addr.Is6() {
-					to = nstest.Server6
-				}
-				conn, err := client.Dial(ctx, "tcp", addr, netip.AddrPortFrom(to, 22))
-				if err != nil {
-					return false
-				}
-				return conn.Close() == nil
-			}
+			h.echo()
+			connects := func(from string) bool { return h.connects(client, netip.MustParseAddr(from)) }
 			holds := func() string {
 				cmd := exec.Command(tt.list[0], tt.list[1:]...)
 				var out strings.Builder

@@ -1,11 +1,9 @@
 package config
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -266,24 +264,8 @@ func serverSide(properties map[string]string, option, family string) string {
 // peerActions are the properties that the package's reader hands its server, by jail/title.
 func peerActions(t *testing.T, tree, dir string) map[string]map[string]string {
 	t.Helper()
-	read := exec.CommandContext(t.Context(), peertest.Python(), filepath.Join(tree, "usr/bin/fail2ban-client"), "-c", dir, "-d")
-	read.Env = append(os.Environ(), "PYTHONPATH="+peertest.Modules(tree))
-	dump, err := read.Output()
-	if err != nil {
-		peertest.Without(t, fmt.Sprintf("the package's reader does not run here: %v", err))
-	}
-	convert := exec.CommandContext(t.Context(), peertest.Python(), "-c", literals)
-	convert.Stdin = strings.NewReader(string(dump))
-	text, err := convert.Output()
-	if err != nil {
-		t.Fatalf("convert the dump: %v", err)
-	}
-	var commands [][]any
-	if err := json.Unmarshal(text, &commands); err != nil {
-		t.Fatal(err)
-	}
 	out := map[string]map[string]string{}
-	for _, command := range commands {
+	for _, command := range peerCommands(t, tree, dir) {
 		if len(command) != 5 || command[0] != "multi-set" || command[2] != "action" {
 			continue
 		}
