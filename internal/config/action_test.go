@@ -319,3 +319,14 @@ func FuzzAction(f *testing.F) {
 		}
 	})
 }
+
+// The stock action_ is the banaction with the jail's own port, protocol and chain behind what stands in its brackets.
+func TestTrapS41_PortProtocolAndChainOfABanactionAreTheJails(t *testing.T) {
+	j, _ := trap(t, "action = %(action_)s\naction_ = %(banaction)s[port=\"%(port)s\", protocol=\"%(protocol)s\", chain=\"%(chain)s\"]\n"+
+		"banaction = c[chain=mine, protocol=all]\nport = 81\nprotocol = tcp\nchain = <known/chain>\n",
+		"-- action.d/c.conf --\n[Definition]\nactionban = <chain> <protocol> <port>\n[Init]\nchain = INPUT\n")
+	sound(t, j)
+	if got := j.Actions[0].Any.Ban; got != "INPUT tcp 81" {
+		t.Errorf("it runs %q", got)
+	}
+}
