@@ -21,6 +21,9 @@ import (
 //go:embed helper.py
 var helper string
 
+// checkFor is how long Python may take to read a file: a machine may be busy.
+const checkFor = 30 * time.Second
+
 // maxAnswer is how long a line of the helper may be.
 const maxAnswer = 1 << 20
 
@@ -38,7 +41,7 @@ func Check(ctx context.Context, c *Config) error {
 	if err != nil {
 		return ErrNoPython
 	}
-	ctx, cancel := context.WithTimeout(ctx, askFor)
+	ctx, cancel := context.WithTimeout(ctx, checkFor)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, interpreter, "-I", "-c", "import ast, sys; ast.parse(open(sys.argv[1], 'rb').read(), 'action')", c.Python)
 	var stderr head
