@@ -38,7 +38,7 @@ type held struct {
 	family   string
 	restored bool
 	applied  bool // a command for it worked
-	lost     bool // a repair has undone it since
+	lost     bool // it may have been undone since, by a repair or by who else was there
 }
 
 // A shell is an action that is carried out by the commands of its file (server.md 3.4 to 3.7).
@@ -237,6 +237,8 @@ func (s *shell) unban(ctx context.Context, h *held, d *bantam.Decision) error {
 	err := s.attempt(ctx, "unban", s.cfg.For(h.family).Unban, h)
 	if err == nil || !h.applied || errors.Is(err, errHopeless) {
 		delete(s.bans, d.Ban.ID)
+	} else {
+		h.lost = true // it may be gone or not: if it begins again, it is made again
 	}
 	return err
 }

@@ -775,3 +775,15 @@ func BenchmarkBan(b *testing.B) {
 		}
 	}
 }
+
+func TestABanThatBeginsAgainAfterAFailedUnbanIsMadeAgain(t *testing.T) {
+	b := newBench(t, Config{Any: Commands{Ban: "say ban", Unban: "false"}})
+	b.must(about(bantam.Start, "192.0.2.1"))
+	if b.do(about(bantam.End, "192.0.2.1")) == nil {
+		t.Fatal("the unban works")
+	}
+	for _, kind := range []bantam.Kind{bantam.End, bantam.Start} {
+		_ = b.actions.Carry(t.Context(), "sshd", "act", about(kind, "192.0.2.1")) // the end fails again
+	}
+	b.said("ban", "ban")
+}

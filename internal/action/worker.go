@@ -39,7 +39,6 @@ type worker struct {
 	put       uint64 // Seq of the last decision that came
 	done      uint64 // Seq up to which all was tried
 	moved     chan struct{}
-	held      bool                    // until the bans that run already have come
 	asked     []func(context.Context) // what somebody wants done between two decisions
 	closed    bool
 	over      bool // its loop is
@@ -314,9 +313,13 @@ func (w *worker) join(d *bantam.Decision) (run bool) {
 	switch {
 	case first.Kind == bantam.End:
 		// It failed to end; then it began again: both are done in turn, the last state counts.
-		r.decisions = append(r.decisions[:1], *d)
-		if d.Kind == bantam.End {
+		switch {
+		case d.Kind == bantam.End:
 			r.decisions = r.decisions[:1]
+		case len(r.decisions) == 1:
+			r.decisions = append(r.decisions, *d)
+		default:
+			r.decisions[1].Ban = d.Ban
 		}
 	case d.Kind == bantam.End:
 		// It is not needed any more. What a failed command left is cleared away.

@@ -245,3 +245,26 @@ func TestWhoAttacksNowDoesNotWaitForRestoredBans(t *testing.T) {
 		<-w.ended
 	})
 }
+
+func TestABanBehindAnEndThatFailedIsProlonged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &firewall{held: map[bantam.ID]bool{}}
+		fail := true // until the second has passed that the end rests
+		f.fails = func(d *bantam.Decision) error {
+			if d.Kind == bantam.End && fail {
+				fail = false
+				return errors.New("no")
+			}
+			return nil
+		}
+		w := working(t, f)
+		for _, kind := range []bantam.Kind{bantam.Start, bantam.End, bantam.Start, bantam.Prolong} {
+			w.add(about(kind, "192.0.2.1"))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if want := []string{"start 192.0.2.1", "end 192.0.2.1", "start 192.0.2.1"}; !slices.Equal(f.did, want) {
+			t.Errorf("it did %q, want %q", f.did, want)
+		}
+	})
+}
