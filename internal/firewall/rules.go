@@ -17,9 +17,10 @@ const messageElements = 1000
 // The kernel's numbers of nft's data types, by which nft prints a set's elements
 // (enum datatypes in nftables' include/datatype.h).
 const (
-	typeIPv4 = 7
-	typeIPv6 = 8
-	typePort = 13
+	typeIPv4     = 7
+	typeIPv6     = 8
+	typeProtocol = 12
+	typePort     = 13
 )
 
 // minTimeout is the shortest timeout handed over: older kernels round less than
@@ -137,8 +138,14 @@ const anonymousSet = "__set%d"
 
 // portSet makes a constant set of the ports, for the rule that follows.
 func (b *batch) portSet(table string, ports []PortRange) (id uint32) {
-	s := setSpec{flags: unix.NFT_SET_ANONYMOUS | unix.NFT_SET_CONSTANT, keyType: typePort, keyLen: 2}
-	for _, p := range ports {
+	return b.constantSet(table, typePort, 2, ports)
+}
+
+// constantSet makes a constant set of numbers of one or two bytes, for the rule
+// that follows.
+func (b *batch) constantSet(table string, keyType, keyLen uint32, ranges []PortRange) (id uint32) {
+	s := setSpec{flags: unix.NFT_SET_ANONYMOUS | unix.NFT_SET_CONSTANT, keyType: keyType, keyLen: keyLen}
+	for _, p := range ranges {
 		if p.First != p.Last {
 			s.flags |= unix.NFT_SET_INTERVAL
 		}
@@ -149,19 +156,19 @@ func (b *batch) portSet(table string, ports []PortRange) (id uint32) {
 	b.str(unix.NFTA_SET_ELEM_LIST_SET, anonymousSet)
 	b.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, id)
 	list := b.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-	port := func(p uint16, flags uint32) {
+	number := func(n uint16, flags uint32) {
 		elem := b.nested(unix.NFTA_LIST_ELEM)
 		if flags != 0 {
 			b.u32(unix.NFTA_SET_ELEM_FLAGS, flags)
 		}
-		b.elementKey(binary.BigEndian.AppendUint16(nil, p))
+		b.elementKey(binary.BigEndian.AppendUint16(nil, n)[2-keyLen:])
 		b.close(elem)
 	}
-	for _, p := range ports {
-		port(p.First, 0)
+	for _, p := range ranges {
+		number(p.First, 0)
 		// An interval ends at the key after its last; without one it goes on.
 		if s.flags&unix.NFT_SET_INTERVAL != 0 && p.Last != math.MaxUint16 {
-			port(p.Last+1, unix.NFT_SET_ELEM_INTERVAL_END)
+			number(p.Last+1, unix.NFT_SET_ELEM_INTERVAL_END)
 		}
 	}
 	b.close(list)
