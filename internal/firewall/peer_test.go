@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"bantam/internal/nstest"
@@ -21,7 +22,10 @@ type peer struct {
 }
 
 // peerTree is the unpacked package, once for all tests.
-var peerTree string
+var (
+	peerTree string
+	peerOnce sync.Mutex
+)
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -34,6 +38,8 @@ func TestMain(m *testing.M) {
 // newPeer starts the peer, on a host if there is one.
 func newPeer(t testing.TB, host *nstest.Net) *peer {
 	t.Helper()
+	peerOnce.Lock()
+	defer peerOnce.Unlock()
 	if peerTree == "" {
 		dir, err := os.MkdirTemp("", "bantam-peer-")
 		if err != nil {

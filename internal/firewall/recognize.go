@@ -19,13 +19,11 @@ var ErrShell = errors.New("run as shell")
 
 // Commands are those of one action for one address family, merged and substituted
 // but for the tags that each ban fills: <ip>, <fid>, <bantime>, <family>.
+//
+// Reban is what is run instead of Ban for a ban that is carried out again; empty if
+// it is Ban. Prolong, Repair and Reload are not part of any known shape.
 type Commands struct {
-	Start, Stop, Check, Ban, Unban, Flush string
-	// Reban is what is run instead of Ban for a ban that is carried out again;
-	// empty if it is Ban.
-	Reban string
-	// Prolong, Repair and Reload are not part of any known shape.
-	Prolong, Repair, Reload string
+	Start, Stop, Flush, Reload, Check, Repair, Ban, Prolong, Reban, Unban string
 }
 
 // A Kind is a family of stock actions.

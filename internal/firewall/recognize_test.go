@@ -32,7 +32,7 @@ var stockActions = []struct {
 	{"nftables with a reset, in chains of its own", "nftables", options("port", "22", "blocktype", "reject with tcp reset", "table", "mine", "chain", "c", "chain_hook", "forward", "chain_priority", "5"), KindNFTables},
 	{"iptables", "iptables", options("port", "ssh"), KindIPTables},
 	{"iptables-multiport", "iptables-multiport", options("port", "ssh,http,1000:1010"), KindIPTables},
-	{"iptables-multiport for two protocols", "iptables-multiport", options("port", "ssh,http", "protocol", "tcp,udp"), KindIPTables},
+	{"iptables-multiport for two protocols", "iptables-multiport", options("port", "22,80", "protocol", "tcp,udp"), KindIPTables},
 	{"iptables-allports", "iptables-allports", options("blocktype", "DROP"), KindIPTables},
 	{"iptables-new", "iptables-new", options("port", "ssh"), KindIPTables},
 	{"iptables-ipset", "iptables-ipset", options("port", "ssh"), KindIPSet},

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/google/nftables/expr"
@@ -31,6 +32,8 @@ const minTimeout = 20 * time.Millisecond
 // A setSpec is what tells a set that we can use from another one of its name.
 type setSpec struct {
 	flags, keyType, keyLen uint32
+	// mark is what is said of the set in its user data besides nft's own.
+	mark string
 }
 
 // spec is what the set of a key has to look like.
@@ -57,7 +60,8 @@ func (b *batch) newSet(table, name string, s setSpec) (id uint32) {
 	b.u32(unix.NFTA_SET_ID, b.setID)
 	// For nft, which prints keys by it: NFTNL_UDATA_SET_KEYBYTEORDER, four
 	// bytes, big endian.
-	b.attr(unix.NFTA_SET_USERDATA, binary.NativeEndian.AppendUint32([]byte{0, 4}, 2))
+	data := binary.NativeEndian.AppendUint32([]byte{0, 4}, 2)
+	b.attr(unix.NFTA_SET_USERDATA, append(data, s.mark...))
 	return b.setID
 }
 
@@ -187,29 +191,47 @@ func (b *batch) elements(kind int, table, set string, es []element, withTimeout 
 	for len(es) > 0 {
 		part := es[:min(len(es), messageElements)]
 		es = es[len(part):]
-		var flags uint16
-		if kind == unix.NFT_MSG_NEWSETELEM {
-			flags = unix.NLM_F_CREATE
-		}
-		b.begin(kind, flags)
-		b.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
-		b.str(unix.NFTA_SET_ELEM_LIST_SET, set)
-		list := b.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+		list := b.elementList(kind, table, set)
 		for _, e := range part {
 			elem := b.nested(unix.NFTA_LIST_ELEM)
-			if e.addr.Is4() {
-				a := e.addr.As4()
-				b.elementKey(a[:])
-			} else {
-				a := e.addr.As16()
-				b.elementKey(a[:])
-			}
-			if withTimeout && !e.end.IsZero() {
-				left := max(e.end.Sub(now), minTimeout)
-				b.u64(unix.NFTA_SET_ELEM_TIMEOUT, uint64((left+time.Millisecond-1)/time.Millisecond))
+			b.addrKey(e.addr)
+			if withTimeout {
+				b.timeLeft(e.end, now)
 			}
 			b.close(elem)
 		}
 		b.close(list)
 	}
+}
+
+// elementList begins a message about elements of a set, and their list.
+func (b *batch) elementList(kind int, table, set string) (list int) {
+	var flags uint16
+	if kind == unix.NFT_MSG_NEWSETELEM {
+		flags = unix.NLM_F_CREATE
+	}
+	b.begin(kind, flags)
+	b.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+	b.str(unix.NFTA_SET_ELEM_LIST_SET, set)
+	return b.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+}
+
+// addrKey is an address as the key of an element.
+func (b *batch) addrKey(addr netip.Addr) {
+	if addr.Is4() {
+		a := addr.As4()
+		b.elementKey(a[:])
+		return
+	}
+	a := addr.As16()
+	b.elementKey(a[:])
+}
+
+// timeLeft gives an element the time that is left until end; none if that is zero.
+func (b *batch) timeLeft(end, now time.Time) {
+	if end.IsZero() {
+		return
+	}
+	left := max(end.Sub(now), minTimeout)
+	b.u64(unix.NFTA_SET_ELEM_TIMEOUT, uint64((left+time.Millisecond-1)/time.Millisecond))
 }
