@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/google/nftables/expr"
@@ -214,12 +213,4 @@ func (m nftMatch) protocolRanges() []PortRange {
 		out[i] = PortRange{uint16(p), uint16(p)}
 	}
 	return out
-}
-
-// portText is a range as iptables writes it.
-func portText(p PortRange) string {
-	if p.First == p.Last {
-		return strconv.Itoa(int(p.First))
-	}
-	return strconv.Itoa(int(p.First)) + ":" + strconv.Itoa(int(p.Last))
 }

@@ -278,6 +278,49 @@ func (n *nftStock) stale(b *batch, table string, have *stockTable, objects []*ob
 	}
 }
 
+// sweep takes away our sets in tables that no object is in any more, with the
+// tables if nothing else is there. The tables of objects are swept by sync.
+func (n *nftStock) sweep(ctx context.Context, objects []*object) error {
+	left := make(map[string]bool)
+	err := repeat(func() error {
+		clear(left)
+		return n.sock.dump(unix.NFT_MSG_GETSET, func(attrs []byte) error {
+			if s := parseSet(attrs); s.spec.mark == setMark {
+				left[s.table] = true
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("look for sets that are left over: %w", explain(err))
+	}
+	for _, o := range objects {
+		delete(left, o.Table)
+	}
+	for table := range left {
+		have, err := n.read(table)
+		if err != nil {
+			return fmt.Errorf("look for sets that are left over in table %s: %w", table, explain(err))
+		}
+		n.batch.reset()
+		n.stale(&n.batch, table, have, nil)
+		foreign := 0
+		for _, spec := range have.sets {
+			if spec.mark != setMark {
+				foreign++
+			}
+		}
+		if foreign == 0 {
+			n.batch.reset()
+			n.batch.deleteTable(table)
+		}
+		if err := n.next(ctx); err != nil {
+			return fmt.Errorf("take away what is left over in table %s: %w", table, err)
+		}
+	}
+	return nil
+}
+
 // fill puts elements into a set by parts, and takes out of it, if it stood there,
 // what is not among them. What a set holds already is left alone.
 func (n *nftStock) fill(ctx context.Context, o *object, hosts []element, kept bool) error {
@@ -445,8 +488,7 @@ func (n *nftStock) remove(ctx context.Context, objects []*object) error {
 		}
 		if left == 0 { // the last one turns off the light
 			n.batch.reset()
-			n.batch.begin(unix.NFT_MSG_DELTABLE, 0)
-			n.batch.str(unix.NFTA_TABLE_NAME, table)
+			n.batch.deleteTable(table)
 		}
 		if err := n.next(ctx); err != nil {
 			return fmt.Errorf("remove from table %s: %w", table, err)
@@ -504,6 +546,11 @@ func (b *batch) newTable(table string) {
 	b.begin(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
 	b.str(unix.NFTA_TABLE_NAME, table)
 	b.u32(unix.NFTA_TABLE_FLAGS, 0) // also wakes a table that somebody made dormant
+}
+
+func (b *batch) deleteTable(table string) {
+	b.begin(unix.NFT_MSG_DELTABLE, 0)
+	b.str(unix.NFTA_TABLE_NAME, table)
 }
 
 func (b *batch) deleteRule(table string, r stockRule) {

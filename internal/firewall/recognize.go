@@ -65,13 +65,12 @@ type Objects struct {
 	matches  []nftMatch
 	block    nftBlock
 
-	jumps    []jump
-	rule     []string // of a ban, behind its address; of KindIPTables
-	last     [][]string
-	setType  string
-	timeout  uint32 // in seconds, of elements without one
-	maxElem  uint32
-	setWords []string // of create, for comparing
+	jumps   []jump
+	rule    []string // of a ban, behind its address; of KindIPTables
+	last    [][]string
+	setType string
+	timeout uint32 // in seconds, of elements without one
+	maxElem uint32
 }
 
 // A jump is a rule in a chain that is not ours.
@@ -437,8 +436,9 @@ func looksUp(words []string, set string) bool {
 }
 
 func (s *stage) deriveIPSet(o *Objects) error {
+	var words []string
 	for name, set := range s.sets {
-		o.Set, o.setWords = name, strings.Fields(set.kind)
+		o.Set, words = name, strings.Fields(set.kind)
 		if len(set.elements) > 0 {
 			return refuse("its actionstart bans somebody")
 		}
@@ -446,7 +446,6 @@ func (s *stage) deriveIPSet(o *Objects) error {
 	if len(o.Set) > ipsetNameLen {
 		return refuse("ipset takes no name of more than %d characters: %.60s", ipsetNameLen, o.Set)
 	}
-	words := o.setWords
 	if len(words) == 0 || words[0] != hashIP && words[0] != hashNet {
 		return refuse("its ipset is not of type hash:ip or hash:net")
 	}

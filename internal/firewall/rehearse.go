@@ -160,8 +160,9 @@ func (s *stage) run(text string) (status uint8, err error) {
 	if ctx.Err() != nil {
 		return 0, refuse("it does not end")
 	}
-	if code, ok := interp.IsExitStatus(err); ok {
-		return code, nil
+	var code interp.ExitStatus
+	if errors.As(err, &code) {
+		return uint8(code), nil
 	}
 	if err != nil {
 		var why *refusal
@@ -236,7 +237,7 @@ func (s *stage) exec(ctx context.Context, args []string) error {
 	}
 	_, _ = io.WriteString(hc.Stdout, out) // who does not read it has seen enough
 	if !ok {
-		return interp.NewExitStatus(1)
+		return interp.ExitStatus(1)
 	}
 	return nil
 }

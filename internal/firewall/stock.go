@@ -208,8 +208,20 @@ func (s *Stock) Configure(ctx context.Context, natives []Native, bans []bantam.D
 	}
 	// What is new comes first: another action may take over the same bans.
 	_, err := s.carry(ctx, bans, func(o *object) bool { return !o.clean || !slices.Contains(kept, o) })
-	errs = append(errs, err, s.remove(ctx, old))
+	errs = append(errs, err, s.remove(ctx, old), s.sweep(ctx))
 	return errors.Join(errs...)
+}
+
+// sweep takes away what an earlier run left of actions that are gone. Only sets of
+// nftables can be told to be ours.
+func (s *Stock) sweep(ctx context.Context) error {
+	if _, err := s.ware(KindNFTables); err != nil {
+		if errors.Is(err, ErrUnsupported) || errors.Is(err, ErrPrivilege) {
+			return nil // then there is nothing, or its own error tells
+		}
+		return err
+	}
+	return s.nft.sweep(ctx, byKind(s.objects)[KindNFTables])
 }
 
 // note records what decisions want and returns what that changes in objects that

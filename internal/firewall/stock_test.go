@@ -230,16 +230,24 @@ func TestSameObjects(t *testing.T) {
 	}
 }
 
-// recognized is a stock action's native form, by the peer's own commands.
+// recognized is a stock action's native form, by the peer's own commands. They are
+// asked once.
 func recognized(t testing.TB, jail, action string, opts map[string]string) Native {
 	t.Helper()
+	key := fmt.Sprint(jail, action, opts)
+	if n, ok := asked.Load(key); ok {
+		return n.(Native)
+	}
 	inet4, inet6 := newPeer(t, nil).commands(action, jail, opts)
 	n, err := Recognize(jail, action, inet4, inet6)
 	if err != nil {
 		t.Fatal(err)
 	}
+	asked.Store(key, n)
 	return n
 }
+
+var asked sync.Map // Native by what was asked
 
 var oneOfEach = []struct{ kind, action string }{
 	{"nftables", "nftables-allports"}, {"ipset", "iptables-ipset-proto6-allports"}, {"iptables", "iptables-allports"},
