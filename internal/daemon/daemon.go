@@ -172,6 +172,9 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 		}
 	}
 	d.actions = action.New(d.log, effects)
+	if _, err := d.actions.Configure(d.world(p), p.actions, restored); err != nil {
+		return err
+	}
 	for _, r := range restored {
 		d.tell(r)
 	}
@@ -278,6 +281,10 @@ func (d *Daemon) tell(decision bantam.Decision) {
 		until = b.End.Format(time.RFC3339)
 	}
 	attrs := []any{"jail", b.Jail, "addr", b.ID, "until", until}
+	if decision.Cause == jail.Repeated {
+		d.log.Debug("ban told to new actions", attrs...)
+		return
+	}
 	switch decision.Kind {
 	case bantam.End:
 		attrs = []any{"jail", b.Jail, "addr", b.ID, "why", decision.Cause}

@@ -158,7 +158,7 @@ func (d *Daemon) carriedOut(ctx context.Context, decisions ...bantam.Decision) e
 	}
 	ctx, cancel := context.WithTimeout(ctx, carryOut)
 	defer cancel()
-	if err := d.actions.Wait(ctx, decisions[len(decisions)-1].Seq); err != nil {
+	if err := d.actions.Settle(ctx, decisions); err != nil {
 		return &control.Error{
 			Text: fmt.Sprintf("decided and written down, but not carried out yet: %s", err),
 			Hint: "it is tried again; bantam status shows what hangs",
@@ -338,11 +338,22 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 			return err
 		}
 	}
+	// What blocks from now on has the bans before what blocked until now lets go of them.
+	if err := d.jails.Repeat(ctx, newRules(d.plan.Load().rules, p.rules)); err != nil {
+		return err
+	}
+	fresh, err := d.actions.Configure(d.world(p), p.actions, nil)
+	if err != nil {
+		return err
+	}
 	d.filters.Store(&p.filters)
 	d.lookup.Configure(p.ignore...)
 	if err := d.jails.Configure(ctx, p.jails, bans); err != nil {
 		return err
 	}
 	d.plan.Store(p)
+	if err := d.jails.Repeat(ctx, fresh); err != nil {
+		return err
+	}
 	return d.sources.Configure(p.sources, resume)
 }
