@@ -169,7 +169,7 @@ func recognize(c *Commands, v6 bool) (*Objects, error) {
 		if text == "" {
 			return nil
 		}
-		text = strings.NewReplacer("<ip>", ip, "<fid>", ip, "<family>", family, "<bantime>", bantime).Replace(text)
+		text = strings.NewReplacer("<ip>", ip, "<fid>", ip, "<family>", family, "<bantime>", bantime, "<br>", "\n", "<sp>", " ").Replace(text)
 		if left := tag.FindString(text); left != "" {
 			return refuse("its %s uses %.40s", name, left)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -224,6 +225,46 @@ func TestTrapS45_ATextStartsNothing(t *testing.T) {
 			t.Errorf("there is\n%s\nbefore it was\n%s", after, before)
 		}
 	})
+}
+
+// The older kind of iptables, of whose changes the kernel tells nobody.
+func TestLegacyIPTables(t *testing.T) {
+	if _, err := exec.LookPath("iptables-legacy-restore"); err != nil {
+		t.Skip("iptables-legacy is not installed")
+	}
+	net := nstest.New(t)
+	s := stockIn(t, net)
+	inet4, _ := newPeer(t, nil).commands("iptables-multiport", "sshd", options("port", "22"))
+	*inet4 = each(*inet4, "iptables -w", "/usr/sbin/iptables-legacy -w")
+	n, err := Recognize("sshd", "iptables-multiport", inet4, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	configure(t, s, n)
+	do(t, s, bantam.Start, "sshd", "192.0.2.1", "198.51.100.0/24")
+	do(t, s, bantam.End, "sshd", "192.0.2.1")
+	want := output(t, net, "iptables-legacy", "-S")
+	for _, line := range []string{"-A INPUT -p tcp -m multiport --dports 22 -j f2b-sshd\n", "-A f2b-sshd -s 198.51.100.0/24 -j REJECT", "-A f2b-sshd -j RETURN"} {
+		if !strings.Contains(want, line) {
+			t.Errorf("%q is not in\n%s", line, want)
+		}
+	}
+	output(t, net, "iptables-legacy", "-F")
+	if found, err := s.lookAtRules(t.Context()); err != nil || !found {
+		t.Errorf("the flush is not found: %v", err)
+	}
+	if err := s.Repair(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := output(t, net, "iptables-legacy", "-S"); got != want {
+		t.Errorf("repaired, there is\n%s\nwant\n%s", got, want)
+	}
+	if err := s.Remove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left := output(t, net, "iptables-legacy", "-S"); strings.Contains(left, "f2b") {
+		t.Errorf("afterwards there is\n%s", left)
+	}
 }
 
 // Ranges may contain one another and addresses, and each ends by itself.
