@@ -509,7 +509,11 @@ func (n *ipsetStock) applyOne(ctx context.Context, w work, now time.Time) error 
 		to[set] = append(to[set], entry{e.Prefix, e.End})
 	}
 	if !w.ranges && len(put[w.RangeSet]) > 0 && w.RangeSet != w.Set {
-		// The first range: its set, then the rules that look there.
+		// The first range: its set, then the rules that look there. What is
+		// written for others goes first.
+		if err := n.send(); err != nil {
+			return err
+		}
 		if _, err := n.syncSets(ctx, w.object); err != nil {
 			return err
 		}

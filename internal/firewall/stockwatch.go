@@ -26,7 +26,8 @@ const (
 // Watch looks out for what others take away from our objects: by the kernel's
 // notices for nftables and the iptables that is built on it, by looking for the
 // others. What it finds is in doubt from then on, and notify is called, after
-// which the caller has to call Repair. It waits at most a second, but up to ten
+// which the caller has to call Repair; so it is every ten seconds while something
+// that failed is still to be done. It waits at most a second, but up to ten
 // for rules of iptables-legacy.
 //
 // It returns nil when ctx ends, and an error when it cannot listen.
@@ -180,6 +181,7 @@ func (s *Stock) look(ctx context.Context, poke <-chan struct{}, tell func()) {
 			found, err = s.lookAtSets()
 		case <-rules.C:
 			found, err = s.lookAtRules(ctx)
+			found = found || s.doubtful() // what failed before is tried again
 		case <-settled.C:
 			found, err = s.lookAtRules(ctx)
 		}
@@ -190,6 +192,13 @@ func (s *Stock) look(ctx context.Context, poke <-chan struct{}, tell func()) {
 			tell()
 		}
 	}
+}
+
+// doubtful reports whether something has to be made equal.
+func (s *Stock) doubtful() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.objects, func(o *object) bool { return !o.clean })
 }
 
 // lookAtSets finds ipsets that somebody emptied or took away.

@@ -227,6 +227,35 @@ func TestTrapS45_ATextStartsNothing(t *testing.T) {
 	})
 }
 
+// What is sent for one jail is not lost when the next needs something new.
+func TestSeveralJailsAtOnce(t *testing.T) {
+	for _, kind := range oneOfEach {
+		t.Run(kind.kind, func(t *testing.T) {
+			t.Parallel()
+			net := nstest.New(t)
+			s := stockIn(t, net)
+			configure(t, s, recognized(t, "a", kind.action, options()), recognized(t, "b", kind.action, options()), recognized(t, "c", kind.action, options()))
+			for _, jail := range []string{"a", "b", "c"} {
+				do(t, s, bantam.Start, jail, "203.0.113.1")
+			}
+			ds := []bantam.Decision{
+				decision(bantam.Start, "a", "192.0.2.1"), decision(bantam.Start, "b", "198.51.100.0/24"),
+				decision(bantam.Start, "c", "192.0.2.2"), decision(bantam.End, "c", "203.0.113.1"),
+				decision(bantam.End, "b", "203.0.113.1"), decision(bantam.End, "a", "203.0.113.1"),
+			}
+			if _, err := s.Do(t.Context(), ds); err != nil {
+				t.Fatal(err)
+			}
+			wantHolds(t, net, "192.0.2.1", "192.0.2.2", "198.51.100.0/24")
+			// A jail's own effect leaves the others' decisions alone.
+			if _, err := s.Jail("b").Do(t.Context(), []bantam.Decision{decision(bantam.Start, "a", "192.0.2.3"), decision(bantam.Start, "b", "192.0.2.4")}); err != nil {
+				t.Fatal(err)
+			}
+			wantHolds(t, net, "192.0.2.1", "192.0.2.2", "192.0.2.4", "198.51.100.0/24")
+		})
+	}
+}
+
 // The older kind of iptables, of whose changes the kernel tells nobody.
 func TestLegacyIPTables(t *testing.T) {
 	if _, err := exec.LookPath("iptables-legacy-restore"); err != nil {
