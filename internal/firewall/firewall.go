@@ -6,6 +6,11 @@
 // when the ban does, also if nobody is there any more to end it. NFTables is the
 // backend that drops packets; Recorder only remembers, for observing and for tests.
 //
+// Beside that, Recognize tells whether the commands of an action are those of a stock
+// action, and Stock makes and keeps the objects that they would make, by netlink and
+// iptables-restore instead of a shell. It promises the same, but for plain iptables,
+// whose rules do not end by themselves.
+//
 // Who is banned, and for how long, is not decided here, and nothing is remembered
 // across restarts: the store does that. After an error that wraps ErrUnknownState
 // the caller has to Sync.

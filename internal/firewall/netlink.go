@@ -174,6 +174,11 @@ func (s *socket) dump(kind int, each func(attrs []byte) error, attrs ...func(*ba
 	for _, add := range attrs {
 		add(&b)
 	}
+	return s.list(&b, each)
+}
+
+// list is dump for a question already written.
+func (s *socket) list(b *batch, each func(attrs []byte) error) error {
 	data, seq, err := b.finishOne(&s.seq)
 	if err != nil {
 		return err
@@ -227,6 +232,11 @@ func (s *socket) dump(kind int, each func(attrs []byte) error, attrs ...func(*ba
 func (s *socket) generation() (uint32, error) {
 	var b batch
 	b.question(unix.NFT_MSG_GETGEN, 0)
+	return s.askNumber(&b, unix.NFTA_GEN_ID)
+}
+
+// askNumber asks a question that has one answer and returns an attribute of it.
+func (s *socket) askNumber(b *batch, attr uint16) (uint32, error) {
 	data, seq, err := b.finishOne(&s.seq)
 	if err != nil {
 		return 0, err
@@ -251,7 +261,7 @@ func (s *socket) generation() (uint32, error) {
 				return 0, m.errno()
 			}
 			for typ, data := range attributes(m.body[min(nfgenLen, len(m.body)):]) {
-				if typ == unix.NFTA_GEN_ID {
+				if typ == attr {
 					return uint32(number(data)), nil
 				}
 			}

@@ -57,8 +57,8 @@ func TestAnElementThatMayStandIsTakenOutFirst(t *testing.T) {
 		{"Linux 6.3", true, true, []uint16{destroySetElem, unix.NFT_MSG_NEWSETELEM}},
 		{"Linux 6.2", false, true, []uint16{unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM, unix.NFT_MSG_NEWSETELEM}},
 	} {
-		n := &NFTables{table: "t", destroy: c.destroy}
-		n.put("s", es, c.known, time.Now())
+		n := &writer{destroy: c.destroy}
+		n.put("t", "s", es, c.known, time.Now())
 		got, _ := kinds(t, &n.batch)
 		if got = got[1 : len(got)-1]; !bytes.Equal(low(got), low(c.want)) {
 			t.Errorf("%s: messages %v, want %v", c.what, got, c.want)

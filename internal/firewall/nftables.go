@@ -67,15 +67,20 @@ type NFTables struct {
 	log   *slog.Logger
 	port  uint32 // of our socket: the mark of our own changes in the kernel's notices
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	writer
+	jails map[string]bool   // those the last Sync made rules for
+	sets  map[setKey]string // the sets that stand in the kernel, with their names; nil before the first Sync
+}
+
+// A writer sends transactions to nf_tables.
+type writer struct {
 	sock    *socket // nil when closed
 	destroy bool    // whether the kernel knows destroySetElem
 	room    int     // bytes that a transaction may have
 	batch   batch
-	jails   map[string]bool   // those the last Sync made rules for
-	sets    map[setKey]string // the sets that stand in the kernel, with their names; nil before the first Sync
 	// generation is what the kernel's count of ruleset changes is if nobody but
-	// us has changed anything since the last Sync began.
+	// us has changed anything since the last sync began.
 	generation uint32
 }
 
@@ -103,7 +108,7 @@ func OpenNFTables(opts Options) (*NFTables, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", explain(err))
 	}
-	n := &NFTables{table: opts.Table, netns: opts.NetNS, log: opts.Log, sock: sock, port: sock.conn.PID()}
+	n := &NFTables{table: opts.Table, netns: opts.NetNS, log: opts.Log, port: sock.conn.PID(), writer: writer{sock: sock}}
 	if n.room, err = sock.conn.WriteBuffer(); err == nil {
 		err = n.probe()
 	}
@@ -144,7 +149,7 @@ func explain(err error) error {
 
 // commit carries out the batch and empties it. Any error means that the caller
 // has to Sync.
-func (n *NFTables) commit() error {
+func (n *writer) commit() error {
 	defer n.batch.reset()
 	if n.batch.messages == 0 {
 		return nil
@@ -302,7 +307,7 @@ func (n *NFTables) sync(ctx context.Context, w *wanted) error {
 				now, count = time.Now(), 0
 			}
 			count += len(part)
-			n.put(sets[k], part, kept[k], now)
+			n.put(n.table, sets[k], part, kept[k], now)
 		}
 	}
 	if err := n.next(ctx); err != nil {
@@ -352,7 +357,7 @@ func (n *NFTables) sync(ctx context.Context, w *wanted) error {
 // limit is how many elements go into one transaction. Where we may not enlarge
 // the socket's buffer, as in a container with users of its own, it is some
 // thousand.
-func (n *NFTables) limit() int {
+func (n *writer) limit() int {
 	return max(messageElements, min(transactionElements, n.room/elementBytes-messageElements))
 }
 
@@ -370,7 +375,7 @@ func rank(have *present, kept map[setKey]bool, k setKey) int {
 }
 
 // next carries out the batch unless ctx has ended.
-func (n *NFTables) next(ctx context.Context) error {
+func (n *writer) next(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		n.batch.reset()
 		return fmt.Errorf("%w: %w", ErrUnknownState, err)
@@ -479,27 +484,26 @@ func (n *NFTables) structure(have *present, w *wanted, sets map[setKey]string) (
 	return kept
 }
 
-// put writes into the batch that es shall be in a set of a jail, with the time
-// they have left. known says that some of them may be there already: the kernel
-// before 6.12 does not change the timeout of an element that stands, so it is
-// taken out first.
-func (n *NFTables) put(set string, es []element, known bool, now time.Time) {
+// put writes into the batch that es shall be in a set, with the time they have
+// left. known says that some of them may be there already: the kernel before 6.12
+// does not change the timeout of an element that stands, so it is taken out first.
+func (n *writer) put(table, set string, es []element, known bool, now time.Time) {
 	if known {
-		n.take(set, es)
+		n.take(table, set, es)
 	}
-	n.batch.elements(unix.NFT_MSG_NEWSETELEM, n.table, set, es, true, now)
+	n.batch.elements(unix.NFT_MSG_NEWSETELEM, table, set, es, true, now)
 }
 
 // take writes into the batch that es shall not be in a set. The elements need
 // not be there: where the kernel refuses to delete what is missing, each is
 // added before.
-func (n *NFTables) take(set string, es []element) {
+func (n *writer) take(table, set string, es []element) {
 	if n.destroy {
-		n.batch.elements(destroySetElem, n.table, set, es, false, time.Time{})
+		n.batch.elements(destroySetElem, table, set, es, false, time.Time{})
 		return
 	}
-	n.batch.elements(unix.NFT_MSG_NEWSETELEM, n.table, set, es, false, time.Time{})
-	n.batch.elements(unix.NFT_MSG_DELSETELEM, n.table, set, es, false, time.Time{})
+	n.batch.elements(unix.NFT_MSG_NEWSETELEM, table, set, es, false, time.Time{})
+	n.batch.elements(unix.NFT_MSG_DELSETELEM, table, set, es, false, time.Time{})
 }
 
 // removeSurplus takes out of a set what is not wanted, after having seen there
@@ -529,7 +533,7 @@ func (n *NFTables) removeSurplus(ctx context.Context, k setKey, bans map[netip.A
 	}
 	for part := range slices.Chunk(surplus, n.limit()) {
 		n.batch.reset()
-		n.take(k.name(), part)
+		n.take(n.table, k.name(), part)
 		if err := n.next(ctx); err != nil {
 			return err
 		}
@@ -608,9 +612,9 @@ func (n *NFTables) apply(changes []Change) error {
 			n.batch.newJailSet(n.table, k)
 			made = append(made, k)
 		} else if len(set.take) > 0 {
-			n.take(name, set.take)
+			n.take(n.table, name, set.take)
 		}
-		n.put(name, set.put, stands, now)
+		n.put(n.table, name, set.put, stands, now)
 	}
 	if err := n.commit(); err != nil {
 		return err

@@ -3,6 +3,7 @@ package firewall
 import (
 	"errors"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/google/nftables/expr"
@@ -36,12 +37,21 @@ func chainSpecOf(name string) chainSpec {
 // newChain makes a chain, if it is not there, and sets its policy to accept.
 func (b *batch) newChain(table, name string) {
 	s := chainSpecOf(name)
+	if s.base {
+		b.newBaseChain(table, name, s)
+		return
+	}
 	b.begin(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE)
 	b.str(unix.NFTA_CHAIN_TABLE, table)
 	b.str(unix.NFTA_CHAIN_NAME, name)
-	if !s.base {
-		return
-	}
+}
+
+// newBaseChain makes a chain that packets come to by themselves, with the policy
+// to accept, if it is not there.
+func (b *batch) newBaseChain(table, name string, s chainSpec) {
+	b.begin(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE)
+	b.str(unix.NFTA_CHAIN_TABLE, table)
+	b.str(unix.NFTA_CHAIN_NAME, name)
 	hook := b.nested(unix.NFTA_CHAIN_HOOK)
 	b.u32(unix.NFTA_HOOK_HOOKNUM, s.hook)
 	b.u32(unix.NFTA_HOOK_PRIORITY, s.priority)
@@ -136,6 +146,10 @@ func parseSet(attrs []byte) (s setEntry) {
 			s.spec.keyType = uint32(number(data))
 		case unix.NFTA_SET_KEY_LEN:
 			s.spec.keyLen = uint32(number(data))
+		case unix.NFTA_SET_USERDATA:
+			if strings.HasSuffix(string(data), setMark) {
+				s.spec.mark = setMark
+			}
 		case unix.NFTA_SET_TIMEOUT:
 			if number(data) != 0 { // a ban for ever would get it
 				s.spec.flags |= foreign

@@ -77,19 +77,24 @@ func (n *NFTables) Elements(jail string) ([]Element, error) {
 }
 
 // members reads a set with the ends of its elements, zero for ever.
+func (n *NFTables) members(ctx context.Context, k setKey) (map[netip.Addr]time.Time, error) {
+	return n.sock.members(ctx, n.table, k.name())
+}
+
+// members reads a hash set with the ends of its elements, zero for ever.
 //
 // While the kernel's hash table grows, in the background after many additions, a
 // walk through it passes elements by, one in ten, and does not say so; and any
 // change of a ruleset while a list is read may have the same effect. So it is
 // read until it shows nothing new any more.
-func (n *NFTables) members(ctx context.Context, k setKey) (map[netip.Addr]time.Time, error) {
+func (s *socket) members(ctx context.Context, table, set string) (map[netip.Addr]time.Time, error) {
 	found := make(map[netip.Addr]time.Time)
 	for attempt := range dumpAttempts {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		before, now := len(found), time.Now()
-		err := n.sock.dump(unix.NFT_MSG_GETSETELEM, func(attrs []byte) error {
+		err := s.dump(unix.NFT_MSG_GETSETELEM, func(attrs []byte) error {
 			return parseElements(attrs, func(a netip.Addr, left time.Duration) {
 				var end time.Time
 				if left > 0 {
@@ -97,8 +102,9 @@ func (n *NFTables) members(ctx context.Context, k setKey) (map[netip.Addr]time.T
 				}
 				found[a] = end
 			})
-		}, n.inTable(unix.NFTA_SET_ELEM_LIST_TABLE), func(b *batch) {
-			b.str(unix.NFTA_SET_ELEM_LIST_SET, k.name())
+		}, func(b *batch) {
+			b.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+			b.str(unix.NFTA_SET_ELEM_LIST_SET, set)
 		})
 		if err != nil && !errors.Is(err, errInterrupted) {
 			return nil, err
@@ -116,7 +122,9 @@ func (n *NFTables) inTable(typ uint16) func(*batch) {
 }
 
 // repeat calls a function that dumps until nobody interfered.
-func (n *NFTables) repeat(dump func() error) error {
+func (n *NFTables) repeat(dump func() error) error { return repeat(dump) }
+
+func repeat(dump func() error) error {
 	var err error
 	for range dumpAttempts {
 		if err = dump(); !errors.Is(err, errInterrupted) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/google/nftables/expr"
@@ -17,9 +18,10 @@ const messageElements = 1000
 // The kernel's numbers of nft's data types, by which nft prints a set's elements
 // (enum datatypes in nftables' include/datatype.h).
 const (
-	typeIPv4 = 7
-	typeIPv6 = 8
-	typePort = 13
+	typeIPv4     = 7
+	typeIPv6     = 8
+	typeProtocol = 12
+	typePort     = 13
 )
 
 // minTimeout is the shortest timeout handed over: older kernels round less than
@@ -30,6 +32,8 @@ const minTimeout = 20 * time.Millisecond
 // A setSpec is what tells a set that we can use from another one of its name.
 type setSpec struct {
 	flags, keyType, keyLen uint32
+	// mark is what is said of the set in its user data besides nft's own.
+	mark string
 }
 
 // spec is what the set of a key has to look like.
@@ -56,7 +60,8 @@ func (b *batch) newSet(table, name string, s setSpec) (id uint32) {
 	b.u32(unix.NFTA_SET_ID, b.setID)
 	// For nft, which prints keys by it: NFTNL_UDATA_SET_KEYBYTEORDER, four
 	// bytes, big endian.
-	b.attr(unix.NFTA_SET_USERDATA, binary.NativeEndian.AppendUint32([]byte{0, 4}, 2))
+	data := binary.NativeEndian.AppendUint32([]byte{0, 4}, 2)
+	b.attr(unix.NFTA_SET_USERDATA, append(data, s.mark...))
 	return b.setID
 }
 
@@ -137,8 +142,14 @@ const anonymousSet = "__set%d"
 
 // portSet makes a constant set of the ports, for the rule that follows.
 func (b *batch) portSet(table string, ports []PortRange) (id uint32) {
-	s := setSpec{flags: unix.NFT_SET_ANONYMOUS | unix.NFT_SET_CONSTANT, keyType: typePort, keyLen: 2}
-	for _, p := range ports {
+	return b.constantSet(table, typePort, 2, ports)
+}
+
+// constantSet makes a constant set of numbers of one or two bytes, for the rule
+// that follows.
+func (b *batch) constantSet(table string, keyType, keyLen uint32, ranges []PortRange) (id uint32) {
+	s := setSpec{flags: unix.NFT_SET_ANONYMOUS | unix.NFT_SET_CONSTANT, keyType: keyType, keyLen: keyLen}
+	for _, p := range ranges {
 		if p.First != p.Last {
 			s.flags |= unix.NFT_SET_INTERVAL
 		}
@@ -149,19 +160,19 @@ func (b *batch) portSet(table string, ports []PortRange) (id uint32) {
 	b.str(unix.NFTA_SET_ELEM_LIST_SET, anonymousSet)
 	b.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, id)
 	list := b.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-	port := func(p uint16, flags uint32) {
+	number := func(n uint16, flags uint32) {
 		elem := b.nested(unix.NFTA_LIST_ELEM)
 		if flags != 0 {
 			b.u32(unix.NFTA_SET_ELEM_FLAGS, flags)
 		}
-		b.elementKey(binary.BigEndian.AppendUint16(nil, p))
+		b.elementKey(binary.BigEndian.AppendUint16(nil, n)[2-keyLen:])
 		b.close(elem)
 	}
-	for _, p := range ports {
-		port(p.First, 0)
+	for _, p := range ranges {
+		number(p.First, 0)
 		// An interval ends at the key after its last; without one it goes on.
 		if s.flags&unix.NFT_SET_INTERVAL != 0 && p.Last != math.MaxUint16 {
-			port(p.Last+1, unix.NFT_SET_ELEM_INTERVAL_END)
+			number(p.Last+1, unix.NFT_SET_ELEM_INTERVAL_END)
 		}
 	}
 	b.close(list)
@@ -180,29 +191,47 @@ func (b *batch) elements(kind int, table, set string, es []element, withTimeout 
 	for len(es) > 0 {
 		part := es[:min(len(es), messageElements)]
 		es = es[len(part):]
-		var flags uint16
-		if kind == unix.NFT_MSG_NEWSETELEM {
-			flags = unix.NLM_F_CREATE
-		}
-		b.begin(kind, flags)
-		b.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
-		b.str(unix.NFTA_SET_ELEM_LIST_SET, set)
-		list := b.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+		list := b.elementList(kind, table, set)
 		for _, e := range part {
 			elem := b.nested(unix.NFTA_LIST_ELEM)
-			if e.addr.Is4() {
-				a := e.addr.As4()
-				b.elementKey(a[:])
-			} else {
-				a := e.addr.As16()
-				b.elementKey(a[:])
-			}
-			if withTimeout && !e.end.IsZero() {
-				left := max(e.end.Sub(now), minTimeout)
-				b.u64(unix.NFTA_SET_ELEM_TIMEOUT, uint64((left+time.Millisecond-1)/time.Millisecond))
+			b.addrKey(e.addr)
+			if withTimeout {
+				b.timeLeft(e.end, now)
 			}
 			b.close(elem)
 		}
 		b.close(list)
 	}
+}
+
+// elementList begins a message about elements of a set, and their list.
+func (b *batch) elementList(kind int, table, set string) (list int) {
+	var flags uint16
+	if kind == unix.NFT_MSG_NEWSETELEM {
+		flags = unix.NLM_F_CREATE
+	}
+	b.begin(kind, flags)
+	b.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+	b.str(unix.NFTA_SET_ELEM_LIST_SET, set)
+	return b.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+}
+
+// addrKey is an address as the key of an element.
+func (b *batch) addrKey(addr netip.Addr) {
+	if addr.Is4() {
+		a := addr.As4()
+		b.elementKey(a[:])
+		return
+	}
+	a := addr.As16()
+	b.elementKey(a[:])
+}
+
+// timeLeft gives an element the time that is left until end; none if that is zero.
+func (b *batch) timeLeft(end, now time.Time) {
+	if end.IsZero() {
+		return
+	}
+	left := max(end.Sub(now), minTimeout)
+	b.u64(unix.NFTA_SET_ELEM_TIMEOUT, uint64((left+time.Millisecond-1)/time.Millisecond))
 }

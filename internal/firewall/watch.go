@@ -23,9 +23,34 @@ import (
 // called by Watch's own goroutine, which hears nothing meanwhile, but loses
 // nothing either.
 func (n *NFTables) Watch(ctx context.Context, notify func()) error {
-	sock, err := dialSocket(n.netns)
+	w := watcher{
+		netns: n.netns, port: n.port, disturbs: n.disturbs, missed: n.missed, notify: notify,
+		overrun: func() {
+			n.log.Warn("the kernel had more news of rule changes than could be read", "table", n.table)
+			notify()
+		},
+	}
+	if err := w.run(ctx); err != nil {
+		return fmt.Errorf("watch table %s: %w", n.table, err)
+	}
+	return nil
+}
+
+// A watcher hears what others change in the rulesets of nf_tables.
+type watcher struct {
+	netns    int
+	port     uint32               // of the socket whose own changes are not told
+	disturbs func(message) bool   // whether a notice is of interest
+	missed   func() (bool, error) // whether there was something before we listened
+	notify   func()               // after a transaction with something of interest
+	overrun  func()               // the kernel could not deliver all notices
+}
+
+// run listens until ctx ends.
+func (w *watcher) run(ctx context.Context) error {
+	sock, err := dialSocket(w.netns)
 	if err != nil {
-		return fmt.Errorf("watch table %s: %w", n.table, explain(err))
+		return explain(err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = sock.close() }) // ends a waiting receive
 	defer func() {
@@ -33,19 +58,19 @@ func (n *NFTables) Watch(ctx context.Context, notify func()) error {
 			_ = sock.close()
 		}
 	}()
-	err = n.subscribe(sock)
+	err = subscribe(sock, w.port)
 	missed := false
 	if err == nil {
-		missed, err = n.missed()
+		missed, err = w.missed()
 	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
-		return fmt.Errorf("watch table %s: %w", n.table, explain(err))
+		return explain(err)
 	}
 	if missed {
-		notify()
+		w.notify()
 	}
 	dirty := false
 	for {
@@ -54,20 +79,19 @@ func (n *NFTables) Watch(ctx context.Context, notify func()) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
-			n.log.Warn("the kernel had more news of rule changes than could be read", "table", n.table)
-			notify()
+			w.overrun()
 			continue
 		case err != nil:
-			return fmt.Errorf("watch table %s: %w", n.table, err)
+			return err
 		}
 		for m, err := range messages(in) {
 			if err != nil {
-				return fmt.Errorf("watch table %s: %w", n.table, err)
+				return err
 			}
 			// The news of one transaction ends with its generation.
-			if dirty = dirty || n.disturbs(m); dirty && m.kind == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN {
+			if dirty = dirty || w.disturbs(m); dirty && m.kind == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN {
 				dirty = false
-				notify()
+				w.notify()
 			}
 		}
 	}
@@ -76,8 +100,7 @@ func (n *NFTables) Watch(ctx context.Context, notify func()) error {
 // subscribe joins the group in which the kernel tells of every change of a
 // ruleset. Our own changes are left out before they take up room in the buffer:
 // a Sync would fill it, and that would ask for the next one.
-func (n *NFTables) subscribe(sock *socket) error {
-	port := n.port
+func subscribe(sock *socket, port uint32) error {
 	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
 		port = bits.ReverseBytes32(port) // filters load in network order
 	}
