@@ -1,6 +1,10 @@
 package config
 
-import "io/fs"
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+)
 
 // LoadDaemon reads only what concerns the program itself, which is quick where Load has
 // to read every jail. Its error is as Load's.
@@ -25,3 +29,17 @@ func (j *Jail) ActionNames() []string {
 	}
 	return names
 }
+
+// TimeValue is Seconds with the error of a word that is no time as the original tells it:
+// it takes the word for the name of a variable.
+func TimeValue(text string) (float64, error) {
+	f, err := seconds(text)
+	if word := trim(text); err != nil && word != "" && strings.Trim(strings.ToLower(word), "abcdefghijklmnopqrstuvwxyz_") == "" {
+		return 0, fmt.Errorf("name '%s' is not defined", word)
+	}
+	return f, err
+}
+
+// Words cuts a line into words as a shell would, with quotes and backslashes and without
+// any expansion.
+func Words(line string) ([]string, error) { return shellWords(line) }

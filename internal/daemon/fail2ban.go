@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"bantam"
 	"bantam/internal/config"
 	"bantam/internal/control"
 	"bantam/internal/jail"
@@ -16,6 +17,10 @@ import (
 // fail2banVersion is what Fail2Ban's socket answers as the version: the one whose
 // behaviour this is.
 const fail2banVersion = "1.1.2"
+
+// Whose is a command that only Bantam's server knows: it answers with Bantam's version. A
+// client that leaves the reading of the configuration to the server has to know.
+const Whose = "bantam-version"
 
 // Override is what the command line sets in place of fail2ban.conf. What is empty
 // overrides nothing. It holds through reloads.
@@ -128,6 +133,8 @@ func (d *Daemon) command(ctx context.Context, peer control.Peer, list control.Li
 		return "pong", nil
 	case "version":
 		return fail2banVersion, nil
+	case Whose:
+		return bantam.Version, nil
 	case "server-status":
 		return "Server ready", nil
 	case "echo":

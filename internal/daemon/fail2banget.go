@@ -126,11 +126,16 @@ func (d *Daemon) option(c *config.Jail, name string) (v any, ok bool) {
 	case "maxlines":
 		return max(1, c.Filter.MaxLines), true
 	case "datepattern":
-		var pattern any
-		if len(c.Filter.DatePattern) > 0 {
-			pattern = strings.Join(c.Filter.DatePattern, "\n")
+		switch pattern := strings.Join(c.Filter.DatePattern, "\n"); pattern {
+		case "":
+			return control.Tuple{nil, DateName(nil)}, true
+		case "EPOCH":
+			return control.Tuple{nil, "Epoch"}, true
+		case "TAI64N":
+			return control.Tuple{nil, pattern}, true
+		default:
+			return control.Tuple{pattern, DateName(c.Filter.DatePattern)}, true
 		}
-		return control.Tuple{pattern, DateName(c.Filter.DatePattern)}, true
 	case "logtimezone":
 		return textOrNone(c.Filter.LogTimezone), true
 	case "findtime":

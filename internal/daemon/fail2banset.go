@@ -136,7 +136,7 @@ func toInt(text string) (int, error) {
 
 // toSeconds reads a time.
 func toSeconds(text string) (time.Duration, error) {
-	f, err := config.Seconds(text)
+	f, err := config.TimeValue(text)
 	if err != nil {
 		return 0, valueError("%s", err)
 	}
@@ -581,7 +581,7 @@ func editValue(c *config.Jail, option, text string) error {
 			c.Jail.MaxMatches = n
 		case "maxlines":
 			if n < 1 {
-				return valueError("maxlines must be more than zero")
+				return valueError("maxlines must be integer greater than zero")
 			}
 			c.Filter.MaxLines = n
 		}

@@ -9,6 +9,7 @@ import (
 
 	"bantam/internal/config"
 	"bantam/internal/control"
+	"bantam/internal/firewall"
 	"bantam/internal/jail"
 )
 
@@ -109,7 +110,7 @@ func checkAlone(p *plan, c *config.Jail) error {
 
 // swap puts a plan to work that differs from the running one in one jail.
 func (d *Daemon) swap(ctx context.Context, old, p *plan, was, is *config.Jail) error {
-	if d.nft == nil && !p.observes() {
+	if d.nft == nil && p.blocks() {
 		return errObserver
 	}
 	if !reflect.DeepEqual(was.Actions, is.Actions) {
@@ -142,10 +143,18 @@ var errObserver = control.Refuse("stop and start it once", "this daemon was star
 // setJails puts other jails to work, as a reload does. The caller holds reloading.
 func (d *Daemon) setJails(ctx context.Context, jails []config.Jail) error {
 	p := d.plan.Load().with(jails)
-	if d.nft == nil && !p.observes() && len(p.jails) > 1 {
+	if d.nft == nil && p.blocks() {
 		return errObserver
 	}
 	return d.apply(ctx, p)
+}
+
+// blocks reports whether some jail's bans have to reach a firewall.
+func (p *plan) blocks() bool {
+	return slices.ContainsFunc(p.rules, func(r firewall.Rule) bool {
+		at := slices.IndexFunc(p.jails, func(c jail.Config) bool { return c.Name == r.Jail })
+		return r.Jail != jail.Manual && at >= 0 && !p.jails[at].Observe
+	})
 }
 
 // with is the plan of other jails in the same configuration. Filters that are the same
