@@ -264,8 +264,13 @@ func (c *client) configure() error {
 // main does what the words say and reports whether it could.
 func (c *client) main(ctx context.Context, words []string) bool {
 	if c.test {
-		if !c.testConfiguration() || len(words) == 0 && !c.interactive {
-			return c.testConfiguration()
+		if !c.testConfiguration() {
+			c.printf("ERROR: test configuration failed\n")
+			return false
+		}
+		if len(words) == 0 && !c.interactive {
+			c.printf("OK: configuration test is successful\n")
+			return true
 		}
 	}
 	switch {
@@ -324,9 +329,9 @@ func (c *client) command(ctx context.Context, words []string) bool {
 	case words[0] == "reload":
 		return c.reload(ctx, words[1:])
 	case words[0] == "ping" && len(words) > 1:
-		f, err := config.Seconds(words[1])
+		f, err := strconv.ParseFloat(words[1], 64)
 		if err != nil {
-			c.say("ERROR", err.Error())
+			c.say("ERROR", "could not convert string to float: "+control.Repr(words[1]))
 			return false
 		}
 		within, cancel := context.WithTimeout(ctx, time.Duration(f*float64(time.Second)))
@@ -371,7 +376,11 @@ func (c *client) answer(words []string, v any, err error) bool {
 		c.printf("%s\n", printed(c.beautify(words, v)))
 		return true
 	case errors.As(err, &e):
-		c.say("ERROR", "NOK: "+control.Repr(e.Args))
+		args := e.Args
+		if e.Class == "builtins.FileNotFoundError" {
+			args = args[:min(2, len(args))] // the file is no argument in Python
+		}
+		c.say("ERROR", "NOK: "+control.Repr(args))
 		c.printf("%s\n", printed(exceptionText(e)))
 	case errors.Is(err, control.ErrProtocol):
 		c.say("ERROR", strings.TrimPrefix(err.Error(), control.ErrProtocol.Error()+": "))
@@ -565,7 +574,7 @@ func (c *client) reload(ctx context.Context, words []string) bool {
 		words = words[1:]
 	}
 	if len(words) > 1 {
-		c.say("ERROR", "Unexpected argument(s) for reload: "+control.Repr(words[1:]))
+		c.say("ERROR", "Unexpected argument(s) for reload: "+control.Repr(words))
 		return false
 	}
 	name := "--all"

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +24,10 @@ import (
 type said struct {
 	Out, Err string
 	Code     int
+}
+
+func (s said) String() string {
+	return fmt.Sprintf("%q, on standard error %q, code %d", s.Out, s.Err, s.Code)
 }
 
 // A runner runs a command line of fail2ban-client.
@@ -56,14 +59,14 @@ func originalClient(t *testing.T, tree string) runner {
 	return func(words ...string) (s said) {
 		t.Helper()
 		b, err := json.Marshal(words)
+		if err == nil {
+			_, err = in.Write(append(b, '\n'))
+		}
+		if err == nil {
+			err = answers.Decode(&s)
+		}
 		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := in.Write(append(b, '\n')); err != nil {
-			t.Fatal(err, trouble.String())
-		}
-		if err := answers.Decode(&s); err != nil {
-			t.Fatal(err, trouble.String())
+			t.Error(err, trouble.String())
 		}
 		return s
 	}
@@ -170,27 +173,23 @@ func originalServer(t *testing.T, tree string, p place) {
 }
 
 // ourServer runs the program as fail2ban-server.
-func ourServer(t *testing.T, p place) (ended <-chan int) {
+func ourServer(t *testing.T, p place) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	var log bytes.Buffer
 	code := make(chan int, 1)
-	var once sync.Once
 	go func() {
 		defer in.Close()
 		code <- Main(ctx, []string{"fail2ban-server", "-c", p.conf, "-f", "start"}, library.FS, in, &log)
 	}()
 	t.Cleanup(func() {
 		cancel()
-		once.Do(func() {
-			if got, ok := <-code; ok && got != 0 {
-				t.Errorf("the server ended with %d: %s", got, log.String())
-			}
-		})
+		if got := <-code; got != 0 {
+			t.Errorf("the server ended with %d: %s", got, log.String())
+		}
 	})
 	untilReady(t, out)
-	return code
 }
 
 var (
@@ -219,7 +218,7 @@ func each(t *testing.T, run runner, p place, script []string) []said {
 	for _, line := range script {
 		if rest, ok := strings.CutPrefix(line, "append "); ok {
 			name, text, _ := strings.Cut(rest, " ")
-			addLine(t, filepath.Join(p.dir, name), time.Now().Format(time.DateTime)+" "+text)
+			logLine(t, filepath.Join(p.dir, name), time.Now().Format(time.DateTime)+" "+text)
 			out = append(out, said{})
 			continue
 		}
@@ -229,7 +228,8 @@ func each(t *testing.T, run runner, p place, script []string) []said {
 		}
 		words, err := shellish(strings.ReplaceAll(command, "$DIR", p.dir))
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
+			return nil
 		}
 		words = append([]string{"-c", p.conf}, words...)
 		s := run(words...)
@@ -238,7 +238,8 @@ func each(t *testing.T, run runner, p place, script []string) []said {
 			select {
 			case <-tick:
 			case <-deadline:
-				t.Fatalf("%s: still %q", line, s.Out)
+				t.Errorf("%s: still %q", line, s.Out)
+				return nil
 			}
 		}
 		out = append(out, normal(s, p))
@@ -246,15 +247,16 @@ func each(t *testing.T, run runner, p place, script []string) []said {
 	return out
 }
 
-func addLine(t *testing.T, path, line string) {
+func logLine(t *testing.T, path, line string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return
 	}
 	_, err = io.WriteString(f, line+"\n")
 	if err := errors.Join(err, f.Close()); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strings"
 	"sync"
 	"testing"
 
@@ -53,7 +54,7 @@ var script = []string{
 	// jails come and go
 	"add j1", "add --all", "add j3 polling", "status", "get j3 bantime", "set j3 addfailregex '^evil <HOST>$'", "start j3", "status j3", "set j3 banip 203.0.113.3", "stop j3", "stop j3", "start j3", "status", "start nope", "stop nope", "start j1", "add",
 	"reload j1", "reload nope", "reload j1 --unban", "reload --unban j1", "reload --if-exists j2", "reload", "reload --all", "reload --restart j1", "restart --unban j2", "status", "get j1 bantime",
-	"stop j2", "reload j2", "reload --if-exists j2", "status", "stop --all", "status", "banned", "stop", "ping", "status",
+	"stop j2", "reload j2", "reload --if-exists j2", "get j2 bantime", "stop --all", "status", "banned", "stop", "ping", "status",
 }
 
 // differs is what must differ from the original, and why; each has its row in
@@ -84,22 +85,73 @@ const unexpanded = "expressions are shown as they were written"
 
 func TestTheOriginalsClientGetsTheOriginalsAnswers(t *testing.T) {
 	tree := peertest.Tree(t)
-	client := originalClient(t, tree)
-	theirs, ours := newPlace(t, tree), newPlace(t, tree)
-	originalServer(t, tree, theirs)
-	ourServer(t, ours)
-	var want []said
-	var both sync.WaitGroup
-	both.Go(func() { want = each(t, originalClient(t, tree), theirs, script) })
-	got := each(t, client, ours, script)
-	both.Wait()
-	for i, line := range script {
-		reason, expected := differs[line]
-		switch {
-		case got[i] != want[i] && !expected:
-			t.Errorf("%s\nFail2Ban:\n%s\nBantam:\n%s", line, show(want[i]), show(got[i]))
-		case got[i] == want[i] && expected:
-			t.Errorf("%s: no difference any more (%s)", line, reason)
+	// Four runs of the script at once: each client on each server.
+	type talk struct {
+		run    runner
+		server func(*testing.T, place)
+		said   []said
+	}
+	original := func(t *testing.T, p place) { originalServer(t, tree, p) }
+	theirs := &talk{run: originalClient(t, tree), server: original}
+	ours := &talk{run: originalClient(t, tree), server: ourServer}
+	away := &talk{run: ourClient(t), server: original}
+	home := &talk{run: ourClient(t), server: ourServer}
+	var all sync.WaitGroup
+	for _, talk := range []*talk{theirs, ours, away, home} {
+		p := newPlace(t, tree)
+		talk.server(t, p)
+		all.Go(func() { talk.said = each(t, talk.run, p, script) })
+	}
+	all.Wait()
+	if t.Failed() {
+		return
+	}
+	compare := func(what string, got, want []said, differs map[string]string) {
+		for i, line := range script {
+			reason, expected := differs[line]
+			switch {
+			case got[i] != want[i] && !expected:
+				t.Errorf("%s: %s\nwanted:\n%s\ngot:\n%s", what, line, show(want[i]), show(got[i]))
+			case got[i] == want[i] && expected:
+				t.Errorf("%s: %s: no difference any more (%s)", what, line, reason)
+			}
 		}
 	}
+	compare("Bantam's server", ours.said, theirs.said, differs)
+	compare("Bantam's client on the original's server", away.said, theirs.said, clientDiffers)
+	compare("Bantam's client on its own server", withoutWarnings(home.said), withoutWarnings(ours.said), homeDiffers)
+}
+
+// clientDiffers is what our client does otherwise on the original's server, and why.
+var clientDiffers = map[string]string{
+	"reload j1":             foreign,
+	"get j2 bantime":        foreign,
+	"reload nope":           foreign,
+	"reload --unban j1":     foreign,
+	"reload --if-exists j2": foreign,
+	"reload":                foreign,
+	"reload --all":          foreign,
+	"reload --restart j1":   foreign,
+	"restart --unban j2":    foreign,
+	"reload j2":             foreign,
+}
+
+const foreign = "what the original's server reloads is for its own client to send"
+
+// homeDiffers is what our client does otherwise than the original's on our server.
+var homeDiffers = map[string]string{}
+
+// withoutWarnings is what was said without what a client says of the configuration.
+func withoutWarnings(list []said) []said {
+	out := make([]said, len(list))
+	for i, s := range list {
+		out[i] = s
+		out[i].Err = ""
+		for line := range strings.Lines(s.Err) {
+			if !strings.Contains(line, ": WARNING ") {
+				out[i].Err += line
+			}
+		}
+	}
+	return out
 }

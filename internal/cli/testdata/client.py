@@ -1,14 +1,15 @@
 # Runs the peer's own client, each time in a process of its own that has its modules
 # already: the command lines come in as JSON, a line each, and what was printed goes out.
-import json, os, runpy, sys, tempfile
+import importlib, json, os, pkgutil, runpy, sys, tempfile
+
+import fail2ban.client
 
 program = sys.argv[1]
-import fail2ban.client.fail2banclient
+for module in pkgutil.iter_modules(fail2ban.client.__path__):
+    importlib.import_module("fail2ban.client." + module.name)
 
-loaded = False
 for line in sys.stdin:
     words = json.loads(line)
-    names = tempfile.TemporaryFile("w+")
     out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
     pid = os.fork()
     if pid == 0:
@@ -26,19 +27,9 @@ for line in sys.stdin:
                 code = e.code or 0
             sys.stdout.flush()
             sys.stderr.flush()
-            names.write(" ".join(n for n in sys.modules if n.startswith("fail2ban.") or "." not in n))
-            names.flush()
         finally:
             os._exit(code)
     status = os.waitpid(pid, 0)[1]
-    if not loaded:  # so that the next need not load them again
-        names.seek(0)
-        for name in names.read().split():
-            try:
-                __import__(name)
-            except Exception:
-                pass
-        loaded = True
     texts = []
     for f in (out, err):
         f.seek(0)
