@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"internal/cli":       {".", "internal/config", "internal/control", "internal/daemon", "internal/filter", "internal/jail", "internal/source"},
 	"internal/daemon":    {".", "library", "internal/config", "internal/control", "stages"},
 	"internal/control":   {".", "stages"},
-	"internal/config":    {".", "library", "stages"},
+	"internal/config":    {".", "library", "stages", "tools"},
 	"library":            {},
 	"internal/source":    {".", "tools"},
 	"internal/filter":    {".", "tools"},
@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"internal/action":    {".", "tools"},
 	"internal/firewall":  {".", "tools"},
 	"internal/timestamp": {".", "tools"},
+	"internal/tag":       {},
 	"pyre":               {},
 	"internal/logtest":   {".", "internal/filter"},
 	"internal/nstest":    {},
@@ -46,7 +47,7 @@ var groups = map[string][]string{
 		"internal/source", "internal/filter", "internal/lookup", "internal/jail", "internal/store",
 		"internal/action", "internal/firewall",
 	},
-	"tools": {"internal/timestamp", "pyre"},
+	"tools": {"internal/tag", "internal/timestamp", "pyre"},
 }
 
 // packages are the module's packages by folder, with their files, tests left out.

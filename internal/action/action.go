@@ -3,7 +3,13 @@
 // Each effect has its own queue and its own goroutine, so a slow one delays no
 // other. What an effect could not do is tried again with growing pauses until it
 // works or is no longer needed; the order of what concerns one offender is kept.
-// What an effect is, a firewall, a mail, a shell command, is its own business.
+// What an effect is, a firewall, a mail, is its own business.
+//
+// The actions of jails that files describe, as commands for the system's shell or as Python
+// classes, are carried out here. They work on one decision after the other; what fails rests
+// and is tried again while the rest goes on, and each is taken back when the
+// configuration has it no more or the daemon stops. What an attacker wrote never
+// reaches a shell except as the value of a variable.
 package action
 
 import (
@@ -19,15 +25,6 @@ import (
 
 	"bantam"
 )
-
-// A Config is one action of one jail.
-type Config struct {
-	Jail string
-	// Name is the action's name: "bantam", or a file of action.d.
-	Name string
-	// Params are the parameters in its brackets, substituted: port, protocol, type…
-	Params map[string]string
-}
 
 // An Effect carries decisions out.
 type Effect interface {
@@ -48,11 +45,22 @@ const (
 	compactAt = 8192
 )
 
+// liftFor is how long the actions of a jail may take, when they end, to take back what they did.
+const liftFor = 45 * time.Second
+
 // Actions are all effects at work. Run is called once; the other methods are safe
 // for concurrent use.
 type Actions struct {
 	log    *slog.Logger
 	queues []*queue // by name
+
+	mu      sync.Mutex // guards the rest
+	workers []*worker  // in the order of the configuration
+	byJail  map[string][]*worker
+	ending  map[string][]<-chan struct{} // by jail: actions that are being taken back
+	// run starts a goroutine of Run, with a context that ends when what is left is not waited for
+	// any more; nil outside of Run.
+	run func(func(context.Context))
 }
 
 // A queue holds what one effect has still to do.
@@ -81,7 +89,8 @@ func New(log *slog.Logger, effects map[string]Effect) *Actions {
 }
 
 // Run carries out what arrives until stored is closed, then what is left, for at
-// most drain. Observed bans are not carried out.
+// most drain. Observed bans are not carried out. At last the actions of jails take
+// back their bans and stop.
 func (a *Actions) Run(stored <-chan []bantam.Decision, drain time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -89,19 +98,165 @@ func (a *Actions) Run(stored <-chan []bantam.Decision, drain time.Duration) {
 	for _, q := range a.queues {
 		wg.Go(func() { q.run(ctx, a.log) })
 	}
+	a.mu.Lock()
+	a.run = func(f func(context.Context)) { wg.Go(func() { f(ctx) }) }
+	for _, w := range a.workers {
+		a.run(w.run)
+	}
+	a.mu.Unlock()
 	for batch := range stored {
 		act := slices.DeleteFunc(slices.Clone(batch), func(d bantam.Decision) bool { return d.Ban.Observed })
 		last := batch[len(batch)-1].Seq
 		for _, q := range a.queues {
 			q.add(act, last)
 		}
+		a.share(act)
 	}
 	stop := time.AfterFunc(drain, cancel)
 	defer stop.Stop()
 	for _, q := range a.queues {
 		q.close()
 	}
+	a.mu.Lock()
+	a.run = nil
+	jails := a.byJail
+	a.byJail, a.workers = nil, nil
+	a.mu.Unlock()
+	for _, workers := range jails {
+		wg.Go(func() { end(a.log, workers, (*worker).close) })
+	}
 	wg.Wait()
+}
+
+// share hands decisions to the actions of their jails.
+func (a *Actions) share(decisions []bantam.Decision) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.byJail) == 0 {
+		return
+	}
+	for i, d := range decisions {
+		for _, w := range a.byJail[d.Ban.Jail] {
+			w.add(decisions[i])
+		}
+	}
+}
+
+// end ends actions of one jail: side by side they take back their bans, and then they
+// stop, the last one first.
+func end(log *slog.Logger, workers []*worker, how func(*worker)) {
+	for _, w := range workers {
+		how(w)
+	}
+	for _, w := range workers {
+		<-w.ended
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), liftFor)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, w := range workers {
+		wg.Go(func() {
+			if err := w.effect.Lift(ctx); err != nil {
+				log.Error("cannot take back all bans", "jail", w.config.Jail, "action", w.config.Title, "err", err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, w := range slices.Backward(workers) {
+		if err := w.effect.Stop(ctx); err != nil {
+			log.Error(fmt.Sprintf("Failed to stop jail '%s' action '%s'", w.config.Jail, w.config.Title), "err", err)
+		}
+	}
+}
+
+// Configure makes the actions of all jails those of configs, which are of kind Shell or Python.
+// Those that are configured as before go on, and are told so; those that are not there
+// any more, or otherwise, are taken back: their bans are lifted and they are stopped.
+//
+// New ones take decisions from now on and hold them back until begin is called, with a decision
+// of kind Restore for every ban that runs then. They start once those whose place they
+// take have ended. Nothing runs before Run does. The error is for actions that cannot
+// be made; then nothing is changed.
+func (a *Actions) Configure(world *World, configs []Config) (begin func(running []bantam.Decision), err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	old := map[string]*worker{}
+	for _, w := range a.workers {
+		old[w.config.key()] = w
+	}
+	var workers, fresh, same []*worker
+	for _, c := range configs {
+		if w := old[c.key()]; w != nil && w.config.same(&c) {
+			workers, same = append(workers, w), append(same, w)
+			delete(old, c.key())
+			continue
+		}
+		effect, err := open(a.log, world, c)
+		if err != nil {
+			return nil, fmt.Errorf("the action %s of %s: %w", c.Title, c.Jail, err)
+		}
+		w := newWorker(a.log, c, effect)
+		workers, fresh = append(workers, w), append(fresh, w)
+	}
+	for _, w := range same {
+		w.askReload()
+	}
+	a.retire(old)
+	a.workers, a.byJail = workers, map[string][]*worker{}
+	for _, w := range workers {
+		a.byJail[w.config.Jail] = append(a.byJail[w.config.Jail], w)
+	}
+	for _, w := range fresh {
+		w.after = slices.Clone(a.ending[w.config.Jail])
+		if a.run != nil {
+			a.run(w.run)
+		}
+	}
+	return func(running []bantam.Decision) {
+		of := map[string][]bantam.Decision{}
+		for _, d := range running {
+			if !d.Ban.Observed {
+				of[d.Ban.Jail] = append(of[d.Ban.Jail], d)
+			}
+		}
+		for _, w := range fresh {
+			w.begin(slices.Clone(of[w.config.Jail]))
+		}
+	}, nil
+}
+
+// retire ends actions while others go on. mu is held.
+func (a *Actions) retire(old map[string]*worker) {
+	jails := map[string][]*worker{}
+	for _, w := range a.workers {
+		if old[w.config.key()] == w {
+			jails[w.config.Jail] = append(jails[w.config.Jail], w)
+		}
+	}
+	if a.run == nil {
+		return // none has begun
+	}
+	if a.ending == nil {
+		a.ending = map[string][]<-chan struct{}{}
+	}
+	for jail, over := range a.ending {
+		a.ending[jail] = slices.DeleteFunc(over, func(c <-chan struct{}) bool {
+			select {
+			case <-c:
+				return true
+			default:
+				return false
+			}
+		})
+	}
+	for jail, workers := range jails {
+		over := make(chan struct{})
+		a.ending[jail] = append(a.ending[jail], over)
+		a.run(func(context.Context) {
+			defer close(over)
+			end(a.log, workers, (*worker).abandon)
+		})
+	}
 }
 
 func (q *queue) add(decisions []bantam.Decision, last uint64) {
@@ -232,11 +387,40 @@ func (a *Actions) Wait(ctx context.Context, seq uint64) error {
 	return nil
 }
 
+// Settle waits until decisions are carried out, or ctx ends. It waits for no effect that
+// they do not concern. What was tried and did not work is an error that names the
+// action; it is tried again all the same.
+func (a *Actions) Settle(ctx context.Context, decisions []bantam.Decision) error {
+	if len(decisions) == 0 {
+		return nil
+	}
+	if err := a.Wait(ctx, decisions[len(decisions)-1].Seq); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	byJail := a.byJail
+	a.mu.Unlock()
+	for i := range decisions {
+		for _, w := range byJail[decisions[i].Ban.Jail] {
+			if err := w.settle(ctx, &decisions[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // A Status is one effect in figures.
 type Status struct {
+	// Action is its name; that of a jail's action is JAIL/TITLE.
 	Action  string `json:"action"`
 	Pending int    `json:"pending"`
 	Err     string `json:"error,omitempty"`
+
+	Jail    string `json:"jail,omitempty"`    // empty for what is for all jails
+	Kind    string `json:"kind,omitempty"`    // Shell or Python
+	Failing int    `json:"failing,omitempty"` // IDs whose last decision did not work yet
+	GaveUp  uint64 `json:"gave_up,omitempty"` // decisions that were never carried out
 }
 
 // Status is the effects in figures.
@@ -250,6 +434,23 @@ func (a *Actions) Status() []Status {
 		}
 		q.mu.Unlock()
 		out = append(out, st)
+	}
+	a.mu.Lock()
+	workers := a.workers
+	a.mu.Unlock()
+	for _, w := range workers {
+		out = append(out, w.status())
+	}
+	return out
+}
+
+// Of are the actions of a jail, of kind Shell or Python, in their order.
+func (a *Actions) Of(jail string) []Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []Config
+	for _, w := range a.byJail[jail] {
+		out = append(out, w.config)
 	}
 	return out
 }

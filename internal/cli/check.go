@@ -111,7 +111,7 @@ func explained(cfg *config.Config, problems []config.Problem) []config.Problem {
 	}
 	var out []config.Problem
 	told := map[config.Problem]bool{} // of a file that several filters use
-	for _, p := range unbuilt(cfg, problems) {
+	for _, p := range problems {
 		j := jails[p.Jail]
 		if j == nil || p.Key != "filter" || !aboutOption.MatchString(p.Text) {
 			out = append(out, p)
@@ -133,36 +133,6 @@ func explained(cfg *config.Config, problems []config.Problem) []config.Problem {
 		out[i].Text = short(out[i].Text)
 	}
 	return out
-}
-
-// unbuilt is problems with one for all jails whose actions are not built yet, if those are
-// several: it stands where the first of them stood.
-func unbuilt(cfg *config.Config, problems []config.Problem) []config.Problem {
-	about := func(p config.Problem) bool {
-		return p.Key == "action" && !p.Warning && strings.HasSuffix(p.Text, "is not built yet")
-	}
-	first, jails := -1, 0
-	for i, p := range problems {
-		if !about(p) {
-			continue
-		}
-		if jails++; first < 0 {
-			first = i
-		}
-	}
-	if jails < 2 {
-		return problems
-	}
-	problems = slices.Clone(problems)
-	problems[first].Jail = ""
-	problems[first].Hint = "write banaction = bantam and banaction_allports = bantam into [DEFAULT] of jail.local"
-	problems[first].Text = fmt.Sprintf("actions other than bantam are not built yet: %d of %d jails cannot start", jails, len(cfg.Jails))
-	for i := len(problems) - 1; i > first; i-- {
-		if about(problems[i]) {
-			problems = slices.Delete(problems, i, i+1)
-		}
-	}
-	return problems
 }
 
 // maxText is how much of a problem's text is shown: expressions in it may be of any length.

@@ -188,7 +188,6 @@ func TestWarnings(t *testing.T) {
 		{"a formula that is not used", "bantime.formula = ban.Tim", `warning: jail.conf:8: bantime.formula: at character 1: there is no ban.Tim`},
 		{"countries", "ignorecountry = de", `warning: jail.conf:8: ignorecountry: not built yet`},
 		{"a parameter for the backend", "backend = polling[x=1]", `warning: jail.conf:8: backend: the backend polling takes no parameter "x"`},
-		{"an action that is not there", "action = aa", `warning: jail.conf:8: action: there is no action "aa"`},
 		{"no action", "action =", `warning: jail.conf:8: action: the jail has no action: it counts and bans nobody`},
 	}
 	for _, tt := range tests {
@@ -373,7 +372,7 @@ logpath = /ignored
 		JournalMatch: [][]string{{"_SYSTEMD_UNIT=a.service"}, {"_COMM=a", "_COMM=b"}, {"_COMM=c d"}},
 	}
 	want.Lookup.Jail, want.Lookup.IgnoreIP, want.Lookup.IgnoreCommand = "t", []string{"127.0.0.1/8", "::1", "192.0.2.0/24"}, "/bin/false <ip>"
-	want.Actions = []action.Config{{Jail: "t", Name: "bantam", Params: map[string]string{"port": "ssh,2222", "protocol": "tcp", "name": "t"}}}
+	want.Actions = []action.Config{{Jail: "t", Name: "bantam", Kind: action.Native, Title: "bantam", Params: map[string]string{"port": "ssh,2222", "protocol": "tcp", "name": "t"}}}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Jail{})); diff != "" {
 		t.Error(diff)
 	}
@@ -517,6 +516,8 @@ ignoreip = 192.0.2.3
 -- filter.d/f.conf --
 [Definition]
 failregex = ^filter
+-- action.d/b.conf --
+[Definition]
 `)
 	j := jailOf(t, c, "t")
 	if !slices.Equal(j.Filter.Failregex, []string{"^filter", "^local"}) {
@@ -795,7 +796,7 @@ func TestLibrary(t *testing.T) {
 	if j.Jail.Prefix6 != 64 || j.Jail.MaxRetry != 5 || j.Jail.BanTime != 10*time.Minute || len(j.Source.JournalMatch) != 2 {
 		t.Errorf("got %+v", j)
 	}
-	want := []action.Config{{Jail: "sshd", Name: "bantam", Params: map[string]string{"port": "ssh", "protocol": "tcp", "name": "sshd"}}}
+	want := []action.Config{{Jail: "sshd", Name: "bantam", Kind: action.Native, Title: "bantam", Params: map[string]string{"port": "ssh", "protocol": "tcp", "name": "sshd"}}}
 	if diff := cmp.Diff(want, j.Actions); diff != "" {
 		t.Error(diff)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"bantam/internal/tag"
 )
 
 // maxName bounds the names that references looks for, so that it stays linear.
@@ -191,84 +193,13 @@ func references(text string, found func(key string)) {
 		rest = after
 	}
 	for rest := text; ; {
-		start, end := nextTag(rest, 0)
+		start, end := tag.Next(rest, 0)
 		if start < 0 {
 			return
 		}
 		key := strings.ToLower(rest[start+1 : end-1])
 		found(key[strings.LastIndexByte(key, '/')+1:])
 		rest = rest[end:]
-	}
-}
-
-// nextTag finds the first <tag> from a position on: "<", one or more characters
-// but blank, "<" and ">", and ">". start is -1 if there is none.
-func nextTag(text string, from int) (start, end int) {
-	for from < len(text) {
-		open := strings.IndexByte(text[from:], '<')
-		if open < 0 {
-			return -1, -1
-		}
-		start = from + open
-		stop := strings.IndexAny(text[start+1:], " <>")
-		if stop < 0 {
-			return -1, -1
-		}
-		end = start + 1 + stop
-		if text[end] == '>' && stop > 0 {
-			return start, end + 1
-		}
-		from = end
-		if text[end] != '<' {
-			from++
-		}
-	}
-	return -1, -1
-}
-
-// Bounds of one value's tags.
-const (
-	maxTagUses = 25       // replacements of one tag
-	maxTagWork = 64 << 20 // bytes looked at
-)
-
-// replaceTags replaces the <tags> of one option by what value knows
-// (detection.md 2.4). self is the option's own name, which may not occur. A tag
-// of which value knows nothing stays: it is filled in when the filter or action runs.
-//
-// What a tag is replaced by is looked through again, and so is the whole value
-// until nothing changes: <m-<mode>> becomes <m-normal> and then what that is.
-func replaceTags(self, text string, value func(tag string) (string, bool)) (string, error) {
-	uses := map[string]int{}
-	work, changed := len(text), false
-	for at := 0; ; {
-		start, end := nextTag(text, at)
-		if start < 0 {
-			if !changed {
-				return text, nil
-			}
-			at, changed = 0, false
-			work += len(text)
-			continue
-		}
-		tag := text[start+1 : end-1]
-		known, ok := value(tag)
-		if !ok {
-			at = end
-			continue
-		}
-		if tag == self || uses[tag] > maxTagUses {
-			return "", fmt.Errorf("<%s> refers to itself", printable(tag))
-		}
-		uses[tag]++
-		whole := "<" + tag + ">"
-		n := strings.Count(text, whole)
-		work += len(text)
-		if work > maxTagWork || len(text)+n*(len(known)-len(whole)) > maxExpansion {
-			return "", fmt.Errorf("<%s> makes the value grow too large", printable(tag))
-		}
-		text = strings.ReplaceAll(text, whole, known)
-		at, changed = start, true
 	}
 }
 

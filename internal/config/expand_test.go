@@ -5,61 +5,6 @@ import (
 	"testing"
 )
 
-func TestReplaceTags(t *testing.T) {
-	values := map[string]string{
-		"mode": "normal", "m-normal": "N<x>", "x": "X", "loop": "<pool>", "pool": "<loop>", "many": strings.Repeat("<x>", 100),
-		"big": strings.Repeat("y", maxExpansion/2), "selfish": "a<selfish>", "two": "<big><big><big>",
-	}
-	value := func(tag string) (string, bool) { v, ok := values[tag]; return v, ok }
-	for _, tt := range []struct{ name, text, want, err string }{
-		{"a tag", "a<x>b<x>", "aXbX", ""},
-		{"an inner tag first", "<m-<mode>>", "NX", ""},
-		{"a composite that is not there stays", "<m-<x>>", "<m-X>", ""},
-		{"unknown tags stay", "<HOST> < x > <a b>", "<HOST> < x > <a b>", ""},
-		{"one tag a hundred times", "<many>", strings.Repeat("X", 100), ""},
-		{"a circle", "<loop>", "", "refers to itself"},
-		{"itself", "<self>", "", "refers to itself"},
-		{"itself by another", "<selfish>", "", "refers to itself"},
-		{"too large", "<two>", "", "too large"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := replaceTags("self", tt.text, func(tag string) (string, bool) {
-				if tag == "self" {
-					return "y", true
-				}
-				return value(tag)
-			})
-			if tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) || tt.err == "" && err != nil {
-				t.Fatalf("got error %v, want %q", err, tt.err)
-			}
-			if err == nil && got != tt.want {
-				t.Errorf("got %q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
-func FuzzReplaceTags(f *testing.F) {
-	f.Add("<a>", "<b>x", "<<c>>", "a<a>")
-	f.Add("<m-<b>>", "b", "", "<HOST>")
-	f.Add("<a><a><a>", "<b><b>", "<c><c>", "<d><d>")
-	f.Fuzz(func(t *testing.T, text, a, b, c string) {
-		values := map[string]string{"a": a, "b": b, "c": c, "m-b": a + b}
-		got, err := replaceTags("self", text, func(tag string) (string, bool) { v, ok := values[tag]; return v, ok })
-		if err != nil {
-			return
-		}
-		if len(got) > maxExpansion && len(got) > len(text) {
-			t.Fatalf("grew to %d bytes", len(got))
-		}
-		for tag := range values {
-			if start, end := nextTag(got, 0); start >= 0 && got[start:end] == "<"+tag+">" {
-				t.Fatalf("%q still has <%s>: %q", text, tag, got)
-			}
-		}
-	})
-}
-
 func FuzzExpand(f *testing.F) {
 	f.Add("[DEFAULT]\nb = 1\n[s]\na = %(b)s %% %(c)s\nc = %(known/b)s")
 	f.Add("[s]\na = %(a)s\n[t]\na = %(s/a)s%(__name__)s")

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"bantam/internal/filter"
+	"bantam/internal/tag"
 )
 
 // filterOptions are the options of a filter that are obeyed; all others are
@@ -59,8 +60,8 @@ func (t *tree) filter(name string, params []param, basics map[string]string) (*c
 	if s.sections["Definition"] == nil {
 		t.warn(&Problem{File: t.label(places[0]), Text: "the filter has no [Definition]", Hint: "failregex and the other options belong under it"})
 	}
-	t.misspelt(s)
-	c, err := combine(s, params, basics)
+	t.misspelt(s, filterOptions)
+	c, err := combine(s, params, basics, ofFilter)
 	if err == nil {
 		t.combined[id] = c
 	}
@@ -69,7 +70,7 @@ func (t *tree) filter(name string, params []param, basics map[string]string) (*c
 
 // misspelt warns of options that nothing refers to and that are spelt almost as one that is
 // obeyed. Others may be vocabulary that an expression no longer uses.
-func (t *tree) misspelt(s *set) {
+func (t *tree) misspelt(s *set, options []string) {
 	def := s.sections["Definition"]
 	if def == nil {
 		return
@@ -77,14 +78,14 @@ func (t *tree) misspelt(s *set) {
 	var used map[string]bool
 	for _, key := range def.keys {
 		v := def.opts[key]
-		if slices.Contains(filterOptions, key) || nearest(key, filterOptions) == "" {
+		if slices.Contains(options, key) || nearest(key, options) == "" {
 			continue
 		}
 		if used == nil {
 			used = s.references()
 		}
 		if !used[key] && !used[strings.ToLower(key)] {
-			p := unknownKey(v, filterOptions)
+			p := unknownKey(v, options)
 			t.warn(&p)
 		}
 	}
@@ -125,7 +126,16 @@ type combiner struct {
 	fixed      map[string]bool   // options with a variant per family: their tags stay
 }
 
-func combine(s *set, params []param, basics map[string]string) (*combined, error) {
+// A vocabulary is what is particular to filters, or to actions, when they are combined.
+type vocabulary struct {
+	obeyed []string // options that are obeyed, also from [DEFAULT]
+	later  []string // tags that stay, for whoever runs the action
+	action bool
+}
+
+var ofFilter = vocabulary{obeyed: filterOptions}
+
+func combine(s *set, params []param, basics map[string]string, voc vocabulary) (*combined, error) {
 	c := combiner{set: s, opts: map[string]*Value{}, params: map[string]*Value{}, fixed: map[string]bool{}}
 	for key, text := range basics {
 		c.params[key] = &Value{Text: text, key: key}
@@ -143,7 +153,7 @@ func combine(s *set, params []param, basics map[string]string) (*combined, error
 	if init == nil {
 		init = newSection("Init", 0)
 	}
-	if v := c.params["logtype"]; (v == nil || v.Text == "") && def.opts["logtype"] == nil {
+	if v := c.params["logtype"]; !voc.action && (v == nil || v.Text == "") && def.opts["logtype"] == nil {
 		logtype := "file"
 		if strings.HasPrefix(strings.ToLower(basics["backend"]), "systemd") {
 			logtype = "journal"
@@ -168,7 +178,7 @@ func combine(s *set, params []param, basics map[string]string) (*combined, error
 		}
 	}
 	c.definition = scope{set: s, section: "Definition", params: visible}
-	for _, key := range append(slices.Clone(def.keys), filterOptions...) {
+	for _, key := range append(slices.Clone(def.keys), voc.obeyed...) {
 		// What is obeyed may stand in [DEFAULT] as well, as the common files have it.
 		from := s.raw("Definition", key)
 		if from == nil || def.opts[key] == nil && c.opts[key] != nil {
@@ -183,6 +193,12 @@ func combine(s *set, params []param, basics map[string]string) (*combined, error
 			v.Text = text
 			c.opts[key] = &v
 		}
+	}
+	for _, tag := range voc.later {
+		c.fixed[tag] = true
+	}
+	if voc.action {
+		c.override(params)
 	}
 	for key := range c.opts {
 		if base, _, ok := strings.Cut(key, "?"); ok {
@@ -204,9 +220,9 @@ func (c *combiner) replace() (*combined, error) {
 	for _, key := range slices.Sorted(maps.Keys(c.opts)) {
 		v := c.opts[key]
 		var failed error
-		text, err := replaceTags(key, v.Text, func(tag string) (string, bool) {
-			text, ok, err := c.tag(tag)
-			out.used[strings.ToLower(tag)] = true
+		text, err := tag.Replace(key, v.Text, func(name string) (string, bool) {
+			text, ok, err := c.tag(name)
+			out.used[strings.ToLower(name)] = true
 			if err != nil && failed == nil {
 				failed = err
 			}

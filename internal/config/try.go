@@ -59,7 +59,7 @@ func FindFilter(dir string, lib fs.FS, name string, params map[string]string, ba
 	if backend == "" {
 		backend = "auto"
 	}
-	c, err := combine(s, paramList(params), map[string]string{"enabled": "true", "backend": backend, "filter": short})
+	c, err := combine(s, paramList(params), map[string]string{"enabled": "true", "backend": backend, "filter": short}, ofFilter)
 	if err != nil {
 		return nil, err
 	}

@@ -185,6 +185,11 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 		}
 	}
 	d.actions = action.New(d.log, effects)
+	begin, err := d.actions.Configure(d.world(p), p.actions)
+	if err != nil {
+		return err
+	}
+	begin(restored)
 	for _, r := range restored {
 		d.tell(r)
 	}

@@ -1,10 +1,13 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
+	"bantam/internal/action"
 	"bantam/internal/config"
 	"bantam/internal/filter"
 	"bantam/internal/firewall"
@@ -23,6 +26,7 @@ type plan struct {
 	sources []source.Config
 	ignore  []*lookup.Rules
 	rules   []firewall.Rule
+	actions []action.Config // that are carried out by shell or Python
 
 	aside    []aside
 	problems []config.Problem // config's and those found here
@@ -144,16 +148,20 @@ func (p *plan) add(c config.Jail) *config.Problem {
 		}
 		return refuse(key, "write addresses and prefixes into ignoreip", err)
 	}
-	blocks, err := blockingRule(c)
+	rule, run, wider, err := effects(&c)
 	if err != nil {
-		hint := ""
-		if errors.Is(err, errUnbuilt) {
-			hint = "write banaction = bantam into [DEFAULT] of jail.local, or action = bantam into the jail"
-		}
-		return refuse("action", hint, err)
+		return refuse("action", "", err)
 	}
-	if blocks != nil {
-		p.rules = append(p.rules, *blocks)
+	if rule != nil {
+		p.rules = append(p.rules, *rule)
+	}
+	if wider {
+		doubt := refuse("action", "give the actions the same ports, or the same protocols", errors.New("its actions bantam become one, which closes the ports of each for the protocols of all"))
+		doubt.Warning = true
+		p.problems = append(p.problems, *doubt)
+	}
+	if !c.Jail.Observe {
+		p.actions = append(p.actions, run...)
 	}
 	p.jails = append(p.jails, c.Jail)
 	p.filters[c.Name] = made.rules.For(c.Name)
@@ -163,25 +171,56 @@ func (p *plan) add(c config.Jail) *config.Problem {
 	return nil
 }
 
-// errUnbuilt is wrapped by the error of an action that is not Bantam's own.
-var errUnbuilt = errors.New("is not built yet")
-
-// blockingRule is what the jail's actions block, nil if it has none.
-func blockingRule(c config.Jail) (rule *firewall.Rule, err error) {
-	for _, a := range c.Actions {
-		if a.Name != "bantam" {
-			return nil, fmt.Errorf("%q %w", a.Name, errUnbuilt)
-		}
-		if rule != nil {
-			return nil, errors.New("bantam is named twice; give one of them all the ports")
+// effects are what the jail's actions block by Bantam's own table, nil if nothing, and those that are carried
+// out by shell or Python. wider is true if the rule closes more than the actions say.
+func effects(c *config.Jail) (rule *firewall.Rule, run []action.Config, wider bool, err error) {
+	for i := range c.Actions {
+		a := &c.Actions[i]
+		if a.Kind != action.Native {
+			if err := action.Check(context.Background(), a); err != nil {
+				return nil, nil, false, fmt.Errorf("%s: %w", a.Name, err)
+			}
+			run = append(run, *a)
+			continue
 		}
 		r, err := firewall.ParseRule(c.Name, a.Params)
 		if err != nil {
-			return nil, err
+			return nil, nil, false, err
+		}
+		if rule != nil {
+			var more bool
+			r, more = unite(*rule, r)
+			wider = wider || more
 		}
 		rule = &r
 	}
-	return rule, nil
+	return rule, run, wider, nil
+}
+
+// unite makes one rule of two of one jail. wider is true if it closes ports that neither did.
+func unite(a, b firewall.Rule) (r firewall.Rule, wider bool) {
+	switch {
+	case len(a.Protocols) == 0:
+		return a, false // all traffic
+	case len(b.Protocols) == 0:
+		return b, false
+	}
+	wider = !slices.Equal(a.Ports, b.Ports) && !slices.Equal(a.Protocols, b.Protocols)
+	r = firewall.Rule{Jail: a.Jail, Protocols: slices.Clone(a.Protocols)}
+	for _, p := range b.Protocols {
+		if !slices.Contains(r.Protocols, p) {
+			r.Protocols = append(r.Protocols, p)
+		}
+	}
+	if a.Ports != nil && b.Ports != nil {
+		r.Ports = slices.Clone(a.Ports)
+		for _, p := range b.Ports {
+			if !slices.Contains(r.Ports, p) {
+				r.Ports = append(r.Ports, p)
+			}
+		}
+	}
+	return r, wider
 }
 
 // Check reads and checks the configuration in dir, "" for the library alone, as

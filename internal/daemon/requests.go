@@ -158,7 +158,7 @@ func (d *Daemon) carriedOut(ctx context.Context, decisions ...bantam.Decision) e
 	}
 	ctx, cancel := context.WithTimeout(ctx, carryOut)
 	defer cancel()
-	if err := d.actions.Wait(ctx, decisions[len(decisions)-1].Seq); err != nil {
+	if err := d.actions.Settle(ctx, decisions); err != nil {
 		return &control.Error{
 			Text: fmt.Sprintf("decided and written down, but not carried out yet: %s", err),
 			Hint: "it is tried again; bantam status shows what hangs",
@@ -336,11 +336,20 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 			return err
 		}
 	}
+	begin, err := d.actions.Configure(d.world(p), p.actions)
+	if err != nil {
+		return err
+	}
+	var running []bantam.Ban
+	defer func() { begin(restores(running)) }()
 	d.filters.Store(&p.filters)
 	d.lookup.Configure(p.ignore...)
 	if err := d.jails.Configure(ctx, p.jails, bans); err != nil {
 		return err
 	}
 	d.plan.Store(p)
+	if running, err = d.jails.Bans(ctx, "", bantam.ID{}); err != nil {
+		return err
+	}
 	return d.sources.Configure(p.sources, resume)
 }
