@@ -138,11 +138,18 @@ func jailStream(cfg *config.Config, j *config.Jail) []control.List {
 		}
 	}
 	names := j.ActionNames()
-	for i, a := range j.Actions {
+	for i := range j.Actions {
 		set("addaction", names[i])
-		properties := control.List{}
-		for _, key := range slices.Sorted(maps.Keys(a.Params)) {
-			properties = append(properties, control.List{key, a.Params[key]})
+		a, properties := &j.Actions[i], control.List{}
+		for option, command := range a.Any.ByOption() {
+			if *command != "" {
+				properties = append(properties, control.List{option, *command})
+			}
+		}
+		given := maps.Clone(a.Params)
+		maps.Copy(given, a.Properties)
+		for _, key := range slices.Sorted(maps.Keys(given)) {
+			properties = append(properties, control.List{key, given[key]})
 		}
 		out = append(out, control.List{"multi-set", j.Name, "action", names[i], properties})
 	}

@@ -265,7 +265,7 @@ func TestChangesActAtOnce(t *testing.T) {
 	did("set j1 bantime -1", "-1")
 	did("set j1 idle off", "False")
 	awaitSaid("198.51.100.1 \tDATE + -1 = ", "get", "j1", "banip", "--with-time")
-	did("set j1 addaction evil", "commands cannot be set through the socket")
+	did("set j1 addaction evil", "commands are not set through the socket")
 	did("reload", "OK")
 	did("get j1 bantime", "3600")
 }

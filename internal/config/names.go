@@ -21,11 +21,11 @@ func LoadDaemon(dir string, lib fs.FS) (Daemon, error) {
 	return d, err
 }
 
-// ActionNames are the names by which the jail's actions are told apart, in their order.
+// ActionNames are the titles by which the jail's actions are told apart, in their order.
 func (j *Jail) ActionNames() []string {
 	names := make([]string, len(j.Actions))
 	for i, a := range j.Actions {
-		names[i] = effectiveName(a)
+		names[i] = a.Title
 	}
 	return names
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bantam"
+	"bantam/internal/config"
 	"bantam/internal/control"
 	"bantam/library"
 )
@@ -191,6 +192,43 @@ func TestAWrongChangeChangesNothing(t *testing.T) {
 		}
 		if d.plan.Load() != before {
 			t.Fatalf("%s has changed the plan", line)
+		}
+	}
+}
+
+// Commands come through the socket only for root, and only where the configuration lets them.
+func TestCommandsComeThroughTheSocketOnlyIfAllowed(t *testing.T) {
+	d := running(t)
+	root, other := control.Peer{UID: 0}, control.Peer{UID: 1000}
+	as := func(p control.Peer, words ...any) (any, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		return d.answer(ctx, p, words)
+	}
+	if _, err := as(root, "set", "j1", "addaction", "own"); err != error(errCommands) {
+		t.Errorf("not allowed by the configuration: %v", err)
+	}
+	d.changeDaemon(func(c *config.Daemon) { c.RuntimeCommands = true })
+	if _, err := as(other, "set", "j1", "addaction", "own"); err != error(errCommands) {
+		t.Errorf("not root: %v", err)
+	}
+	for _, step := range []struct {
+		words control.List
+		want  string
+	}{
+		{control.List{"set", "j1", "addaction", "own"}, "'own'"},
+		{control.List{"set", "j1", "action", "own", "actionban", "true <ip>"}, "'true <ip>'"},
+		{control.List{"set", "j1", "action", "own", "timeout", "5"}, "'5'"},
+		{control.List{"multi-set", "j1", "action", "own", control.List{control.List{"actionunban", "false"}}}, "True"},
+		{control.List{"get", "j1", "actions"}, "['own']"},
+		{control.List{"get", "j1", "action", "own", "actionban"}, "'true <ip>'"},
+		{control.List{"get", "j1", "action", "own", "actionunban"}, "'false'"},
+		{control.List{"get", "j1", "action", "own", "timeout"}, "5"},
+		{control.List{"set", "j1", "delaction", "own"}, "None"},
+		{control.List{"get", "j1", "actions"}, "[]"},
+	} {
+		if got, err := as(root, step.words...); err != nil || control.Repr(got) != step.want {
+			t.Errorf("%v: %s, %v; want %s", step.words, control.Repr(got), err, step.want)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"bantam"
+	"bantam/internal/action"
 	"bantam/internal/config"
 	"bantam/internal/control"
 	"bantam/internal/source"
@@ -213,9 +214,11 @@ const journalBackend = "systemd"
 // reads is by what means a jail gets its lines, in the original's word.
 func (d *Daemon) reads(name string, c *config.Jail) string {
 	how := c.Source.Backend
-	for _, s := range d.sources.Status() {
-		if slices.Contains(s.Jails, name) {
-			how = s.Backend
+	if how != source.Polling { // which of the others it is shows when it is at work
+		for _, s := range d.sources.Status() {
+			if slices.Contains(s.Jails, name) {
+				how = s.Backend
+			}
 		}
 	}
 	switch how {
@@ -377,18 +380,18 @@ func getAction(c *config.Jail, what string, w words) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	params := c.Actions[at].Params
+	properties := propertiesOf(&c.Actions[at])
 	switch what {
 	case "actionproperties":
-		return slices.Sorted(maps.Keys(params)), nil
+		return slices.Sorted(maps.Keys(properties)), nil
 	case "actionmethods":
-		return []string{}, nil
+		return []string{}, nil // nothing of an action can be called
 	}
 	property, err := w.at(4)
 	if err != nil {
 		return nil, err
 	}
-	v, ok := params[property]
+	v, ok := properties[property]
 	if !ok {
 		return nil, &control.Exception{
 			Class: "builtins.AttributeError",
@@ -396,6 +399,25 @@ func getAction(c *config.Jail, what string, w words) (any, error) {
 		}
 	}
 	return v, nil
+}
+
+// propertiesOf are what there is to know of an action: its commands with all tags replaced that
+// are not about a ban, its timeout, its parameters.
+func propertiesOf(a *action.Config) map[string]any {
+	out := map[string]any{}
+	for key, v := range a.Params {
+		out[key] = v
+	}
+	for key, v := range a.Properties {
+		out[key] = v
+	}
+	if a.Kind == action.Shell {
+		for option, command := range a.Any.ByOption() {
+			out[option] = *command
+		}
+		out["timeout"] = secondsOf(a.Timeout)
+	}
+	return out
 }
 
 func actionOf(c *config.Jail, name string) (int, error) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bantam"
+	"bantam/internal/action"
 	"bantam/internal/config"
 	"bantam/internal/control"
 	"bantam/internal/filter"
@@ -55,7 +56,7 @@ func (d *Daemon) set(ctx context.Context, w words) (any, error) {
 	case "unbanip":
 		return d.unbanByHand(ctx, name, w.from(3))
 	case "addaction", "action":
-		return nil, d.refuseCommands(name, option, w)
+		return d.setAction(ctx, name, option, w)
 	}
 	return d.setOption(ctx, name, option, w)
 }
@@ -254,24 +255,92 @@ func (d *Daemon) unbanByHand(ctx context.Context, name string, who []string) (an
 	return total, nil
 }
 
-// refuseCommands keeps commands for the shell from coming through the socket.
-func (d *Daemon) refuseCommands(name, option string, w words) error {
-	action, err := w.at(3)
+// errCommands keeps commands for the shell from coming through the socket.
+var errCommands = control.Invalid("commands are not set through the socket: write them into action.d and reload, or let root do it with runtimecommands = yes in fail2ban.local")
+
+// setAction adds an action, or changes a command of one. What came through the socket would
+// run as root, so that only root may, and only if the configuration says so.
+func (d *Daemon) setAction(ctx context.Context, name, option string, w words) (any, error) {
+	title, err := w.at(3)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c, err := d.jail(name)
 	if err != nil {
+		return nil, err
+	}
+	_, missing := actionOf(c, title)
+	switch {
+	case option == "addaction" && missing == nil:
+		return nil, valueError("Action %s already exists", title)
+	case option == "action" && missing != nil:
+		return nil, missing
+	case w.peer.UID != 0 || !d.plan.Load().config.Daemon.RuntimeCommands:
+		return nil, errCommands
+	case option == "addaction" && len(w.list) > 4:
+		return nil, control.Invalid("a Python action cannot be added through the socket: name it in the jail's action and reload")
+	case option == "addaction":
+		return title, d.change(ctx, name, func(c *config.Jail) error {
+			c.Actions = append(c.Actions, action.Config{
+				Jail: name, Name: title, Title: title, Kind: action.Shell, Timeout: time.Minute,
+				Params: map[string]string{"name": name}, Properties: map[string]string{"name": name, "actname": title},
+			})
+			return nil
+		})
+	}
+	if len(w.list) < 5 {
+		return nil, errFewWords
+	}
+	pairs := control.List{w.list[4:]}
+	if w.is(0, "multi-set") {
+		list, ok := w.list[4].(control.List)
+		if !ok {
+			return nil, valueError("a list of properties is missing")
+		}
+		pairs = list
+	}
+	err = d.change(ctx, name, func(c *config.Jail) error { return setProperties(c, title, pairs) })
+	if err != nil || w.is(0, "multi-set") {
+		return true, err
+	}
+	return w.at(5)
+}
+
+// setProperties changes commands of an action, or its timeout: pairs are names and values.
+func setProperties(c *config.Jail, title string, pairs control.List) error {
+	at, err := actionOf(c, title)
+	if err != nil {
 		return err
 	}
-	_, missing := actionOf(c, action)
-	if option == "addaction" && missing == nil {
-		return valueError("Action %s already exists", action)
+	a := &c.Actions[at]
+	for _, pair := range pairs {
+		list, ok := pair.(control.List)
+		if !ok || len(list) < 2 {
+			return errFewWords
+		}
+		property, value := control.Str(list[0]), control.Str(list[1])
+		if a.Kind != action.Shell {
+			return control.Invalid("only shell actions have commands to set")
+		}
+		if property == "timeout" {
+			if a.Timeout, err = toSeconds(value); err != nil || a.Timeout <= 0 {
+				return valueError("the timeout must be more than zero, not %s", value)
+			}
+			continue
+		}
+		known := false
+		for _, commands := range []*action.Commands{&a.Any, &a.Inet4, &a.Inet6} {
+			for option, command := range commands.ByOption() {
+				if option == property {
+					*command, known = value, true
+				}
+			}
+		}
+		if !known {
+			return control.Invalid(fmt.Sprintf("%s is no command of an action: write parameters into the configuration and reload", control.Repr(property)))
+		}
 	}
-	if option == "action" && missing != nil {
-		return missing
-	}
-	return control.Invalid("commands cannot be set through the socket: write them into action.d and reload")
+	return nil
 }
 
 // setOption changes an option of a jail and answers what get would.
@@ -651,7 +720,10 @@ func (d *Daemon) multiSet(ctx context.Context, w words) (any, error) {
 		return nil, errFewWords
 	}
 	if option == "action" {
-		return nil, d.refuseCommands(name, option, w)
+		if len(w.list) < 5 {
+			return nil, errFewWords
+		}
+		return d.setAction(ctx, name, option, w)
 	}
 	list, ok := w.list[3].(control.List)
 	if !ok || option != "addfailregex" && option != "addignoreregex" {
