@@ -52,7 +52,20 @@ type clientOption struct {
 	long  string
 	takes string
 	help  string
-	set   func(c *client, value string) error
+	// hidden options are for the program itself.
+	hidden bool
+	set    func(c *client, value string) error
+}
+
+// names are the option as it is written.
+func (o *clientOption) names() (names []string) {
+	if o.short != 0 {
+		names = append(names, "-"+string(rune(o.short)))
+	}
+	if o.long != "" {
+		names = append(names, "--"+o.long)
+	}
+	return names
 }
 
 // clientOptions are the options in the order in which help shows them.
@@ -65,47 +78,47 @@ func clientOptions() []clientOption {
 	}
 	ignore := func(*client, string) error { return nil }
 	return []clientOption{
-		{'c', "conf", "DIR", "folder of the configuration", text(func(c *client) *string { return &c.config })},
-		{'s', "socket", "FILE", "Fail2Ban's socket", text(func(c *client) *string { return &c.override.Fail2BanSocket })},
-		{'p', "pidfile", "FILE", "file for the process number", text(func(c *client) *string { return &c.pidFile })},
-		{0, "pname", "NAME", "accepted; the process keeps its name", ignore},
-		{0, "loglevel", "LEVEL", "what is logged", func(c *client, v string) error {
+		{'c', "conf", "DIR", "folder of the configuration", false, text(func(c *client) *string { return &c.config })},
+		{'s', "socket", "FILE", "Fail2Ban's socket", false, text(func(c *client) *string { return &c.override.Fail2BanSocket })},
+		{'p', "pidfile", "FILE", "file for the process number", false, text(func(c *client) *string { return &c.pidFile })},
+		{0, "pname", "NAME", "accepted; the process keeps its name", false, ignore},
+		{0, "loglevel", "LEVEL", "what is logged", false, func(c *client, v string) error {
 			if _, err := strconv.Atoi(v); err != nil && !slices.Contains(clientLevels, strings.ToUpper(v)) {
 				return fmt.Errorf("Invalid log level '%s'", v) //nolint:staticcheck // the words that scripts know
 			}
 			c.override.LogLevel = v
 			return nil
 		}},
-		{0, "logtarget", "TARGET", "where the log goes: a file, STDOUT, STDERR", text(func(c *client) *string { return &c.override.LogTarget })},
-		{0, "syslogsocket", "auto|FILE", "the socket of syslog", text(func(c *client) *string { return &c.override.SyslogSocket })},
-		{'d', "", "", "print the configuration as a list of commands", flag(func(c *client) *bool { return &c.dump })},
-		{0, "dp", "", "the same", flag(func(c *client) *bool { return &c.dump })},
-		{0, "dump-pretty", "", "the same", flag(func(c *client) *bool { return &c.dump })},
-		{'t', "test", "", "check the configuration first; alone: only that", flag(func(c *client) *bool { return &c.test })},
-		{'i', "", "", "read commands from standard input", flag(func(c *client) *bool { return &c.interactive })},
-		{'v', "", "", "say more on standard error", func(c *client, _ string) error { c.verbose++; return nil }},
-		{'q', "", "", "say less", func(c *client, _ string) error { c.verbose--; return nil }},
-		{'x', "", "", "accepted; a socket that nobody answers on is replaced", flag(func(c *client) *bool { return &c.force })},
-		{'b', "", "", "start the server in the background, as without it", func(c *client, _ string) error { c.foreground = false; return nil }},
-		{'f', "", "", "start the server in the foreground", flag(func(c *client) *bool { return &c.foreground })},
-		{0, "async", "", "accepted; the server reads its configuration itself", ignore},
-		{0, "ready-fd", "N", "used between the program and its server", func(c *client, v string) (err error) {
+		{0, "logtarget", "TARGET", "where the log goes: a file, STDOUT, STDERR", false, text(func(c *client) *string { return &c.override.LogTarget })},
+		{0, "syslogsocket", "auto|FILE", "the socket of syslog", false, text(func(c *client) *string { return &c.override.SyslogSocket })},
+		{'d', "", "", "print the configuration as a list of commands", false, flag(func(c *client) *bool { return &c.dump })},
+		{0, "dp", "", "the same", false, flag(func(c *client) *bool { return &c.dump })},
+		{0, "dump-pretty", "", "the same", false, flag(func(c *client) *bool { return &c.dump })},
+		{'t', "test", "", "check the configuration first; alone: only that", false, flag(func(c *client) *bool { return &c.test })},
+		{'i', "", "", "read commands from standard input", false, flag(func(c *client) *bool { return &c.interactive })},
+		{'v', "", "", "say more on standard error", false, func(c *client, _ string) error { c.verbose++; return nil }},
+		{'q', "", "", "say less", false, func(c *client, _ string) error { c.verbose--; return nil }},
+		{'x', "", "", "accepted; a socket that nobody answers on is replaced", false, flag(func(c *client) *bool { return &c.force })},
+		{'b', "", "", "start the server in the background, as without it", false, func(c *client, _ string) error { c.foreground = false; return nil }},
+		{'f', "", "", "start the server in the foreground", false, flag(func(c *client) *bool { return &c.foreground })},
+		{0, "async", "", "accepted; the server reads its configuration itself", false, ignore},
+		{0, "ready-fd", "N", "used between the program and its server", true, func(c *client, v string) (err error) {
 			c.readyFD, err = strconv.Atoi(v)
 			return err
 		}},
-		{0, "timeout", "TIME", "how long to wait for the server", func(c *client, v string) error {
+		{0, "timeout", "TIME", "how long to wait for the server", false, func(c *client, v string) error {
 			f, err := config.Seconds(v)
 			c.timeout = time.Duration(f * float64(time.Second))
 			return err
 		}},
-		{0, "str2sec", "TIME", "how many seconds that is", func(c *client, v string) error { return c.printSeconds(v) }},
-		{'h', "help", "", "show this", func(c *client, _ string) error { c.usage(); c.finished = true; return nil }},
-		{'V', "", "", "the version, for programs", func(c *client, _ string) error {
+		{0, "str2sec", "TIME", "how many seconds that is", false, func(c *client, v string) error { return c.printSeconds(v) }},
+		{'h', "help", "", "show this", false, func(c *client, _ string) error { c.usage(); c.finished = true; return nil }},
+		{'V', "", "", "the version, for programs", false, func(c *client, _ string) error {
 			c.printf("%s\n", clientVersion)
 			c.finished = true
 			return nil
 		}},
-		{0, "version", "", "the version", func(c *client, _ string) error {
+		{0, "version", "", "the version", false, func(c *client, _ string) error {
 			c.printf("Fail2Ban v%s\n", clientVersion)
 			c.finished = true
 			return nil

@@ -408,17 +408,10 @@ const helpColumn = 45
 func (c *client) usage() {
 	c.printf("Usage: %s [OPTIONS] <COMMAND>\n\nBantam answers for Fail2Ban v%s: it reads logs, notices who keeps failing, and\nshuts them out. bantam help shows its own commands.\n\nOptions:\n", c.name, clientVersion)
 	for _, o := range clientOptions() {
-		if o.long == "ready-fd" {
+		if o.hidden {
 			continue
 		}
-		var names []string
-		if o.short != 0 {
-			names = append(names, "-"+string(rune(o.short)))
-		}
-		if o.long != "" {
-			names = append(names, "--"+o.long)
-		}
-		form := strings.Join(names, ", ")
+		form := strings.Join(o.names(), ", ")
 		if o.takes != "" {
 			form += " <" + o.takes + ">"
 		}

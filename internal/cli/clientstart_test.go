@@ -50,9 +50,9 @@ func TestStartAndStopInTheBackground(t *testing.T) {
 		{[]string{"start"}, said{Out: "Server ready\n"}},
 		{[]string{"start"}, said{Err: "fail2ban                [PID]: ERROR   Server already running\n", Code: 255}},
 		{[]string{"ping"}, said{Out: "Server replied: pong\n"}},
-		{[]string{"set", "j1", "banip", "192.0.2.9"}, said{Out: "1\n"}},
+		{[]string{"set", "j1", "banip", "203.0.113.9"}, said{Out: "1\n"}},
 		{[]string{"restart"}, said{Out: "Shutdown successful\nServer ready\n"}},
-		{[]string{"get", "j1", "banned"}, said{Out: "['192.0.2.9']\n"}},
+		{[]string{"get", "j1", "banned"}, said{Out: "['203.0.113.9']\n"}},
 		{[]string{"stop"}, said{Out: "Shutdown successful\n"}},
 		{[]string{"ping"}, said{Err: "fail2ban                [PID]: ERROR   Failed to access socket path: $DIR/f2b.sock. Is fail2ban running?\n", Code: 255}},
 	} {
@@ -255,9 +255,9 @@ func TestChangesActAtOnce(t *testing.T) {
 	did(`set j1 addfailregex '^\s*worse (<HOST>'`, "Unable to compile")
 	did(`set j1 addfailregex '^\s*worse <HOST>$'`, "[1]")
 	did("set j1 maxretry 1", "1")
-	write("worse 192.0.2.7")
-	awaitSaid("192.0.2.7", "get", "j1", "banned")
-	did("set j1 addignoreip 192.0.2.0/24", "192.0.2.0/24")
+	write("worse 203.0.113.7")
+	awaitSaid("203.0.113.7", "get", "j1", "banned")
+	did("set j1 addignoreip 203.0.113.0/24", "203.0.113.0/24")
 	awaitSaid("[]", "get", "j1", "banned") // what is ignored now is banned no more
 	did("set j1 idle on", "True")
 	write("worse 198.51.100.1")
