@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 )
 
@@ -38,6 +39,23 @@ func TimeValue(text string) (float64, error) {
 		return 0, fmt.Errorf("name '%s' is not defined", word)
 	}
 	return f, err
+}
+
+// MatchGroups are the alternatives that journalctl's words stand for: a "+" parts them.
+func MatchGroups(words []string) [][]string {
+	var groups [][]string
+	var group []string
+	for _, word := range append(slices.Clip(words), "+") {
+		if word != "+" {
+			group = append(group, word)
+			continue
+		}
+		if len(group) > 0 {
+			groups = append(groups, group)
+		}
+		group = nil
+	}
+	return groups
 }
 
 // Words cuts a line into words as a shell would, with quotes and backslashes and without

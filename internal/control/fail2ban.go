@@ -46,7 +46,7 @@ type Fail2Ban struct {
 	// Timeout is how long a client may take to send the rest of a message that it has
 	// begun, or to read an answer. Between messages it may be silent for ever.
 	Timeout time.Duration
-	// Log is told why a message was not understood; it may be nil.
+	// Log is told why a message was not understood or nobody could be connected; it may be nil.
 	Log func(reason string)
 }
 
@@ -99,13 +99,29 @@ func (f *Fail2Ban) Run(ctx context.Context, answer Answer) error {
 	var open sync.WaitGroup
 	var mu sync.Mutex // guards conns
 	conns := map[*conversation]bool{}
-	accepted := make(chan error, 1)
+	closed := make(chan struct{})
+	pause := time.NewTimer(acceptPause)
+	defer pause.Stop()
 	go func() {
 		for {
 			conn, err := f.listener.Accept()
-			if err != nil {
-				accepted <- err
+			if errors.Is(err, net.ErrClosed) {
+				close(closed)
 				return
+			}
+			if err != nil { // there are no descriptors left, say
+				if f.Log != nil {
+					f.Log(err.Error())
+				}
+				mu.Lock()
+				evict(conns)
+				mu.Unlock()
+				pause.Reset(acceptPause)
+				select {
+				case <-pause.C:
+				case <-ctx.Done():
+				}
+				continue
 			}
 			c := &conversation{f: f, conn: conn, peer: peerOf(conn), idle: time.Now()}
 			mu.Lock()
@@ -124,14 +140,9 @@ func (f *Fail2Ban) Run(ctx context.Context, answer Answer) error {
 			}()
 		}
 	}()
-	var failed error
-	select {
-	case failed = <-accepted:
-		_ = f.listener.Close() // it is broken
-	case <-ctx.Done():
-		failed = f.listener.Close()
-		<-accepted
-	}
+	<-ctx.Done()
+	failed := f.listener.Close()
+	<-closed
 	gone()
 	ended := make(chan struct{})
 	go func() { open.Wait(); close(ended) }()
@@ -153,10 +164,13 @@ func (f *Fail2Ban) Run(ctx context.Context, answer Answer) error {
 		<-ended
 	}
 	if failed != nil {
-		return fmt.Errorf("answer on the socket %s: %w", f.path, failed)
+		return fmt.Errorf("close the socket %s: %w", f.path, failed)
 	}
 	return nil
 }
+
+// acceptPause is how long connections wait when the system has no room for another.
+const acceptPause = 50 * time.Millisecond
 
 // Close closes a server that never ran.
 func (f *Fail2Ban) Close() error { return f.listener.Close() }

@@ -48,7 +48,7 @@ func (d *Daemon) openFail2Ban(p *plan) (err error) {
 	if d.fail2ban, err = control.ListenFail2Ban(p.config.Daemon.Socket); err != nil {
 		return err
 	}
-	d.fail2ban.Log = func(reason string) { d.log.Error("message on Fail2Ban's socket not understood", "err", reason) }
+	d.fail2ban.Log = func(reason string) { d.log.Error("trouble on Fail2Ban's socket", "err", reason) }
 	return nil
 }
 

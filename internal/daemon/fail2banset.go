@@ -559,19 +559,7 @@ func editMatches(c *config.Jail, option string, terms []string, reads bool) erro
 	if !reads {
 		return nil // there is no journal to match
 	}
-	var group []string
-	var groups [][]string
-	for _, word := range append(terms, "+") {
-		if word != "+" {
-			group = append(group, word)
-			continue
-		}
-		if len(group) > 0 {
-			groups = append(groups, group)
-		}
-		group = nil
-	}
-	for _, g := range groups {
+	for _, g := range config.MatchGroups(terms) {
 		at := slices.IndexFunc(c.Source.JournalMatch, func(h []string) bool { return slices.Equal(g, h) })
 		switch {
 		case option == "addjournalmatch" && at < 0:
