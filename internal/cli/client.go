@@ -84,7 +84,7 @@ func clientOptions() []clientOption {
 		{0, "pname", "NAME", "accepted; the process keeps its name", false, ignore},
 		{0, "loglevel", "LEVEL", "what is logged", false, func(c *client, v string) error {
 			if _, err := strconv.Atoi(v); err != nil && !slices.Contains(clientLevels, strings.ToUpper(v)) {
-				return fmt.Errorf("Invalid log level '%s'", v) //nolint:staticcheck // the words that scripts know
+				return control.Invalid(fmt.Sprintf("Invalid log level '%s'", v))
 			}
 			c.override.LogLevel = v
 			return nil
@@ -244,7 +244,7 @@ func (c *client) configure() error {
 	c.folder = c.app.folder()
 	if c.config != "" && c.config != "library" {
 		if info, err := os.Stat(c.config); err != nil || !info.IsDir() {
-			return fmt.Errorf("Base configuration directory %s does not exist ", c.config) //nolint:staticcheck // the words that scripts know
+			return control.Invalid(fmt.Sprintf("Base configuration directory %s does not exist ", c.config))
 		}
 	}
 	if c.override.Fail2BanSocket == "" {
@@ -470,7 +470,7 @@ func (c *client) start(ctx context.Context) bool {
 		c.say("ERROR", err.Error())
 		return false
 	}
-	defer process.Release() //nolint:errcheck // it has no error on unix
+	defer func() { _ = process.Release() }() // it goes on without us
 	if err := ours.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
 		c.say("ERROR", err.Error())
 		return false

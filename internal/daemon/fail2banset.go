@@ -418,7 +418,9 @@ func (d *Daemon) edit(option string, w words) (shows string, edit func(*config.J
 	}
 	switch option {
 	case "addignoreip", "delignoreip":
-		return "ignoreip", func(c *config.Jail) error { return editIgnored(c, option, w.from(3)) }, nil
+		return "ignoreip", func(c *config.Jail) error {
+			return amend(&c.Lookup.IgnoreIP, option == "addignoreip", w.from(3), sameID, valueError("list.remove(x): x not in list"))
+		}, nil
 	case "addlogpath":
 		word := "head"
 		if len(w.list) > 4 {
@@ -429,7 +431,11 @@ func (d *Daemon) edit(option string, w words) (shows string, edit func(*config.J
 		return "logpath", func(c *config.Jail) error { dropLog(c, text); return nil }, nil
 	case "addjournalmatch", "deljournalmatch":
 		return "journalmatch", func(c *config.Jail) error {
-			return editMatches(c, option, w.from(3), d.reads(c.Name, c) == journalBackend)
+			if d.reads(c.Name, c) != journalBackend {
+				return nil // there is no journal to match
+			}
+			groups := config.MatchGroups(w.from(3))
+			return amend(&c.Source.JournalMatch, option == "addjournalmatch", groups, slices.Equal[[]string], valueError("Match not found"))
 		}, nil
 	case "addfailregex":
 		return "failregex", func(c *config.Jail) error {
@@ -495,21 +501,23 @@ func (d *Daemon) dropRegex(c *config.Jail, which string, n int) {
 	*list = slices.Delete(*list, n, n+1)
 }
 
-func editIgnored(c *config.Jail, option string, who []string) error {
-	for _, word := range who {
-		same := func(w string) bool { return w == word || idOf(w) == idOf(word) }
-		at := slices.IndexFunc(c.Lookup.IgnoreIP, same)
+// amend adds what a list lacks, or takes out what it must have.
+func amend[T any](list *[]T, add bool, things []T, same func(a, b T) bool, missing error) error {
+	for _, thing := range things {
+		at := slices.IndexFunc(*list, func(t T) bool { return same(t, thing) })
 		switch {
-		case option == "addignoreip" && at < 0:
-			c.Lookup.IgnoreIP = append(c.Lookup.IgnoreIP, word)
-		case option == "delignoreip" && at < 0:
-			return valueError("list.remove(x): x not in list")
-		case option == "delignoreip":
-			c.Lookup.IgnoreIP = slices.Delete(c.Lookup.IgnoreIP, at, at+1)
+		case add && at < 0:
+			*list = append(*list, thing)
+		case !add && at < 0:
+			return missing
+		case !add:
+			*list = slices.Delete(*list, at, at+1)
 		}
 	}
 	return nil
 }
+
+func sameID(a, b string) bool { return a == b || idOf(a) == idOf(b) }
 
 // literal is a path as a pattern that fits nothing else.
 var literal = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
@@ -553,24 +561,6 @@ func dropLog(c *config.Jail, path string) {
 		}
 	}
 	c.Source.Paths = rest
-}
-
-func editMatches(c *config.Jail, option string, terms []string, reads bool) error {
-	if !reads {
-		return nil // there is no journal to match
-	}
-	for _, g := range config.MatchGroups(terms) {
-		at := slices.IndexFunc(c.Source.JournalMatch, func(h []string) bool { return slices.Equal(g, h) })
-		switch {
-		case option == "addjournalmatch" && at < 0:
-			c.Source.JournalMatch = append(c.Source.JournalMatch, g)
-		case option == "deljournalmatch" && at < 0:
-			return valueError("Match not found")
-		case option == "deljournalmatch":
-			c.Source.JournalMatch = slices.Delete(c.Source.JournalMatch, at, at+1)
-		}
-	}
-	return nil
 }
 
 // editValue changes an option that is one value.

@@ -79,7 +79,7 @@ func (l *logWriter) setLevel(text string) error {
 		}
 	}
 	if !ok {
-		return fmt.Errorf("Invalid log level '%s'", text) //nolint:staticcheck // the words that scripts know
+		return valueError("Invalid log level '%s'", text)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
