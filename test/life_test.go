@@ -1,7 +1,6 @@
 package test
 
 import (
-	"context"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -29,44 +28,8 @@ func TestPacketsAreDropped(t *testing.T) {
 	h := newHost(t, lifeJail)
 	client, err := h.net.AddClient("client", netip.MustParsePrefix("192.0.2.7/24"), netip.MustParsePrefix("2001:db8:7::7/64"))
 	h.check(err)
-	l, err := h.net.Listen("tcp", ":22")
-	h.check(err)
-	defer l.Close()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { // echo
-				defer conn.Close()
-				buf := make([]byte, 64)
-				for {
-					n, err := conn.Read(buf)
-					if err != nil {
-						return
-					}
-					if _, err := conn.Write(buf[:n]); err != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
-	connects := func(from netip.Addr) bool {
-		to := nstest.Server4
-		if from.Is6() {
-			to = nstest.Server6
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		defer cancel()
-		conn, err := client.Dial(ctx, "tcp", from, netip.AddrPortFrom(to, 22))
-		if err != nil {
-			return false
-		}
-		h.check(conn.Close())
-		return true
-	}
+	h.echo()
+	connects := func(from netip.Addr) bool { return h.connects(client, from) }
 	p := h.start().ready()
 	attacker, neighbour := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("192.0.2.8")
 	open, err := client.Dial(t.Context(), "tcp", attacker, netip.AddrPortFrom(nstest.Server4, 22))

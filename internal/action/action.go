@@ -173,18 +173,23 @@ func end(log *slog.Logger, workers []*worker, how func(*worker)) {
 // Those that are configured as before go on, and are told so; those that are not there
 // any more, or otherwise, are taken back: their bans are lifted and they are stopped.
 //
-// New ones take decisions from now on and hold them back until begin is called, with a decision
-// of kind Restore for every ban that runs then. They start once those whose place they
-// take have ended. Nothing runs before Run does. The error is for actions that cannot
-// be made; then nothing is changed.
-func (a *Actions) Configure(world *World, configs []Config) (begin func(running []bantam.Decision), err error) {
+// New ones begin with running, decisions of kind Restore, then take all that Run gets from now on,
+// once those whose place they take have ended; fresh are their jails. Nothing runs before Run does.
+// The error is for actions that cannot be made; then nothing is changed.
+func (a *Actions) Configure(world *World, configs []Config, running []bantam.Decision) (fresh []string, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	old := map[string]*worker{}
 	for _, w := range a.workers {
 		old[w.config.key()] = w
 	}
-	var workers, fresh, same []*worker
+	var workers, begun, same []*worker
+	of := map[string][]bantam.Decision{}
+	for _, d := range running {
+		if !d.Ban.Observed {
+			of[d.Ban.Jail] = append(of[d.Ban.Jail], d)
+		}
+	}
 	for _, c := range configs {
 		if w := old[c.key()]; w != nil && w.config.same(&c) {
 			workers, same = append(workers, w), append(same, w)
@@ -195,34 +200,27 @@ func (a *Actions) Configure(world *World, configs []Config) (begin func(running 
 		if err != nil {
 			return nil, fmt.Errorf("the action %s of %s: %w", c.Title, c.Jail, err)
 		}
-		w := newWorker(a.log, c, effect)
-		workers, fresh = append(workers, w), append(fresh, w)
+		w := newWorker(a.log, c, effect, slices.Clone(of[c.Jail]))
+		workers, begun = append(workers, w), append(begun, w)
+		if !slices.Contains(fresh, c.Jail) {
+			fresh = append(fresh, c.Jail)
+		}
 	}
 	for _, w := range same {
-		w.askReload()
+		w.ask(w.reload)
 	}
 	a.retire(old)
 	a.workers, a.byJail = workers, map[string][]*worker{}
 	for _, w := range workers {
 		a.byJail[w.config.Jail] = append(a.byJail[w.config.Jail], w)
 	}
-	for _, w := range fresh {
+	for _, w := range begun {
 		w.after = slices.Clone(a.ending[w.config.Jail])
 		if a.run != nil {
 			a.run(w.run)
 		}
 	}
-	return func(running []bantam.Decision) {
-		of := map[string][]bantam.Decision{}
-		for _, d := range running {
-			if !d.Ban.Observed {
-				of[d.Ban.Jail] = append(of[d.Ban.Jail], d)
-			}
-		}
-		for _, w := range fresh {
-			w.begin(slices.Clone(of[w.config.Jail]))
-		}
-	}, nil
+	return fresh, nil
 }
 
 // retire ends actions while others go on. mu is held.
@@ -443,6 +441,36 @@ func (a *Actions) Status() []Status {
 	}
 	return out
 }
+
+// Carry has one action of a jail carry out a decision that no jail has made, once, as somebody who
+// tries an action wants it. It waits for its turn and its end, or for ctx.
+func (a *Actions) Carry(ctx context.Context, jail, title string, d bantam.Decision) error {
+	a.mu.Lock()
+	workers := a.byJail[jail]
+	a.mu.Unlock()
+	for _, w := range workers {
+		if w.config.Title != title {
+			continue
+		}
+		done := make(chan error, 1)
+		w.ask(func(ctx context.Context) {
+			_, err := w.effect.Do(ctx, &d)
+			done <- err
+		})
+		select {
+		case err := <-done:
+			return err
+		case <-w.ended:
+			return ErrStopped
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return fmt.Errorf("%w %q in %s", ErrNoAction, title, jail)
+}
+
+// ErrNoAction is wrapped by the error for an action that a jail does not have.
+var ErrNoAction = errors.New("there is no action")
 
 // Of are the actions of a jail, of kind Shell or Python, in their order.
 func (a *Actions) Of(jail string) []Config {

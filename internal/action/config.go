@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"reflect"
+	"slices"
+	"strconv"
 	"time"
 )
 
@@ -117,4 +120,44 @@ func open(log *slog.Logger, world *World, c Config) (Worker, error) {
 		return newPython(log, world, &c), nil
 	}
 	return nil, fmt.Errorf("an action of kind %q is not carried out here", c.Kind)
+}
+
+// Property is an option or parameter of the action by its name, as status and clients show it:
+// commands are those for what is no address, tags replaced but for those of a ban. ok is false if
+// there is none of that name.
+func (c *Config) Property(name string) (value string, ok bool) {
+	switch name {
+	case "timeout":
+		return strconv.FormatInt(int64(c.Timeout/time.Second), 10), true
+	case "actionstart_on_demand":
+		return strconv.FormatBool(c.OnDemand), true
+	case "actionrepair_on_unban":
+		return strconv.FormatBool(c.RepairOnUnban), true
+	case "norestored":
+		return strconv.FormatBool(c.NoRestored), true
+	}
+	for option, text := range c.Any.ByOption() {
+		if option == name {
+			return *text, true
+		}
+	}
+	if value, ok = c.Properties[name]; !ok && c.Kind != Shell {
+		value, ok = c.Params[name]
+	}
+	return value, ok
+}
+
+// PropertyNames are the names that Property knows, sorted.
+func (c *Config) PropertyNames() []string {
+	names := []string{"timeout", "actionstart_on_demand", "actionrepair_on_unban", "norestored"}
+	for option := range c.Any.ByOption() {
+		names = append(names, option)
+	}
+	more := c.Properties
+	if c.Kind != Shell {
+		more = c.Params
+	}
+	names = slices.AppendSeq(names, maps.Keys(more))
+	slices.Sort(names)
+	return slices.Compact(names)
 }

@@ -56,7 +56,7 @@ func TestAPythonActionIsRun(t *testing.T) {
 	c, out := pythonAction(t, goodClass, map[string]string{"host": "h:25", "name": "sshd"})
 	b := newBench(t)
 	b.world.BanTime = func(string) time.Duration { return 10 * time.Minute }
-	b.configure(c)(nil)
+	b.configure(c)
 	lines := func(b *bantam.Ban) { b.User, b.Lines = "ro\"ot", []string{"a 'b'", "$(c)\x80"} }
 	b.must(about(bantam.Start, "192.0.2.1", lines))
 	b.must(about(bantam.End, "192.0.2.1"))

@@ -226,17 +226,16 @@ func (s *shell) ban(ctx context.Context, h *held, d *bantam.Decision) (verb stri
 }
 
 func (s *shell) unban(ctx context.Context, h *held, d *bantam.Decision) error {
-	known := h
-	if known == nil {
-		known = &held{family: family(&d.Ban)}
+	if h == nil {
+		return nil // it was never made
 	}
-	known.ban = d.Ban
-	if !s.contains[known.family] {
+	h.ban = d.Ban
+	if !s.contains[h.family] {
 		delete(s.bans, d.Ban.ID)
 		return nil
 	}
-	err := s.attempt(ctx, "unban", s.cfg.For(known.family).Unban, known)
-	if err == nil || !known.applied || errors.Is(err, errHopeless) {
+	err := s.attempt(ctx, "unban", s.cfg.For(h.family).Unban, h)
+	if err == nil || !h.applied || errors.Is(err, errHopeless) {
 		delete(s.bans, d.Ban.ID)
 	}
 	return err

@@ -60,7 +60,7 @@ func newBench(t *testing.T, configs ...Config) *bench {
 		return nil, errors.New("no network in a test")
 	}}}
 	b.actions = New(log, nil)
-	b.configure(configs...)(nil)
+	b.configure(configs...)
 	stored := b.stored
 	go func() {
 		defer close(b.over)
@@ -70,16 +70,16 @@ func newBench(t *testing.T, configs ...Config) *bench {
 	return b
 }
 
-func (b *bench) configure(configs ...Config) (begin func([]bantam.Decision)) {
+func (b *bench) configure(configs ...Config) (fresh []string) {
 	b.Helper()
 	for i := range configs {
 		configs[i] = b.config(configs[i])
 	}
-	begin, err := b.actions.Configure(b.world, configs)
+	fresh, err := b.actions.Configure(b.world, configs, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	return begin
+	return fresh
 }
 
 // config fills in what tests leave out.
@@ -437,13 +437,10 @@ func TestTrapS25_AReloadAppliesActions(t *testing.T) {
 	if err := os.Remove(filepath.Join(b.dir, "out")); err != nil {
 		t.Fatal(err)
 	}
-	begin := b.configure(of("same", "a"), of("other", "c"), of("new", "d"))
-	held := b.tell(about(bantam.End, "192.0.2.1"), about(bantam.Start, "192.0.2.2"))
-	// The daemon asks who is banned only now: a ban that has just ended may still be in the list.
-	begin([]bantam.Decision{about(bantam.Restore, "192.0.2.1")})
-	if err := b.actions.Settle(t.Context(), held); err != nil {
-		t.Fatal(err)
+	if fresh := b.configure(of("same", "a"), of("other", "c"), of("new", "d")); !slices.Equal(fresh, []string{"sshd"}) {
+		t.Errorf("new actions have %q", fresh)
 	}
+	b.must(about(bantam.Restore, "192.0.2.1"), about(bantam.End, "192.0.2.1"), about(bantam.Start, "192.0.2.2"))
 	got := b.out()
 	of1 := func(mark string) (lines []string) {
 		for _, l := range got {
@@ -740,4 +737,41 @@ func TestAnActionOnDemandThatCannotStartFailsTheBan(t *testing.T) {
 	b.must(about(bantam.Start, "192.0.2.2"))
 	b.until("the first ban is made, too", func() bool { return b.actions.Status()[0].Failing == 0 })
 	b.said("start", "start", "ban 192.0.2.2", "ban 192.0.2.1")
+}
+
+func TestAnActionIsTriedByHand(t *testing.T) {
+	b := newBench(t, Config{Title: "one", Any: Commands{Ban: "say ban <ip>", Unban: "say unban <ip>"}, Properties: map[string]string{"port": "22"}})
+	for _, kind := range []bantam.Kind{bantam.Start, bantam.End} {
+		if err := b.actions.Carry(t.Context(), "sshd", "one", about(kind, "192.0.2.1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.said("ban 192.0.2.1", "unban 192.0.2.1")
+	if err := b.actions.Carry(t.Context(), "sshd", "two", about(bantam.Start, "192.0.2.1")); !errors.Is(err, ErrNoAction) {
+		t.Errorf("another one is %v", err)
+	}
+	c := b.actions.Of("sshd")[0]
+	for _, name := range c.PropertyNames() {
+		if _, ok := c.Property(name); !ok {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	if v, ok := c.Property("port"); v != "22" || !ok {
+		t.Errorf("its port is %q", v)
+	}
+	if _, ok := c.Property("nothing"); ok {
+		t.Error("it has a property that is nowhere")
+	}
+}
+
+func BenchmarkBan(b *testing.B) {
+	s := newShell(quiet(), &World{Log: quiet()}, &Config{Jail: "sshd", Title: "act", Timeout: patience, Inet4: Commands{Ban: ": <ip> \"<matches>\""}})
+	d := about(bantam.Start, "192.0.2.1", func(b *bantam.Ban) { b.Lines = []string{"it's"} })
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(s.bans)
+		if _, err := s.Do(b.Context(), &d); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

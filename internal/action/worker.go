@@ -39,8 +39,8 @@ type worker struct {
 	put       uint64 // Seq of the last decision that came
 	done      uint64 // Seq up to which all was tried
 	moved     chan struct{}
-	held      bool // until the bans that run already have come
-	reload    bool // asked to
+	held      bool                    // until the bans that run already have come
+	asked     []func(context.Context) // what somebody wants done between two decisions
 	closed    bool
 	over      bool // its loop is
 	startOK   bool
@@ -73,10 +73,27 @@ func (r *rests) Pop() any {
 	return x
 }
 
-func newWorker(log *slog.Logger, c Config, effect Worker) *worker {
-	return &worker{
+// newWorker makes the worker of an effect. Bans that run already are made in between what
+// comes: who attacks now does not wait for them.
+func newWorker(log *slog.Logger, c Config, effect Worker, running []bantam.Decision) *worker {
+	w := &worker{
 		log: log.With("jail", c.Jail, "action", c.Title), config: c, effect: effect, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		resting: map[bantam.ID]*rest{}, moved: make(chan struct{}), held: true, compactAt: compactAt,
+		resting: map[bantam.ID]*rest{}, moved: make(chan struct{}), compactAt: compactAt,
+	}
+	w.rest(running)
+	return w
+}
+
+// rest has decisions wait for their turn, which has come, in their order. mu is held, or nobody else
+// knows w yet.
+func (w *worker) rest(decisions []bantam.Decision) {
+	due := time.Now()
+	for i, d := range decisions {
+		if w.resting[d.Ban.ID] == nil {
+			r := &rest{decisions: []bantam.Decision{d}, pause: firstRest, due: due.Add(time.Duration(i - len(decisions)))}
+			w.resting[d.Ban.ID] = r
+			heap.Push(&w.due, r)
+		}
 	}
 }
 
@@ -138,15 +155,6 @@ func overtaken(pending []bantam.Decision) []bantam.Decision {
 	return slices.DeleteFunc(out, func(d bantam.Decision) bool { return d.Kind == gone })
 }
 
-// begin lets it work, on the bans that run already first.
-func (w *worker) begin(running []bantam.Decision) {
-	w.mu.Lock()
-	w.pending = append(running, w.pending...)
-	w.held = false
-	w.mu.Unlock()
-	w.poke()
-}
-
 // close ends its loop once nothing is pending; what rests is left.
 func (w *worker) close() {
 	w.mu.Lock()
@@ -158,17 +166,24 @@ func (w *worker) close() {
 // abandon ends its loop at once.
 func (w *worker) abandon() {
 	w.mu.Lock()
-	w.closed, w.held, w.pending = true, false, nil
+	w.closed, w.pending = true, nil
 	w.mu.Unlock()
 	w.poke()
 }
 
-// askReload has the action told that it was configured again.
-func (w *worker) askReload() {
+// ask has something done between two decisions.
+func (w *worker) ask(f func(context.Context)) {
 	w.mu.Lock()
-	w.reload = true
+	w.asked = append(w.asked, f)
 	w.mu.Unlock()
 	w.poke()
+}
+
+// reload tells the action that it was configured again.
+func (w *worker) reload(ctx context.Context) {
+	if err := w.effect.Reload(ctx); err != nil {
+		w.log.Error("reload the action", "err", err)
+	}
 }
 
 // run works until the worker is closed and nothing is pending, or ctx ends.
@@ -181,25 +196,18 @@ func (w *worker) run(ctx context.Context) {
 	start := rest{pause: firstRest}
 	for ctx.Err() == nil {
 		w.mu.Lock()
-		held, closed, reload := w.held, w.closed, w.reload
-		w.reload = reload && held
+		closed, asked := w.closed, w.asked
+		w.asked = nil
 		w.mu.Unlock()
-		switch {
-		case held && closed:
+		w.ready(ctx, &start)
+		for _, f := range asked {
+			f(ctx)
+		}
+		if w.step(ctx) {
+			continue
+		}
+		if closed {
 			return
-		case !held:
-			w.ready(ctx, &start)
-			if reload {
-				if err := w.effect.Reload(ctx); err != nil {
-					w.log.Error("reload the action", "err", err)
-				}
-			}
-			if w.step(ctx) {
-				continue
-			}
-			if closed {
-				return
-			}
 		}
 		w.sleep(ctx, start.due)
 	}
@@ -226,7 +234,7 @@ func (w *worker) sleep(ctx context.Context, start time.Time) {
 	if len(w.due) > 0 {
 		wait = time.Until(w.due[0].due)
 	}
-	if !w.startOK && !w.held && !start.IsZero() {
+	if !w.startOK {
 		wait = min(wait, time.Until(start))
 	}
 	w.mu.Unlock()
@@ -311,7 +319,7 @@ func (w *worker) join(d *bantam.Decision) (run bool) {
 			r.decisions = r.decisions[:1]
 		}
 	case d.Kind == bantam.End:
-		// It is not needed any more. What the failed command left is cleared away.
+		// It is not needed any more. What a failed command left is cleared away.
 		w.forget(r, d.Ban.ID)
 		return true
 	default:
@@ -367,13 +375,7 @@ func (w *worker) lost() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, d := range again {
-		if w.resting[d.Ban.ID] == nil {
-			r := &rest{decisions: []bantam.Decision{d}, pause: firstRest, due: time.Now()}
-			w.resting[d.Ban.ID] = r
-			heap.Push(&w.due, r)
-		}
-	}
+	w.rest(again)
 }
 
 // settle waits until a decision was tried; the error says what came of it.
@@ -407,13 +409,15 @@ func (w *worker) status() Status {
 	defer w.mu.Unlock()
 	st := Status{
 		Action: w.config.Jail + "/" + w.config.Title, Jail: w.config.Jail, Kind: w.config.Kind,
-		Pending: len(w.pending), Failing: len(w.resting), GaveUp: w.gaveUp,
+		Pending: len(w.pending), GaveUp: w.gaveUp,
 	}
 	for _, r := range w.due {
-		if r.err != nil {
-			st.Err = r.err.Error()
-			break
+		if r.err == nil {
+			st.Pending++
+			continue
 		}
+		st.Failing++
+		st.Err = r.err.Error()
 	}
 	if w.err != nil && !errors.Is(w.err, context.Canceled) {
 		st.Err = w.err.Error()

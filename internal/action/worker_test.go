@@ -45,8 +45,7 @@ func (f *firewall) Stop(context.Context) error   { return nil }
 
 // working is a worker at work on it within a bubble.
 func working(t *testing.T, f *firewall) *worker {
-	w := newWorker(quiet(), Config{Jail: "sshd", Title: "act"}, f)
-	w.begin(nil)
+	w := newWorker(quiet(), Config{Jail: "sshd", Title: "act"}, f, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	go w.run(ctx)
 	t.Cleanup(func() { cancel(); <-w.ended })
@@ -165,15 +164,14 @@ func TestWorkersEndAtTheLastState(t *testing.T) {
 				}
 				return nil
 			}
-			w := newWorker(quiet(), Config{}, f)
+			w := newWorker(quiet(), Config{}, f, nil)
 			w.compactAt = 1 + r.IntN(20)
 			ctx, cancel := context.WithCancel(t.Context())
-			go w.run(ctx)
 			want := map[bantam.ID]bool{}
 			hold := r.IntN(50)
 			for i := range 100 {
-				if i == hold {
-					w.begin(nil)
+				if i == hold { // what came before has waited
+					go w.run(ctx)
 				}
 				d := about(bantam.Start, fmt.Sprintf("192.0.2.%d", r.IntN(5)))
 				if banned := want[d.Ban.ID]; banned {
@@ -220,4 +218,30 @@ func TestALongQueueKeepsEveryLastState(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("left are %q, want %q", got, want)
 	}
+}
+
+func TestWhoAttacksNowDoesNotWaitForRestoredBans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &firewall{held: map[bantam.ID]bool{}}
+		var running []bantam.Decision
+		for i := range 200 {
+			running = append(running, about(bantam.Restore, fmt.Sprintf("198.51.100.%d", i)))
+		}
+		w := newWorker(quiet(), Config{}, f, running)
+		w.add(about(bantam.Start, "192.0.2.1"), about(bantam.End, "198.51.100.150"))
+		if st := w.status(); st.Pending != 202 || st.Failing != 0 || st.Err != "" {
+			t.Errorf("the status is %+v", st)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go w.run(ctx)
+		synctest.Wait()
+		if at := slices.Index(f.did, "start 192.0.2.1"); at < 0 || at > 2 {
+			t.Errorf("the new ban is number %d", at)
+		}
+		if slices.Contains(f.did, "restore 198.51.100.150") || len(f.did) != 201 || f.did[0] != "restore 198.51.100.0" || f.did[200] != "restore 198.51.100.199" {
+			t.Errorf("it did %q", f.did)
+		}
+		cancel()
+		<-w.ended
+	})
 }

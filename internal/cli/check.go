@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"bantam/internal/action"
 	"bantam/internal/config"
 	"bantam/internal/daemon"
 	"bantam/internal/source"
@@ -19,7 +20,15 @@ import (
 type checkReply struct {
 	Config   string           `json:"config,omitempty"` // empty means the library
 	Jails    []string         `json:"jails"`
+	Actions  []checkedAction  `json:"actions"`
 	Problems []config.Problem `json:"problems"`
+}
+
+// checkedAction says by whom a jail's action is carried out.
+type checkedAction struct {
+	Jail   string `json:"jail"`
+	Action string `json:"action"`
+	By     string `json:"by"` // native, shell or python
 }
 
 func (a *app) checkCommand() *cobra.Command {
@@ -28,7 +37,10 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "What is wrong with the configuration",
 		Long: `Read and check the configuration as the daemon would, and name all that is wrong with
 its file, line and a hint. The exit code is 1 if something would keep a jail from
-running; warnings do not count.`,
+running; warnings do not count.
+
+It also says who carries out each action: the program itself (native), the system's
+shell by the commands of the action's file, or a python3 by its class.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, problems, err := daemon.Check(a.folder(), a.library)
@@ -36,9 +48,12 @@ running; warnings do not count.`,
 				return err
 			}
 			problems = explained(cfg, problems)
-			reply := checkReply{Config: cfg.Dir, Jails: []string{}, Problems: problems}
+			reply := checkReply{Config: cfg.Dir, Jails: []string{}, Actions: []checkedAction{}, Problems: problems}
 			for _, j := range cfg.Jails {
 				reply.Jails = append(reply.Jails, j.Name)
+				for _, c := range j.Actions {
+					reply.Actions = append(reply.Actions, checkedAction{j.Name, c.Title, c.Kind})
+				}
 			}
 			if reply.Problems == nil {
 				reply.Problems = []config.Problem{}
@@ -91,6 +106,7 @@ func (a *app) printProblems(r checkReply, errors int) {
 			a.printf("  hint: %s\n", safe(p.Hint))
 		}
 	}
+	a.printActions(r.Actions)
 	from := "library defaults"
 	if r.Config != "" {
 		from = safe(r.Config)
@@ -99,6 +115,31 @@ func (a *app) printProblems(r checkReply, errors int) {
 		a.printf("%s: %s, nothing that keeps one from running\n", from, plural(len(r.Jails), "jail"))
 	} else {
 		a.printf("%s: %s, %s\n", from, plural(len(r.Jails), "jail"), plural(errors, "error"))
+	}
+}
+
+// maxNamed is how many jails are named for an action that many have.
+const maxNamed = 5
+
+// printActions says who carries out what, once for all jails whose action has the same name.
+func (a *app) printActions(actions []checkedAction) {
+	type what struct{ action, by string }
+	jails := map[what][]string{}
+	var order []what
+	for _, c := range actions {
+		w := what{c.Action, c.By}
+		if len(jails[w]) == 0 {
+			order = append(order, w)
+		}
+		jails[w] = append(jails[w], c.Jail)
+	}
+	by := map[string]string{action.Native: "by bantam itself", action.Shell: "by shell", action.Python: "by python3"}
+	for _, w := range order {
+		names, more := jails[w], ""
+		if len(names) > maxNamed {
+			names, more = names[:maxNamed], fmt.Sprintf(" and %d more", len(names)-maxNamed)
+		}
+		a.printf("action %s, %s: %s%s\n", safe(w.action), by[w.by], safe(strings.Join(names, ", ")), more)
 	}
 }
 

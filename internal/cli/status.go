@@ -116,8 +116,14 @@ func (a *app) screen(st control.Status, now time.Time) {
 		a.printf("\nThe database takes nothing: %s (%s in memory)\n", safe(st.StoreError), plural(st.Unsaved, "decision"))
 	}
 	for _, act := range st.Actions {
-		if act.Err != "" {
-			a.printf("\nThe action %s hangs, %s waiting: %s\n", act.Action, plural(act.Pending, "decision"), safe(act.Err))
+		switch {
+		case act.Failing > 0:
+			a.printf("\nThe action %s fails for %s and tries again: %s\n", safe(act.Action), plural(act.Failing, "offender"), safe(act.Err))
+		case act.Err != "":
+			a.printf("\nThe action %s hangs, %s waiting: %s\n", safe(act.Action), plural(act.Pending, "decision"), safe(act.Err))
+		}
+		if act.GaveUp > 0 {
+			a.printf("\nThe action %s gave up on %s; the log says why\n", safe(act.Action), plural(int(act.GaveUp), "decision"))
 		}
 	}
 	a.printf("\nNever banned: this machine, and %s of the allow list\n", plural(st.Allowed, "entry"))

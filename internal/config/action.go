@@ -223,12 +223,17 @@ func (d *definition) read() error {
 	c.OnDemand = d.boolean("actionstart_on_demand", c.Families)
 	c.RepairOnUnban = d.boolean("actionrepair_on_unban", false)
 	c.NoRestored = d.boolean("norestored", false)
-	for family, commands := range map[string]*action.Commands{"": &c.Any, action.Inet4: &c.Inet4, action.Inet6: &c.Inet6} {
-		if err := d.commands(family, commands); err != nil {
-			return err
-		}
+	if err := d.commands("", &c.Any); err != nil {
+		return err
 	}
-	return nil
+	if !c.Families {
+		c.Inet4, c.Inet6 = c.Any, c.Any
+		return nil
+	}
+	if err := d.commands(action.Inet4, &c.Inet4); err != nil {
+		return err
+	}
+	return d.commands(action.Inet6, &c.Inet6)
 }
 
 func (d *definition) boolean(key string, def bool) bool {

@@ -1,13 +1,13 @@
 package config
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -264,24 +264,8 @@ func serverSide(properties map[string]string, option, family string) string {
 // peerActions are the properties that the package's reader hands its server, by jail/title.
 func peerActions(t *testing.T, tree, dir string) map[string]map[string]string {
 	t.Helper()
-	read := exec.CommandContext(t.Context(), peertest.Python(), filepath.Join(tree, "usr/bin/fail2ban-client"), "-c", dir, "-d")
-	read.Env = append(os.Environ(), "PYTHONPATH="+peertest.Modules(tree))
-	dump, err := read.Output()
-	if err != nil {
-		peertest.Without(t, fmt.Sprintf("the package's reader does not run here: %v", err))
-	}
-	convert := exec.CommandContext(t.Context(), peertest.Python(), "-c", literals)
-	convert.Stdin = strings.NewReader(string(dump))
-	text, err := convert.Output()
-	if err != nil {
-		t.Fatalf("convert the dump: %v", err)
-	}
-	var commands [][]any
-	if err := json.Unmarshal(text, &commands); err != nil {
-		t.Fatal(err)
-	}
 	out := map[string]map[string]string{}
-	for _, command := range commands {
+	for _, command := range peerCommands(t, tree, dir) {
 		if len(command) != 5 || command[0] != "multi-set" || command[2] != "action" {
 			continue
 		}
@@ -293,4 +277,45 @@ func peerActions(t *testing.T, tree, dir string) map[string]map[string]string {
 		out[fmt.Sprint(command[1], "/", command[3])] = properties
 	}
 	return out
+}
+
+// FuzzAction holds that an action of any file, named in any way, is read within bounds, and that what is wrong
+// with it is a Problem with a place.
+func FuzzAction(f *testing.F) {
+	f.Add(`a[port="%(port)s", chain="<known/chain>"]`, "[Definition]\nactionban = <x> <ip>\n[Init]\nx = 1\n[Init?family=inet6]\nx = 2")
+	f.Add(`a[x?family=inet6=2, actionban="<<y>>", timeout=1h][x=3]`, "[Definition]\nactionban = <x<x>>\nactionstart_on_demand = maybe")
+	f.Add("a a[name=b]", "[Definition]\nactionban = %(actionstart)s<timeout><bantime>\nactionstart = <actionban>")
+	f.Fuzz(func(t *testing.T, entry, file string) {
+		if len(entry)+len(file) > 2000 {
+			return
+		}
+		lib := fstest.MapFS{
+			"jail.conf": {Data: []byte("[t]\nenabled = true\nport = 81\nfilter =\nlogpath = /t.log\naction = " + strings.ReplaceAll(entry, "\n", "\n ") + "\n")},
+		}
+		for _, name := range []string{"a", "b"} {
+			lib["action.d/"+name+".conf"] = &fstest.MapFile{Data: []byte(file)}
+		}
+		c, err := Load("", lib)
+		if err != nil {
+			return // a section of its own in the entry, for example
+		}
+		for _, j := range c.Jails {
+			var p *Problem
+			if j.Err != nil && !errors.As(j.Err, &p) {
+				t.Fatalf("the error is %T: %v", j.Err, j.Err)
+			}
+			for _, a := range j.Actions {
+				if a.Title == "" || a.Kind == action.Shell && a.Timeout <= 0 {
+					t.Fatalf("%q with %q is %+v", entry, file, a)
+				}
+				for _, commands := range []*action.Commands{&a.Any, &a.Inet4, &a.Inet6} {
+					for option, text := range commands.ByOption() {
+						if len(*text) > maxExpansion {
+							t.Fatalf("%s of %q is %d bytes long", option, entry, len(*text))
+						}
+					}
+				}
+			}
+		}
+	})
 }

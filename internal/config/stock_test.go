@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bantam/internal/filter"
+	"bantam/internal/peertest"
 )
 
 // stock unpacks the distribution's fail2ban package into a folder of the test,
@@ -105,20 +106,16 @@ func TestStockTree(t *testing.T) {
 	}
 }
 
-// stockFilters is what the package's reader makes of the folder.
-func stockFilters(t *testing.T, root, dir string) map[string]filter.Config {
+// peerCommands is what the reader of a package's tree would tell its server of a folder.
+func peerCommands(t *testing.T, tree, dir string) [][]any {
 	t.Helper()
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("python3 is not installed: ", err)
-	}
-	read := exec.CommandContext(t.Context(), python, filepath.Join(root, "usr/bin/fail2ban-client"), "-c", dir, "-d")
-	read.Env = append(os.Environ(), "PYTHONPATH="+filepath.Join(root, "usr/lib/python3/dist-packages"))
+	read := exec.CommandContext(t.Context(), peertest.Python(), filepath.Join(tree, "usr/bin/fail2ban-client"), "-c", dir, "-d")
+	read.Env = append(os.Environ(), "PYTHONPATH="+peertest.Modules(tree))
 	dump, err := read.Output()
 	if err != nil {
-		t.Skipf("the package's reader does not run here: %v", err)
+		peertest.Without(t, fmt.Sprintf("the package's reader does not run here: %v", err))
 	}
-	convert := exec.CommandContext(t.Context(), python, "-c", literals)
+	convert := exec.CommandContext(t.Context(), peertest.Python(), "-c", literals)
 	convert.Stdin = strings.NewReader(string(dump))
 	text, err := convert.Output()
 	if err != nil {
@@ -128,6 +125,13 @@ func stockFilters(t *testing.T, root, dir string) map[string]filter.Config {
 	if err := json.Unmarshal(text, &commands); err != nil {
 		t.Fatal(err)
 	}
+	return commands
+}
+
+// stockFilters is what the package's reader makes of the folder.
+func stockFilters(t *testing.T, root, dir string) map[string]filter.Config {
+	t.Helper()
+	commands := peerCommands(t, root, dir)
 	out := map[string]filter.Config{}
 	for _, command := range commands {
 		if len(command) == 3 && command[0] == "add" {
@@ -171,7 +175,7 @@ func stockFilters(t *testing.T, root, dir string) map[string]filter.Config {
 		out[name] = f
 	}
 	if len(out) == 0 || !slices.ContainsFunc(commands, func(c []any) bool { return len(c) > 0 && c[0] == "start" }) {
-		t.Fatalf("the package's reader says nothing: %.500s", dump)
+		t.Fatalf("the package's reader says nothing: %.500v", commands)
 	}
 	return out
 }

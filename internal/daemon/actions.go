@@ -4,10 +4,11 @@ import (
 	"context"
 	"net"
 	"os"
+	"slices"
 	"time"
 
-	"bantam"
 	"bantam/internal/action"
+	"bantam/internal/firewall"
 )
 
 // world is what actions may ask about beyond a decision.
@@ -49,11 +50,12 @@ func (d *Daemon) counts(ctx context.Context, name string) (action.Counts, error)
 	return action.Counts{}, err
 }
 
-// restores are decisions that make running bans known to an action that is new.
-func restores(bans []bantam.Ban) []bantam.Decision {
-	out := make([]bantam.Decision, len(bans))
-	for i, b := range bans {
-		out[i] = bantam.Decision{Kind: bantam.Restore, Ban: b}
+// newRules are the jails that now have a rule and had none.
+func newRules(before, now []firewall.Rule) (jails []string) {
+	for _, r := range now {
+		if !slices.ContainsFunc(before, func(b firewall.Rule) bool { return b.Jail == r.Jail }) {
+			jails = append(jails, r.Jail)
+		}
 	}
-	return out
+	return jails
 }

@@ -185,11 +185,9 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 		}
 	}
 	d.actions = action.New(d.log, effects)
-	begin, err := d.actions.Configure(d.world(p), p.actions)
-	if err != nil {
+	if _, err := d.actions.Configure(d.world(p), p.actions, restored); err != nil {
 		return err
 	}
-	begin(restored)
 	for _, r := range restored {
 		d.tell(r)
 	}
@@ -293,6 +291,10 @@ func (d *Daemon) tell(decision bantam.Decision) {
 		until = b.End.Format(time.RFC3339)
 	}
 	attrs := []any{"jail", b.Jail, "addr", b.ID, "until", until}
+	if decision.Cause == jail.Repeated {
+		d.log.Debug("ban told to new actions", attrs...)
+		return
+	}
 	switch decision.Kind {
 	case bantam.End:
 		attrs = []any{"jail", b.Jail, "addr", b.ID, "why", decision.Cause}

@@ -336,19 +336,21 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 			return err
 		}
 	}
-	begin, err := d.actions.Configure(d.world(p), p.actions)
+	// What blocks from now on has the bans before what blocked until now lets go of them.
+	if err := d.jails.Repeat(ctx, newRules(d.plan.Load().rules, p.rules)); err != nil {
+		return err
+	}
+	fresh, err := d.actions.Configure(d.world(p), p.actions, nil)
 	if err != nil {
 		return err
 	}
-	var running []bantam.Ban
-	defer func() { begin(restores(running)) }()
 	d.filters.Store(&p.filters)
 	d.lookup.Configure(p.ignore...)
 	if err := d.jails.Configure(ctx, p.jails, bans); err != nil {
 		return err
 	}
 	d.plan.Store(p)
-	if running, err = d.jails.Bans(ctx, "", bantam.ID{}); err != nil {
+	if err := d.jails.Repeat(ctx, fresh); err != nil {
 		return err
 	}
 	return d.sources.Configure(p.sources, resume)
