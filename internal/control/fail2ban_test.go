@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -441,6 +442,34 @@ func TestAThousandIdleConnectionsKeepNobodyOut(t *testing.T) {
 		t.Error(err)
 	}
 	t.Cleanup(closed.Wait) // all are closed at the end, by the server
+}
+
+// refusing is a listener that fails a few times, as one does without descriptors.
+type refusing struct {
+	net.Listener
+	times int
+}
+
+func (r *refusing) Accept() (net.Conn, error) {
+	if r.times > 0 {
+		r.times--
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return r.Listener.Accept()
+}
+
+func TestWithoutDescriptorsItGoesOnLater(t *testing.T) {
+	told := make(chan string, 10)
+	path := talk(t, func(f *Fail2Ban) {
+		f.listener = &refusing{f.listener, 2}
+		f.Log = func(reason string) { told <- reason }
+	}, nil)
+	if got, err := ask(t, path, "ping"); err != nil || Repr(got) != "['ping']" {
+		t.Errorf("%s, %v", Repr(got), err)
+	}
+	if len(told) != 2 {
+		t.Errorf("told %d times", len(told))
+	}
 }
 
 func FuzzFraming(f *testing.F) {

@@ -272,7 +272,15 @@ func (d *Daemon) stopJail(ctx context.Context, w words) error {
 	}
 	d.live.mu.Unlock()
 	rest := slices.DeleteFunc(slices.Clone(d.plan.Load().config.Jails), func(c config.Jail) bool { return gone(c.Name) })
-	return d.setJails(ctx, rest)
+	if err := d.setJails(ctx, rest); err != nil {
+		return err
+	}
+	if name == "--all" {
+		d.idle.wakeAll()
+	} else {
+		d.idle.wake(name) // what was held is nobody's now
+	}
+	return nil
 }
 
 // reloadJail reads one jail's section again. With create, one that does not run yet may begin to.
