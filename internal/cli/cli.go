@@ -53,9 +53,7 @@ func Main(ctx context.Context, args []string, library fs.FS, stdout, stderr io.W
 	case "fail2ban-regex":
 		return a.fail2banRegex(ctx, args[1:])
 	case "fail2ban-client", "fail2ban-server":
-		// The original's programs end with 255 when they could not do it.
-		fmt.Fprintf(stderr, "bantam: called as %s, which is not built yet\nbantam: hint: bantam help shows the commands there are\n", name)
-		return 255
+		return a.fail2banClient(ctx, name, args[1:])
 	}
 	root := a.root()
 	root.SetArgs(args[1:])

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		defer stop()
 		os.Exit(Main(ctx, os.Args, library.FS, os.Stdout, os.Stderr))
 	}
-	testscript.Main(m, map[string]func(){"bantam": run, "fail2ban-regex": run})
+	testscript.Main(m, map[string]func(){"bantam": run, "fail2ban-regex": run, "fail2ban-client": run, "fail2ban-server": run})
 }
 
 // Every file of testdata is a session at the command line. Its daemons observe

@@ -45,7 +45,44 @@ func page() string {
 	root.InitDefaultCompletionCmd()
 	pageOf(&b, root)
 	pageOf(&b, a.fail2banRegexCommand())
+	clientPage(&b)
 	return b.String()
+}
+
+// clientPage is what the program does as fail2ban-client and fail2ban-server.
+func clientPage(b *strings.Builder) {
+	b.WriteString(`
+## fail2ban-client, fail2ban-server
+
+    fail2ban-client [OPTIONS] <COMMAND>
+
+Ask and steer the server as Fail2Ban's programs do, on its socket.
+
+` + "`fail2ban-server`" + ` without a command starts the server; all else is the same. Started in a place of its own, by ` + "`-s`" + ` or by
+` + "`socket`" + ` in fail2ban.local, the server has the API's socket beside Fail2Ban's, as ` + "`bantam.sock`" + `. The exit code is 0, or 255
+if something could not be done. Options stand before the command.
+
+| Flag | Takes | Meaning |
+| --- | --- | --- |
+`)
+	cell := func(s string) string { return strings.ReplaceAll(s, "|", "\\|") }
+	for _, o := range clientOptions() {
+		if o.hidden {
+			continue
+		}
+		takes := o.takes
+		if takes == "" {
+			takes = "–"
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s |\n", strings.Join(o.names(), "`, `"), cell(takes), cell(o.help))
+	}
+	for _, c := range clientCommands {
+		if c.form == "" {
+			fmt.Fprintf(b, "\n| %s | |\n| --- | --- |\n", strings.ToLower(c.does))
+			continue
+		}
+		fmt.Fprintf(b, "| `%s` | %s |\n", cell(c.form), cell(c.does))
+	}
 }
 
 func pageOf(b *strings.Builder, cmd *cobra.Command) {

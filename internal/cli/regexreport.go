@@ -19,6 +19,7 @@ import (
 
 	"bantam"
 	"bantam/internal/config"
+	"bantam/internal/daemon"
 	"bantam/internal/filter"
 )
 
@@ -537,7 +538,7 @@ func (r *regexRun) head(log string, isFile bool) {
 		r.use("maxlines", fmt.Sprint(c.MaxLines))
 	}
 	if len(c.DatePattern) > 0 {
-		r.use("datepattern", strings.Join(c.DatePattern, " ")+" : "+readable(c.DatePattern))
+		r.use("datepattern", strings.Join(c.DatePattern, " ")+" : "+daemon.DateName(c.DatePattern))
 	}
 	if r.found.File == "" && r.found.Jail == "" {
 		r.use("failregex line", c.Failregex[0])
@@ -579,7 +580,7 @@ func (r *regexRun) results() error {
 	r.hits("Ignoreregex", r.ignore, r.found.Filter.Ignoreregex)
 	if r.dated > 0 || r.opt.verbose > 0 {
 		p("Date template hits:\n|- [# of hits] date format\n")
-		p("|  [%d] %s\n", r.dated, safe(readable(r.found.Filter.DatePattern)))
+		p("|  [%d] %s\n", r.dated, safe(daemon.DateName(r.found.Filter.DatePattern)))
 		if r.opt.verboseDate {
 			for _, pattern := range r.found.Filter.DatePattern {
 				p("|    %s\n", safe(pattern))
@@ -653,26 +654,4 @@ func (r *regexRun) list(kind string, l *list, all bool) error {
 		fmt.Fprintf(r.out, "`-\n")
 	}
 	return nil
-}
-
-// dateNames are what the codes of a date pattern are called in a report.
-var dateNames = map[byte]string{
-	'Y': "Year", 'y': "Year2", 'm': "Month", 'd': "Day", 'H': "24hour", 'I': "12hour", 'M': "Minute", 'S': "Second",
-	'f': "Microseconds", 'b': "MON", 'B': "MONTH", 'a': "DAY", 'A': "DAYNAME", 'p': "AMPM", 'z': "Zone offset",
-	'Z': "Zone name", 'j': "Yearday", 'U': "Yearweek", 'W': "Yearweek", 'w': "Weekday",
-}
-
-var dateCode = regexp.MustCompile(`%(Ex)?([A-Za-z%])`)
-
-// readable is a date pattern in words.
-func readable(patterns []string) string {
-	if len(patterns) != 1 || patterns[0] == "{^LN-BEG}" || strings.Contains(patterns[0], "{D") {
-		return "Default Detectors"
-	}
-	return dateCode.ReplaceAllStringFunc(patterns[0], func(code string) string {
-		if name := dateNames[code[len(code)-1]]; name != "" {
-			return code[1:len(code)-1] + name
-		}
-		return code
-	})
 }

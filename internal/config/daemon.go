@@ -25,6 +25,8 @@ type Daemon struct {
 	DBMaxMatches int           // log lines kept per ban
 	DBPurgeAge   time.Duration // how long bans that are over are remembered
 	AllowIPv6    string        // "auto", "yes" or "no"
+	// RuntimeCommands lets root set an action's commands through Fail2Ban's socket.
+	RuntimeCommands bool
 }
 
 var logLevels = []string{"CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG", "TRACEDEBUG", "HEAVYDEBUG"}
@@ -63,6 +65,10 @@ func (t *tree) daemon(extra map[string]*Value) (Daemon, []Problem, error) {
 		DBMaxMatches: 10,
 		DBPurgeAge:   24 * time.Hour,
 		AllowIPv6:    r.text("allowipv6"),
+	}
+	var known bool
+	if d.RuntimeCommands, known = boolean(r.text("runtimecommands")); !known {
+		r.problem("runtimecommands", quote(r.text("runtimecommands"))+" is none of yes and no", "")
 	}
 	if !slices.Contains(logLevels, d.LogLevel) {
 		r.problem("loglevel", "unknown level "+quote(d.LogLevel), "use one of "+strings.Join(logLevels, ", "))

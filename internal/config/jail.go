@@ -364,17 +364,7 @@ func (r *jailReader) journal(c *combined) {
 			r.fail(problemAt(v, err.Error(), ""))
 			return
 		}
-		var group []string
-		for _, word := range append(words, "+") {
-			if word != "+" {
-				group = append(group, word)
-				continue
-			}
-			if len(group) > 0 {
-				matches = append(matches, group)
-			}
-			group = nil
-		}
+		matches = append(matches, MatchGroups(words)...)
 		for _, word := range words {
 			if word != "+" && !strings.Contains(word, "=") && !strings.HasPrefix(word, "/") {
 				r.fail(problemAt(v, fmt.Sprintf("%s is not FIELD=value", quote(word)), "write it as for journalctl: _SYSTEMD_UNIT=ssh.service"))

@@ -74,6 +74,7 @@ var daemonKeys = []key{
 	{"dbmaxmatches", kindInt, "10", "log lines kept per ban in the database"},
 	{"dbpurgeage", kindTime, "1d", "how long bans that are over are remembered"},
 	{"allowipv6", kindWord, "auto", "`auto`, `yes` or `no`"},
+	{"runtimecommands", kindBool, "no", "whether root may set the commands of actions through Fail2Ban's socket"},
 }
 
 // laterKeys are options that are known and not obeyed by this version.
@@ -81,9 +82,8 @@ var laterKeys = map[string]bool{}
 
 // laterDaemonKeys are the same of fail2ban.conf and bantam.conf, and what the program does instead.
 var laterDaemonKeys = map[string]string{
-	"geodb":           "no country or network of an address is known",
-	"settings":        "key/value settings are not read",
-	"runtimecommands": "no command can be set through the socket",
+	"geodb":    "no country or network of an address is known",
+	"settings": "key/value settings are not read",
 }
 
 // plainKeys are names without an effect of their own: other configurations use

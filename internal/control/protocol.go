@@ -3,6 +3,10 @@
 //
 // protocol.go names every request and what it carries; Handle and Call are its two
 // ends, so a request is added in one line here, one in the daemon, and its use.
+//
+// Beside it stands Fail2Ban's own protocol on Fail2Ban's own socket, both ends of it: lists of
+// words and replies in Python's pickle, of which only plain data is read. What a command
+// means is the daemon's business. docs/formats/fail2ban.md describes it.
 package control
 
 import (

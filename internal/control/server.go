@@ -38,6 +38,16 @@ func Listen(path string) (*Server, error) {
 			Hint: "stop it with: bantam stop; or give this one another --socket",
 		}
 	}
+	l, err := openSocket(path, 0o600, "choose another place with --socket")
+	if err != nil {
+		return nil, err
+	}
+	return &Server{listener: l, mux: http.NewServeMux()}, nil
+}
+
+// openSocket listens on a socket of that mode in place of one that nobody answers on;
+// hint is the way on if the place is taken.
+func openSocket(path string, mode fs.FileMode, hint string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder of the socket: %w", err)
 	}
@@ -48,13 +58,13 @@ func Listen(path string) (*Server, error) {
 	case info.Mode().Type() != fs.ModeSocket:
 		return nil, &Error{
 			Text: fmt.Sprintf("%s is in the way: it is not a socket", path),
-			Hint: "move it away, or choose another place with --socket",
+			Hint: "move it away, or " + hint,
 		}
 	default:
 		if conn, err := net.Dial("unix", path); err == nil {
 			return nil, errors.Join(&Error{
 				Text: fmt.Sprintf("the socket %s is in use by another program", path),
-				Hint: "choose another place with --socket",
+				Hint: hint,
 			}, conn.Close())
 		}
 		if err := os.Remove(path); err != nil {
@@ -69,13 +79,13 @@ func Listen(path string) (*Server, error) {
 		return nil, fmt.Errorf("open the socket %s: %w", path, err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err = os.Chmod(fresh, 0o600); err == nil {
+	if err = os.Chmod(fresh, mode); err == nil {
 		err = os.Rename(fresh, path)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the socket %s: %w", path, err), l.Close(), os.Remove(fresh))
 	}
-	return &Server{listener: &limited{Listener: l, path: path, slots: make(chan struct{}, maxConnections)}, mux: http.NewServeMux()}, nil
+	return &limited{Listener: l, path: path, slots: make(chan struct{}, maxConnections)}, nil
 }
 
 // Handle answers a request with f. What f gets is the client's and may hold

@@ -23,6 +23,7 @@ import (
 
 	"bantam"
 	"bantam/internal/action"
+	"bantam/internal/config"
 	"bantam/internal/control"
 	"bantam/internal/filter"
 	"bantam/internal/firewall"
@@ -43,6 +44,8 @@ type Options struct {
 	Socket  string // of the API
 	PIDFile string // "" for what the configuration says
 	Stderr  io.Writer
+	// Override is what counts in place of what fail2ban.conf says.
+	Override Override
 }
 
 // A Daemon is one configuration at work. New builds it, Run runs it.
@@ -61,7 +64,9 @@ type Daemon struct {
 	actions  *action.Actions
 	database string
 	pidFile  string
-	logFile  *logFile // nil if the log is no file
+	fail2ban *control.Fail2Ban // nil if nobody is answered there
+	idle     *idle
+	live     live
 
 	filters atomic.Pointer[map[string]*filter.Rules]
 
@@ -83,10 +88,12 @@ func New(ctx context.Context, o Options) (*Daemon, error) {
 	if len(p.jails) == 1 && len(p.aside) > 0 {
 		return nil, noJail(p)
 	}
-	d := &Daemon{options: o, since: time.Now(), pidFile: cmp.Or(o.PIDFile, p.config.Daemon.PIDFile)}
+	o.Override.apply(&p.config.Daemon)
+	d := &Daemon{options: o, since: time.Now(), pidFile: cmp.Or(o.PIDFile, p.config.Daemon.PIDFile), idle: newIdle()}
+	d.live.added = map[string]*config.Jail{}
 	d.plan.Store(p)
 	d.filters.Store(&p.filters)
-	if d.log, d.logFile, err = openLog(p.config.Daemon.LogLevel, p.config.Daemon.LogTarget, o.Stderr); err != nil {
+	if d.log, d.live.writes, err = openLog(p.config.Daemon.LogLevel, p.config.Daemon.LogTarget, o.Stderr); err != nil {
 		return nil, err
 	}
 	for _, a := range p.aside {
@@ -95,6 +102,9 @@ func New(ctx context.Context, o Options) (*Daemon, error) {
 	if err := d.open(ctx, p); err != nil {
 		if d.server != nil {
 			err = errors.Join(err, d.server.Close())
+		}
+		if d.fail2ban != nil {
+			err = errors.Join(err, d.fail2ban.Close())
 		}
 		return nil, errors.Join(err, d.close())
 	}
@@ -105,6 +115,9 @@ func New(ctx context.Context, o Options) (*Daemon, error) {
 // open opens what a daemon has only one of, and fills the stages.
 func (d *Daemon) open(ctx context.Context, p *plan) (err error) {
 	if d.server, err = control.Listen(d.options.Socket); err != nil {
+		return err
+	}
+	if err = d.openFail2Ban(p); err != nil {
 		return err
 	}
 	if d.database = p.config.Daemon.DBFile; d.database == ":memory:" {
@@ -218,6 +231,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.writePID()
 	failures := make(chan bantam.Failure, 256)
 	known := make(chan bantam.Failure, 256)
+	awake := make(chan bantam.Failure, 256)
 	decisions := make(chan bantam.Decision, 256)
 	told := make(chan bantam.Decision, 256)
 	stored := make(chan []bantam.Decision, 8)
@@ -225,19 +239,15 @@ func (d *Daemon) Run(ctx context.Context) error {
 	// Requests are answered until the last decision is carried out, so that whoever
 	// asked for a stop can see when it has happened.
 	serving, served := context.WithCancel(context.WithoutCancel(ctx))
-	answered := make(chan error, 1)
-	go func() {
-		err := d.server.Run(serving)
-		if err != nil {
-			d.stop(err)
-		}
-		answered <- err
-	}()
+	var answering errgroup.Group
+	answering.Go(func() error { return d.stopOnError(d.server.Run(serving)) })
+	answering.Go(func() error { return d.stopOnError(d.serveFail2Ban(serving)) })
 
 	var g errgroup.Group
 	g.Go(func() error { defer close(failures); return d.stopOnError(d.sources.Run(ctx, failures)) })
 	g.Go(func() error { d.lookup.Run(failures, known); return nil })
-	g.Go(func() error { d.jails.Run(known, decisions); return nil })
+	g.Go(func() error { d.idle.run(known, awake); return nil })
+	g.Go(func() error { d.jails.Run(awake, decisions); return nil })
 	g.Go(func() error { d.note(decisions, told); return nil })
 	g.Go(func() error { d.store.Run(told, stored); return nil })
 	g.Go(func() error { d.actions.Run(stored, drain); return nil })
@@ -247,7 +257,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	err := g.Wait()
 	err = errors.Join(err, d.store.SavePositions(d.jails.Positions()), d.close())
 	served()
-	return errors.Join(err, <-answered)
+	return errors.Join(err, answering.Wait())
 }
 
 // stopOnError ends the daemon if a part of it cannot go on.
@@ -363,9 +373,7 @@ func (d *Daemon) close() error {
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
 	}
-	if d.logFile != nil {
-		errs = append(errs, d.logFile.close())
-	}
+	errs = append(errs, d.live.writes.close())
 	return errors.Join(errs...)
 }
 

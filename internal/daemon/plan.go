@@ -86,7 +86,12 @@ func makePlan(dir string, library fs.FS) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{config: cfg, filters: map[string]*filter.Rules{}, problems: cfg.Problems, compiled: map[string]*compiled{}}
+	return checked(cfg, map[string]*compiled{}), nil
+}
+
+// checked is the plan of a configuration; made are filters that another plan compiled.
+func checked(cfg *config.Config, made map[string]*compiled) *plan {
+	p := &plan{config: cfg, filters: map[string]*filter.Rules{}, problems: cfg.Problems, compiled: made}
 	for _, c := range cfg.Jails {
 		err := c.Err
 		if err == nil {
@@ -104,7 +109,7 @@ func makePlan(dir string, library fs.FS) (*plan, error) {
 	p.jails = append(p.jails, manual)
 	p.jails[len(p.jails)-1].Observe = p.observes()
 	p.rules = append(p.rules, firewall.Rule{Jail: jail.Manual})
-	return p, nil
+	return p
 }
 
 // add checks one jail and adds it to the plan if it can run.

@@ -267,10 +267,7 @@ func (d *Daemon) stopRequest(_ context.Context, r control.StopRequest) (control.
 
 // Reopen opens the log file anew, after somebody has renamed it.
 func (d *Daemon) Reopen() {
-	if d.logFile == nil {
-		return
-	}
-	if err := d.logFile.reopen(); err != nil {
+	if _, err := d.live.writes.flush(); err != nil {
 		d.log.Error("cannot open the log anew", "err", err)
 		return
 	}
@@ -291,6 +288,7 @@ func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.Relo
 	if err != nil {
 		return reply, unchanged(err.Error())
 	}
+	d.options.Override.apply(&p.config.Daemon)
 	var wrong []string
 	for _, problem := range p.problems {
 		if problem.Warning {
