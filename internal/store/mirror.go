@@ -218,19 +218,33 @@ func (l peerLog) position() bantam.Position {
 // rowsAtOnce is how many bans one statement writes: it saves a third of the time.
 const rowsAtOnce = 16
 
-// insertBans, insertHistory and insertLast write the same bans to our table and to
-// Fail2Ban's two: the history, and the last of each ID.
-var (
-	insertBans, insertBan         = inserts(`INSERT INTO bantam_ban VALUES `, `(?,?,?,?,?,?,?,?,?,?,?,?,NULL,NULL,NULL)`)
-	insertHistory, insertHistory1 = inserts(`INSERT INTO bans (jail, ip, timeofban, bantime, bancount, data) VALUES `, `(?,?,?,?,?,?)`)
-	insertLast, insertLast1       = inserts(`INSERT OR REPLACE INTO bips (jail, ip, timeofban, bantime, bancount, data) VALUES `, `(?,?,?,?,?,?)`)
+const (
+	deleteOne   = `DELETE FROM bans WHERE ip = ? AND jail = ? AND timeofban = ?`
+	knowJail    = `INSERT INTO jails (name, enabled) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET enabled = 1 WHERE enabled != 1`
+	putPosition = `INSERT OR REPLACE INTO bantam_position VALUES (?,?,?,?,?)`
+	putLog      = `INSERT OR REPLACE INTO logs (jail, path, firstlinemd5, lastfilepos) VALUES (?,?,?,?)`
+	endBan      = `UPDATE bantam_ban SET ended = ?, cause = ? WHERE jail = ? AND id = ? AND ended IS NULL`
+	ownRow      = `(?,?,?,?,?,?,?,?,?,?,?,?,NULL,NULL,NULL)`
+	peerColumns = ` (jail, ip, timeofban, bantime, bancount, data) VALUES `
+	peerRow     = `(?,?,?,?,?,?)`
 )
 
-// A ban may start again at the second in which it was lifted.
-const startAgain = ` ON CONFLICT DO UPDATE SET until = excluded.until, ended = NULL, cause = NULL, forgiven = NULL, observed = excluded.observed, count = excluded.count`
+// insertBans, insertHistory and insertLast write the same bans to our table and to
+// Fail2Ban's two: the history, and the last of each ID. OR FAIL is because a statement that
+// undoes itself notes each page it changes: a row that cannot be written spoils the whole
+// transaction here, or is written again by itself.
+var (
+	insertBans, _ = inserts(`INSERT OR FAIL INTO bantam_ban VALUES `, ownRow, "")
+	// A ban may start again at the second in which it was lifted.
+	_, startBan = inserts(`INSERT INTO bantam_ban VALUES `, ownRow, ` ON CONFLICT DO UPDATE
+		SET until = excluded.until, ended = NULL, cause = NULL, forgiven = NULL, observed = excluded.observed, count = excluded.count`)
+	insertHistory, insertHistory1 = inserts(`INSERT OR FAIL INTO bans`+peerColumns, peerRow, "")
+	insertLast, insertLast1       = inserts(`INSERT OR FAIL INTO bips`+peerColumns, peerRow, ` ON CONFLICT (ip, jail) DO UPDATE
+		SET timeofban = excluded.timeofban, bantime = excluded.bantime, bancount = excluded.bancount, data = excluded.data`)
+)
 
-func inserts(head, row string) (many, one string) {
-	return head + strings.Repeat(row+",", rowsAtOnce-1) + row, head + row
+func inserts(head, row, tail string) (many, one string) {
+	return head + strings.Repeat(row+",", rowsAtOnce-1) + row + tail, head + row + tail
 }
 
 // rows are bans that wait to be written together.
@@ -277,14 +291,14 @@ func (r *rows) flush(st *statements) error {
 			}
 			return st.exec(insertLast, r.peers...)
 		}
-		if !isConstraint(err) { // one of them is there; none was written
+		if !isConstraint(err) { // one of them is there
 			return err
 		}
 	}
 	const own, peer = 12, 6
 	rest := r.peers
 	for i, b := range r.bans {
-		if err := st.exec(insertBan+startAgain, r.own[i*own:(i+1)*own]...); err != nil {
+		if err := st.exec(startBan, r.own[i*own:(i+1)*own]...); err != nil {
 			return err
 		}
 		if b.Observed {
@@ -293,7 +307,7 @@ func (r *rows) flush(st *statements) error {
 		values := rest[:peer]
 		rest = rest[peer:]
 		// What the key has in our table, it has in Fail2Ban's.
-		if err := st.exec(`DELETE FROM bans WHERE ip = ? AND jail = ? AND timeofban = ?`, values[1], values[0], values[2]); err != nil {
+		if err := st.exec(deleteOne, values[1], values[0], values[2]); err != nil {
 			return err
 		}
 		if err := st.exec(insertHistory1, values...); err != nil {
@@ -363,7 +377,7 @@ func writeChange(st *statements, d *bantam.Decision) error {
 	case bantam.End:
 		// The bans of a jail that is gone come back with it.
 		if d.Cause != bantam.CauseRemoved {
-			err := st.exec(`UPDATE bantam_ban SET ended = ?, cause = ? WHERE jail = ? AND id = ? AND ended IS NULL`,
+			err := st.exec(endBan,
 				micros(d.At), d.Cause, b.Jail, id)
 			if err != nil {
 				return err
@@ -392,11 +406,11 @@ func (st *statements) knowJail(jail string) error {
 		return nil
 	}
 	st.jails[jail] = true
-	return st.exec(`INSERT INTO jails (name, enabled) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET enabled = 1 WHERE enabled != 1`, jail)
+	return st.exec(knowJail, jail)
 }
 
 func writePosition(st *statements, jail string, p bantam.Position) error {
-	if err := st.exec(`INSERT OR REPLACE INTO bantam_position VALUES (?,?,?,?,?)`, jail, p.Source, p.Mark, p.Offset, micros(p.Time)); err != nil {
+	if err := st.exec(putPosition, jail, p.Source, p.Mark, p.Offset, micros(p.Time)); err != nil {
 		return err
 	}
 	log, ok := peerLogOf(p)
@@ -406,22 +420,34 @@ func writePosition(st *statements, jail string, p bantam.Position) error {
 	if err := st.knowJail(jail); err != nil {
 		return err
 	}
-	return st.exec(`INSERT OR REPLACE INTO logs (jail, path, firstlinemd5, lastfilepos) VALUES (?,?,?,?)`, jail, log.path, log.mark, log.offset)
+	return st.exec(putLog, jail, log.path, log.mark, log.offset)
 }
 
 // A statements is one transaction, its statements prepared when first needed.
 type statements struct {
+	store    *Store
 	tx       *sql.Tx
 	prepared map[string]*sql.Stmt
 	jails    map[string]bool // which Fail2Ban's tables know
 }
 
+// hot are the statements that are prepared for good: to prepare one takes as long as to
+// write a ban.
+var hot = []string{
+	insertBans, insertHistory, insertLast, startBan, deleteOne, insertHistory1, insertLast1,
+	knowJail, putPosition, putLog, endBan,
+}
+
 func (st *statements) exec(query string, args ...any) error {
 	stmt := st.prepared[query]
 	if stmt == nil {
-		var err error
-		if stmt, err = st.tx.Prepare(query); err != nil {
-			return err
+		if kept := st.store.prepared[query]; kept != nil {
+			stmt = st.tx.Stmt(kept)
+		} else {
+			var err error
+			if stmt, err = st.tx.Prepare(query); err != nil {
+				return err
+			}
 		}
 		st.prepared[query] = stmt
 	}

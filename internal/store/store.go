@@ -64,6 +64,7 @@ const (
 const (
 	openWait = 10 * time.Second
 	busyWait = 250 * time.Millisecond
+	lastWait = 5 * time.Second // at the stop
 )
 
 // A Store is an open database. It is safe for concurrent use, but for Run, which
@@ -77,8 +78,10 @@ type Store struct {
 	maxMatches atomic.Int64
 	purgeAge   atomic.Int64
 
+	prepared map[string]*sql.Stmt // those of hot, by their text; not changed after Open
+
 	mu      sync.Mutex // guards the rest
-	unsaved []bantam.Decision
+	unsaved held
 	err     error
 }
 
@@ -108,10 +111,54 @@ func (c Config) Open(ctx context.Context, log *slog.Logger) (*Store, error) {
 		}
 		s.path = abs
 	}
-	if err := s.open(ctx); err != nil {
+	err := s.openPatiently(ctx)
+	if isDamaged(err) && s.path != "" && looksLikeDatabase(s.path) {
+		err = s.replace(ctx, err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open the database %s: %w", c.Path, err)
 	}
 	return s, nil
+}
+
+// openPatiently waits for a file that is locked. SQLite does most of the waiting.
+func (s *Store) openPatiently(ctx context.Context) error {
+	deadline := time.Now().Add(openWait)
+	for {
+		err := s.open(ctx)
+		if !isLocked(err) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%w: %w", ErrLocked, err)
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// replace sets a damaged file aside and begins a new one with what can still be read.
+func (s *Store) replace(ctx context.Context, why error) error {
+	aside, err := setAside(s.path)
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	if err := prepare(s.path); err != nil {
+		return err
+	}
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	copied, err := s.salvage(ctx, aside)
+	s.log.Error("the database was damaged; it is set aside and a new one begun", "path", s.path, "aside", aside,
+		"err", why, "rows", copied)
+	if err != nil {
+		s.log.Warn("nothing more was saved of the damaged database", "err", err)
+	}
+	return nil
 }
 
 // open opens the file and brings it up to date.
@@ -141,6 +188,9 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := s.check(ctx); err != nil {
+		return err
+	}
 	// Fail2Ban takes the file out of write-ahead mode when it opens it.
 	var mode string
 	if err := s.db.QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&mode); err != nil {
@@ -157,6 +207,12 @@ func (s *Store) open(ctx context.Context) (err error) {
 	}
 	if err := s.agree(ctx, peer == peerVersion, mode == "wal"); err != nil {
 		return err
+	}
+	s.prepared = map[string]*sql.Stmt{}
+	for _, query := range hot {
+		if s.prepared[query], err = s.db.PrepareContext(ctx, query); err != nil {
+			return err
+		}
 	}
 	_, err = s.db.ExecContext(ctx, fmt.Sprintf(`PRAGMA busy_timeout = %d`, busyWait.Milliseconds()))
 	return err
@@ -220,7 +276,7 @@ func prepare(path string) error {
 // Close closes the database. What could not be written is lost then, and told.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	if n := len(s.unsaved); n > 0 {
+	if n := len(s.unsaved.decisions) + s.unsaved.dropped; n > 0 {
 		s.log.Error("decisions were never written down", "decisions", n, "err", s.err)
 	}
 	s.mu.Unlock()
@@ -238,7 +294,11 @@ func (s *Store) Close() error {
 func (s *Store) Err() (unsaved int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.unsaved), s.err
+	err = s.err
+	if n := s.unsaved.dropped; n > 0 && err != nil {
+		err = fmt.Errorf("%w; memory had no room for %d decisions, which a restart will forget", err, n)
+	}
+	return len(s.unsaved.decisions), err
 }
 
 // Run writes decisions, as many as have come in one transaction, and then passes
@@ -252,6 +312,10 @@ func (s *Store) Run(decisions <-chan bantam.Decision, stored chan<- []bantam.Dec
 		select {
 		case d, ok := <-decisions:
 			if !ok {
+				// Nothing waits for the last ones any more.
+				if _, err := s.db.Exec(fmt.Sprintf(`PRAGMA busy_timeout = %d`, lastWait.Milliseconds())); err != nil {
+					s.log.Warn("the last decisions do not wait for the database", "err", err)
+				}
 				s.save(nil)
 				return
 			}
@@ -278,23 +342,28 @@ func (s *Store) Run(decisions <-chan bantam.Decision, stored chan<- []bantam.Dec
 func (s *Store) save(batch []bantam.Decision) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unsaved = append(s.unsaved, batch...)
-	if len(s.unsaved) == 0 || s.err != nil && batch != nil {
-		return // while the file takes nothing, one try each retryEvery is enough
-	}
-	switch err := s.write(s.unsaved); {
-	case err == nil:
-		if s.err != nil {
-			s.log.Info("the database takes decisions again", "decisions", len(s.unsaved))
-		}
-		s.unsaved, s.err = nil, nil
-	default:
-		if s.err == nil {
-			s.log.Error("cannot write decisions down; they are carried out and held in memory until it works",
-				"decisions", len(s.unsaved), "err", err)
+	if len(s.unsaved.decisions) == 0 && s.err == nil && len(batch) > 0 {
+		err := s.write(batch)
+		if err == nil {
+			return
 		}
 		s.err = err
+		s.log.Error("cannot write decisions down; they are carried out and held in memory until it works",
+			"decisions", len(batch), "err", err)
 	}
+	s.unsaved.add(batch)
+	if s.err == nil || batch != nil {
+		return // while the file takes nothing, one try each retryEvery is enough
+	}
+	if err := s.write(s.unsaved.decisions); err != nil {
+		s.err = err
+		return
+	}
+	s.log.Info("the database takes decisions again", "decisions", len(s.unsaved.decisions))
+	if n := s.unsaved.dropped; n > 0 {
+		s.log.Warn("memory had no room for all decisions; these will be forgotten at a restart", "decisions", n)
+	}
+	s.unsaved, s.err = held{}, nil
 }
 
 // inTx does f in one transaction.
@@ -303,7 +372,7 @@ func (s *Store) inTx(f func(*statements) error) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := f(&statements{tx, map[string]*sql.Stmt{}, map[string]bool{}}); err != nil {
+	if err := f(&statements{s, tx, map[string]*sql.Stmt{}, map[string]bool{}}); err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
 	return tx.Commit()
