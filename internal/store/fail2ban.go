@@ -41,7 +41,7 @@ const peerTables = `
 // them would make a ban half as dear again to store, so they are not there while we
 // have the file open. A Fail2Ban that finds the file without them, after a crash, works.
 var peerIndexes = []struct{ name, on string }{
-	{"bans_jail_timeofban_ip", "bans (jail, timeofban, ip)"},
+	{"bans_jail_timeofban_ip", "bans (jail, timeofban)"},
 	{"bans_jail_ip", "bans (jail, ip)"},
 	{"bips_timeofban", "bips (timeofban)"},
 	{"bips_ip", "bips (ip)"},

@@ -511,7 +511,8 @@ func (s *Store) Pardon(ctx context.Context, jail string, id bantam.ID, now time.
 		for _, table := range []string{"bips", "bans"} {
 			if err == nil {
 				err = st.exec(`DELETE FROM `+table+` WHERE `+where+` AND NOT EXISTS (SELECT 1 FROM bantam_ban AS m
-					WHERE m.jail = `+table+`.jail AND m.id = `+table+`.ip AND m.ended IS NULL AND NOT m.observed)`, args...)
+					WHERE m.jail = `+table+`.jail AND m.id = `+table+`.ip AND m.ended IS NULL AND NOT m.observed
+						AND CAST(round(m.time / 1e6) AS INTEGER) = timeofban)`, args...)
 			}
 		}
 		return err
@@ -540,17 +541,83 @@ func (s *Store) Seed(ctx context.Context) ([]byte, error) {
 
 // Purge forgets bans that ended before the wall time before and count as earlier ones no
 // more: the last of an ID does until three times its length have passed since it began,
-// too. Those still running stay.
+// too. Those still running stay. If the file is larger than a gigabyte after that, what is
+// over is forgotten, the oldest first, until it is not. Fail2Ban's tables forget the same.
 func (s *Store) Purge(ctx context.Context, before time.Time) (forgotten int64, err error) {
-	res, err := s.db.ExecContext(ctx, `DELETE FROM bantam_ban
-		WHERE coalesce(ended, CASE until WHEN 0 THEN NULL ELSE until END) < ?1 AND (
-			observed OR forgiven IS NOT NULL OR until = 0 OR time + 3 * (until - time) < ?1 OR EXISTS (
-				SELECT 1 FROM bantam_ban AS later WHERE later.jail = bantam_ban.jail AND later.id = bantam_ban.id
-					AND later.time > bantam_ban.time AND NOT later.observed))`, micros(before))
-	if err != nil {
-		return 0, fmt.Errorf("purge the database: %w", err)
+	return s.purge(ctx, before, maxSize)
+}
+
+// maxSize is how much of the disk, in bytes, bans that are over may hold: room for about
+// half a million with ten lines each. An attacker chooses how long the lines are.
+const maxSize = 1 << 30
+
+// purgeAtOnce is how many bans a purge forgets in one transaction, so that decisions do
+// not wait for it.
+const purgeAtOnce = 2048
+
+func (s *Store) purge(ctx context.Context, before time.Time, most int64) (forgotten int64, err error) {
+	n, err := s.forget(ctx, `(ended < ?1 OR ended IS NULL AND until BETWEEN 1 AND ?1 - 1) AND (
+		observed OR forgiven IS NOT NULL OR until = 0 OR time + 3 * (until - time) < ?1 OR EXISTS (
+			SELECT 1 FROM bantam_ban AS later WHERE later.jail = bantam_ban.jail AND later.id = bantam_ban.id
+				AND later.time > bantam_ban.time AND NOT later.observed))`, micros(before))
+	forgotten += n
+	for err == nil {
+		var size int64
+		if err = s.db.QueryRowContext(ctx, `SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size`).Scan(&size); err != nil || size <= most {
+			break
+		}
+		n, err = s.forgetSome(ctx, `ended IS NOT NULL ORDER BY ended`, nil)
+		if forgotten += n; n == 0 {
+			break
+		}
 	}
-	return res.RowsAffected()
+	if err != nil {
+		return forgotten, fmt.Errorf("purge the database: %w", err)
+	}
+	return forgotten, nil
+}
+
+// forget forgets the bans of ours that a condition holds for, some at a time.
+func (s *Store) forget(ctx context.Context, where string, args ...any) (forgotten int64, err error) {
+	for {
+		n, err := s.forgetSome(ctx, where, args)
+		if forgotten += n; err != nil || n < purgeAtOnce {
+			return forgotten, err
+		}
+	}
+}
+
+func (s *Store) forgetSome(ctx context.Context, where string, args []any) (forgotten int64, err error) {
+	type key struct {
+		jail, id string
+		time     int64
+	}
+	err = s.inTx(func(st *statements) error {
+		var keys []key
+		query := fmt.Sprintf(`SELECT jail, id, time FROM bantam_ban WHERE %s LIMIT %d`, where, purgeAtOnce)
+		if err := st.query(ctx, query, args, func(rows *sql.Rows) error {
+			var k key
+			err := rows.Scan(&k.jail, &k.id, &k.time)
+			keys = append(keys, k)
+			return err
+		}); err != nil {
+			return err
+		}
+		for _, k := range keys {
+			at := peerTime(fromMicros(k.time))
+			for _, table := range []string{"bans", "bips"} {
+				if err := st.exec(`DELETE FROM `+table+` WHERE ip = ? AND jail = ? AND CAST(round(timeofban) AS INTEGER) = ?`, k.id, k.jail, at); err != nil {
+					return err
+				}
+			}
+			if err := st.exec(`DELETE FROM bantam_ban WHERE jail = ? AND id = ? AND time = ?`, k.jail, k.id, k.time); err != nil {
+				return err
+			}
+		}
+		forgotten = int64(len(keys))
+		return nil
+	})
+	return forgotten, err
 }
 
 // An Allowed is a prefix that is never banned.
