@@ -344,5 +344,7 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 		return err
 	}
 	d.plan.Store(p)
+	d.store.SetMaxMatches(p.config.Daemon.DBMaxMatches)
+	d.store.SetPurgeAge(p.config.Daemon.DBPurgeAge)
 	return d.sources.Configure(p.sources, resume)
 }
