@@ -18,6 +18,7 @@ const (
 type held struct {
 	decisions []bantam.Decision
 	texts     int // bytes of their lines and fields, as far as they were not dropped
+	bare      int // how many of the first decisions have no texts any more
 	dropped   int // decisions that memory had no room for
 }
 
@@ -54,11 +55,8 @@ func texts(b *bantam.Ban) int {
 // dropTexts and dropSoonest make room for a quarter more, so that it need not be made for
 // each decision anew.
 func (h *held) dropTexts() {
-	for i := range h.decisions {
-		if h.texts <= maxHeldTexts*3/4 {
-			return
-		}
-		b := &h.decisions[i].Ban
+	for ; h.bare < len(h.decisions) && h.texts > maxHeldTexts*3/4; h.bare++ {
+		b := &h.decisions[h.bare].Ban
 		h.texts -= texts(b)
 		b.Lines, b.Data = nil, nil
 	}
@@ -125,5 +123,5 @@ func (h *held) drop(which func(int) bool) {
 		}
 		kept = append(kept, h.decisions[i])
 	}
-	h.decisions = kept
+	h.decisions, h.bare = kept, 0
 }

@@ -235,7 +235,7 @@ func TestBothTablesAgreeOnAnyHistory(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 5))
-	for range 15 {
+	for range 3 {
 		file := path(t)
 		s, err := Open(t.Context(), slog.New(slog.DiscardHandler), file)
 		if err != nil {

@@ -27,7 +27,7 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 		saved  int // bans at least
 	}{
 		{"rubbish", func([]byte) []byte { return bytes.Repeat([]byte("no database\n"), 1000) }, 0},
-		{"zeros in the middle", func(b []byte) []byte { clear(b[len(b)/2 : len(b)/2+40000]); return b }, 100},
+		{"zeros in the middle", func(b []byte) []byte { clear(b[len(b)/2 : len(b)/2+40000]); return b }, 50},
 		{"cut off", func(b []byte) []byte { return b[:len(b)*3/4/4096*4096] }, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -36,7 +36,7 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			const bans = 1000
+			const bans = 500
 			do(s, starts(bans)...)
 			if err := s.Allow([]bantam.ID{bantam.PrefixID(netip.MustParsePrefix("10.0.0.0/8"))}, "office", now); err != nil {
 				t.Fatal(err)
@@ -186,11 +186,11 @@ func TestTrapS52_PurgeKeepsWhatStillCounts(t *testing.T) {
 func TestPurgeBySize(t *testing.T) {
 	s := open(t, path(t))
 	var decisions []bantam.Decision
-	for i := range 6000 {
+	for i := range 2500 {
 		decisions = append(decisions, banned(i, 1, float64(i), float64(i)+1, bantam.CauseExpired)...)
 	}
 	do(s, append(decisions, bantam.Decision{Kind: bantam.Start, Ban: ban(9999), At: now})...)
-	if n, err := s.purge(t.Context(), now.Add(-time.Hour), 2<<20); err != nil || n == 0 || n == 6000 {
+	if n, err := s.purge(t.Context(), now.Add(-time.Hour), 1<<20); err != nil || n == 0 || n == 2500 {
 		t.Errorf("%d are forgotten, %v", n, err)
 	}
 	if got := running(t, s, now); len(got) != 1 {
@@ -211,7 +211,7 @@ func TestHeldDecisionsAreBounded(t *testing.T) {
 	lifted := bantam.Decision{Kind: bantam.End, Ban: ban(2), At: now, Cause: bantam.CauseOperator}
 	h.add([]bantam.Decision{{Kind: bantam.Start, Ban: forever, At: now}, lifted})
 	line := strings.Repeat("x", 8<<10)
-	for i := range 3 * maxHeld {
+	for i := range 2 * maxHeld {
 		b := bantam.Ban{Jail: "sshd", ID: bantam.AddrID(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})),
 			Time: now, End: now.Add(time.Duration(i) * time.Second), Lines: []string{line}}
 		h.add([]bantam.Decision{{Kind: bantam.Start, Ban: b, At: now}})
@@ -222,14 +222,14 @@ func TestHeldDecisionsAreBounded(t *testing.T) {
 	if h.decisions[0].Ban.ID != forever.ID || h.decisions[1].Kind != bantam.End {
 		t.Error("what must stay was dropped")
 	}
-	if h.dropped+len(h.decisions) != 3*maxHeld+2 {
+	if h.dropped+len(h.decisions) != 2*maxHeld+2 {
 		t.Errorf("%d dropped and %d held", h.dropped, len(h.decisions))
 	}
 	latest := h.decisions[len(h.decisions)-1].Ban
 	if len(latest.Lines) != 1 || len(h.decisions[2].Ban.Lines) != 0 {
 		t.Error("not the oldest lines were dropped")
 	}
-	if h.decisions[2].Ban.End.Before(now.Add(maxHeld * time.Second)) {
+	if h.decisions[2].Ban.End.Before(now.Add(maxHeld / 2 * time.Second)) {
 		t.Errorf("a ban that ends at %s is held", h.decisions[2].Ban.End)
 	}
 }
@@ -241,7 +241,7 @@ func TestKilledWhileWriting(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all := starts(60000)
+		all := starts(20000)
 		for i := 0; ; i++ {
 			for j := range 64 {
 				d := all[(i*64+j)%len(all)]
@@ -252,7 +252,7 @@ func TestKilledWhileWriting(t *testing.T) {
 		}
 	}
 	file := path(t)
-	for range 8 {
+	for range 4 {
 		cmd := exec.Command(os.Args[0], "-test.run", "^TestKilledWhileWriting$")
 		cmd.Env = append(os.Environ(), "BANTAM_TEST_WRITE="+file)
 		out, err := cmd.StdoutPipe()
