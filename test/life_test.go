@@ -140,8 +140,9 @@ func TestStartsThatCannotWork(t *testing.T) {
 		want  []string
 	}{
 		{"a database that is none", func(h *host, _ *exec.Cmd) {
-			h.write("bantam.db", strings.Repeat("no database\n", 1000))
-		}, []string{"bantam.db", "not a database", "hint: move the file away"}},
+			h.write("notes", strings.Repeat("no database\n", 1000))
+			h.write("bantam.conf", "[Definition]\ndbfile = "+filepath.Join(h.dir, "notes")+"\n")
+		}, []string{"notes", "not a database", "hint: move the file away"}},
 		{
 			"a file in the place of the socket", func(h *host, _ *exec.Cmd) { h.write("s", "") },
 			[]string{"is in the way: it is not a socket", "hint: "},

@@ -123,8 +123,8 @@ func (d *Daemon) open(ctx context.Context, p *plan) (err error) {
 	if d.database = p.config.Daemon.DBFile; d.database == ":memory:" {
 		d.database = ""
 	}
-	if d.store, err = store.Open(ctx, d.log, d.database); err != nil {
-		return &control.Error{Text: err.Error(), Hint: "move the file away to start with an empty one, or name another as dbfile"}
+	if d.store, err = p.storeConfig(d.database).Open(ctx, d.log); err != nil {
+		return &control.Error{Text: err.Error(), Hint: store.Hint(err)}
 	}
 	if !p.observes() {
 		d.nft, err = firewall.OpenNFTables(firewall.Options{Log: d.log})
@@ -304,6 +304,21 @@ func (d *Daemon) tell(decision bantam.Decision) {
 	d.log.Info(text, attrs...)
 }
 
+// storeConfig is what the store needs to know of a plan.
+func (p *plan) storeConfig(path string) store.Config {
+	return store.Config{
+		Path: path, MaxMatches: p.config.Daemon.DBMaxMatches, PurgeAge: p.config.Daemon.DBPurgeAge,
+		BanTime: func(name string) time.Duration {
+			for _, j := range p.jails {
+				if j.Name == name {
+					return j.BanTime
+				}
+			}
+			return 10 * time.Minute
+		},
+	}
+}
+
 // purge forgets, once an hour, what is older than dbpurgeage.
 func (d *Daemon) purge(ctx context.Context) {
 	hourly := time.NewTicker(time.Hour)
@@ -311,8 +326,7 @@ func (d *Daemon) purge(ctx context.Context) {
 	for {
 		select {
 		case now := <-hourly.C:
-			age := d.plan.Load().config.Daemon.DBPurgeAge
-			if n, err := d.store.Purge(ctx, now.Add(-age)); err != nil {
+			if n, err := d.store.Purge(ctx, now.Add(-d.store.PurgeAge())); err != nil {
 				d.log.Warn("cannot purge the database", "err", err)
 			} else if n > 0 {
 				d.log.Info("old bans forgotten", "bans", n)

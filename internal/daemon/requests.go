@@ -353,5 +353,7 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	if err := d.jails.Repeat(ctx, fresh); err != nil {
 		return err
 	}
+	d.store.SetMaxMatches(p.config.Daemon.DBMaxMatches)
+	d.store.SetPurgeAge(p.config.Daemon.DBPurgeAge)
 	return d.sources.Configure(p.sources, resume)
 }

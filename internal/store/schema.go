@@ -7,14 +7,15 @@ import (
 	"fmt"
 )
 
-// ErrNewerVersion is wrapped by Open's error for a file that a later release wrote.
+// ErrNewerVersion is wrapped by Open's error for a file that a later release of Bantam,
+// or of Fail2Ban, wrote.
 var ErrNewerVersion = errors.New("the database was written by a newer version")
 
 // migrations bring a database from one version to the next; version n is what
 // the first n of them make. They are never changed once released, only added to.
 //
 // Times are microseconds of Unix time, an end of 0 means never. Fail2Ban's own
-// tables have other names, so both programs' can live in one file.
+// tables, in fail2ban.go, have other names, so both programs' live in one file.
 var migrations = []string{
 	`CREATE TABLE bantam_ban (
 		jail     TEXT    NOT NULL,
@@ -58,31 +59,55 @@ var migrations = []string{
 	UPDATE bantam_ban SET forgiven = (SELECT max(p.ended) FROM bantam_ban AS p
 		WHERE p.jail = bantam_ban.jail AND p.id = bantam_ban.id AND p.time >= bantam_ban.time AND p.cause IN ('operator', 'allowed'));
 	ALTER TABLE bantam_meta ADD COLUMN seed BLOB;`,
+
+	// mirrored is 1 since Fail2Ban's tables hold what ours do; agreed is what they looked
+	// like when the database was last closed. The index by ID is Fail2Ban's bans_ip now.
+	`ALTER TABLE bantam_meta ADD COLUMN mirrored INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE bantam_meta ADD COLUMN agreed TEXT;
+	DROP INDEX bantam_ban_id;`,
 }
 
-// migrate brings the database to the newest version, each step in a transaction.
+// versionOf is the version of our own tables, 0 if there are none.
+func versionOf(ctx context.Context, db *sql.DB) (version int, err error) {
+	if there, err := hasTable(ctx, db, "bantam_meta"); err != nil || !there {
+		return 0, err
+	}
+	err = db.QueryRowContext(ctx, `SELECT version FROM bantam_meta`).Scan(&version)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	if err == nil && version > len(migrations) {
+		err = fmt.Errorf("%w: it has version %d, this program knows %d", ErrNewerVersion, version, len(migrations))
+	}
+	return version, err
+}
+
+// hasTable reports whether the database has a table of that name.
+func hasTable(ctx context.Context, db *sql.DB, name string) (bool, error) {
+	var n int
+	err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?`, name).Scan(&n)
+	return n > 0, err
+}
+
+// migrate brings our own tables to the newest version, each step in a transaction.
 func migrate(ctx context.Context, db *sql.DB) error {
-	if _, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS bantam_meta (version INTEGER NOT NULL)`); err != nil {
+	version, err := versionOf(ctx, db)
+	if err != nil {
 		return err
-	}
-	var version int
-	switch err := db.QueryRowContext(ctx, `SELECT version FROM bantam_meta`).Scan(&version); {
-	case errors.Is(err, sql.ErrNoRows):
-		if _, err := db.ExecContext(ctx, `INSERT INTO bantam_meta VALUES (0)`); err != nil {
-			return err
-		}
-	case err != nil:
-		return err
-	}
-	if version > len(migrations) {
-		return fmt.Errorf("%w: it has version %d, this program knows %d", ErrNewerVersion, version, len(migrations))
 	}
 	for ; version < len(migrations); version++ {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
 			return err
 		}
-		if _, err = tx.ExecContext(ctx, migrations[version]); err == nil {
+		if version == 0 {
+			_, err = tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS bantam_meta (version INTEGER NOT NULL);
+				DELETE FROM bantam_meta; INSERT INTO bantam_meta VALUES (0)`)
+		}
+		if err == nil {
+			_, err = tx.ExecContext(ctx, migrations[version])
+		}
+		if err == nil {
 			_, err = tx.ExecContext(ctx, `UPDATE bantam_meta SET version = ?`, version+1)
 		}
 		if err != nil {

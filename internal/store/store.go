@@ -19,12 +19,14 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
@@ -39,45 +41,221 @@ const maxBatch = 4096
 // holds back.
 const retryEvery = 2 * time.Second
 
+// A Config says where the database is and what is kept in it.
+type Config struct {
+	Path       string // "" for one in memory
+	MaxMatches int    // log lines kept per ban, the last ones; 0 for none
+	// PurgeAge is how long bans that are over are remembered; whoever calls Purge obeys it.
+	PurgeAge time.Duration
+	// BanTime is how long a jail bans, negative for ever: for bans of old files that do
+	// not say. If it is nil they last ten minutes.
+	BanTime func(jail string) time.Duration
+}
+
+// What is kept unless a Config says otherwise, as in Fail2Ban.
+const (
+	defaultMaxMatches = 10
+	defaultPurgeAge   = 24 * time.Hour
+	defaultBanTime    = 10 * time.Minute
+)
+
+// openWait is how long Open waits for a file that another program has locked, and
+// busyWait how long a write waits later: the ban is carried out after that in any case.
+const (
+	openWait = 10 * time.Second
+	busyWait = 250 * time.Millisecond
+	lastWait = 5 * time.Second // at the stop
+)
+
 // A Store is an open database. It is safe for concurrent use, but for Run, which
 // is called once.
 type Store struct {
-	log *slog.Logger
-	db  *sql.DB
+	log  *slog.Logger
+	db   *sql.DB
+	path string // "" in memory
+
+	banTime    func(jail string) time.Duration
+	maxMatches atomic.Int64
+	purgeAge   atomic.Int64
+
+	prepared map[string]*sql.Stmt // those of hot, by their text; not changed after Open
 
 	mu      sync.Mutex // guards the rest
-	unsaved []bantam.Decision
+	unsaved held
 	err     error
 }
 
-// Open opens the database at path, made if it is not there, or one in memory if
-// path is empty. The file is readable by its owner only. Errors name the file; one
-// that is no database is left as it is.
+// Open is Config.Open with what Fail2Ban keeps, at path, or in memory if that is empty.
 func Open(ctx context.Context, log *slog.Logger, path string) (*Store, error) {
-	dsn := "file::memory:?mode=memory"
-	if path != "" {
-		if err := prepare(path); err != nil {
+	return Config{Path: path, MaxMatches: defaultMaxMatches, PurgeAge: defaultPurgeAge}.Open(ctx, log)
+}
+
+// Open opens the database, made if it is not there. The file is readable by its owner only.
+// A file of Fail2Ban's is taken over, of an older version after a copy was made, and what
+// Fail2Ban changed since we closed the file counts. One that another program has locked is
+// waited for, ten seconds long. Errors name the file.
+func (c Config) Open(ctx context.Context, log *slog.Logger) (*Store, error) {
+	s := &Store{log: log, banTime: c.BanTime}
+	s.SetMaxMatches(c.MaxMatches)
+	s.SetPurgeAge(c.PurgeAge)
+	if s.banTime == nil {
+		s.banTime = func(string) time.Duration { return defaultBanTime }
+	}
+	if c.Path != "" {
+		if err := prepare(c.Path); err != nil {
 			return nil, err
 		}
-		abs, err := filepath.Abs(path)
+		abs, err := filepath.Abs(c.Path)
 		if err != nil {
 			return nil, err
 		}
-		dsn = (&url.URL{Scheme: "file", OmitHost: true, Path: abs}).String() + "?"
+		s.path = abs
 	}
-	dsn += "&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_txlock=immediate"
-	db, err := sql.Open("sqlite", dsn)
+	err := s.openPatiently(ctx)
+	if isDamaged(err) && s.path != "" && looksLikeDatabase(s.path) {
+		err = s.replace(ctx, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("open the database %s: %w", path, err)
+		return nil, fmt.Errorf("open the database %s: %w", c.Path, err)
+	}
+	return s, nil
+}
+
+// openPatiently waits for a file that is locked. SQLite does most of the waiting.
+func (s *Store) openPatiently(ctx context.Context) error {
+	deadline := time.Now().Add(openWait)
+	for {
+		err := s.open(ctx)
+		if !isLocked(err) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%w: %w", ErrLocked, err)
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// replace sets a damaged file aside and begins a new one with what can still be read.
+func (s *Store) replace(ctx context.Context, why error) error {
+	aside, err := setAside(s.path)
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	if err := prepare(s.path); err != nil {
+		return err
+	}
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	copied, err := s.salvage(ctx, aside)
+	s.log.Error("the database was damaged; it is set aside and a new one begun", "path", s.path, "aside", aside,
+		"err", why, "rows", copied)
+	if err != nil {
+		s.log.Warn("nothing more was saved of the damaged database", "err", err)
+	}
+	return nil
+}
+
+// open opens the file and brings it up to date.
+func (s *Store) open(ctx context.Context) (err error) {
+	dsn := "file::memory:?mode=memory"
+	if s.path != "" {
+		dsn = (&url.URL{Scheme: "file", OmitHost: true, Path: s.path}).String() + "?"
+	}
+	// A checkpoint each 16 MB instead of 4 spares a burst of bans a third of its time.
+	dsn += fmt.Sprintf("&_pragma=busy_timeout(%d)&_pragma=synchronous(NORMAL)&_pragma=wal_autocheckpoint(4000)&_txlock=immediate", openWait.Milliseconds())
+	if s.db, err = sql.Open("sqlite", dsn); err != nil {
+		return err
 	}
 	// One connection: SQLite has one writer, and a database in memory belongs to
 	// its connection.
-	db.SetMaxOpenConns(1)
-	if err := migrate(ctx, db); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the database %s: %w", path, err), db.Close())
+	s.db.SetMaxOpenConns(1)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.db.Close())
+		}
+	}()
+	// Nothing is touched before both versions are known to be ours.
+	if _, err := versionOf(ctx, s.db); err != nil {
+		return err
 	}
-	return &Store{log: log, db: db}, nil
+	peer, err := peerVersionOf(ctx, s.db)
+	if err != nil {
+		return err
+	}
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	// Fail2Ban takes the file out of write-ahead mode when it opens it.
+	var mode string
+	if err := s.db.QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&mode); err != nil {
+		return err
+	}
+	if _, err := s.db.ExecContext(ctx, `PRAGMA journal_mode = WAL`); err != nil {
+		return err
+	}
+	if err := migrate(ctx, s.db); err != nil {
+		return err
+	}
+	if err := s.upgradePeer(ctx, peer); err != nil {
+		return err
+	}
+	if err := s.agree(ctx, peer == peerVersion, mode == "wal"); err != nil {
+		return err
+	}
+	s.prepared = map[string]*sql.Stmt{}
+	for _, query := range hot {
+		if s.prepared[query], err = s.db.PrepareContext(ctx, query); err != nil {
+			return err
+		}
+	}
+	_, err = s.db.ExecContext(ctx, fmt.Sprintf(`PRAGMA busy_timeout = %d`, busyWait.Milliseconds()))
+	return err
 }
+
+// agree makes the tables of both programs agree, unless nobody but us can have changed
+// them since they did. there says whether Fail2Ban's were found, ours that the file was
+// left in our mode.
+func (s *Store) agree(ctx context.Context, there, ours bool) error {
+	var mirrored bool
+	var agreed sql.NullString
+	if err := s.db.QueryRowContext(ctx, `SELECT mirrored, agreed FROM bantam_meta`).Scan(&mirrored, &agreed); err != nil {
+		return err
+	}
+	mirrored = mirrored && there
+	if mirrored && ours && agreed.Valid {
+		looks, err := s.peerLooks(ctx)
+		if err != nil {
+			return err
+		}
+		if looks == agreed.String {
+			_, err := s.db.ExecContext(ctx, `UPDATE bantam_meta SET agreed = NULL`)
+			return err
+		}
+	}
+	return s.reconcile(ctx, mirrored, time.Now())
+}
+
+// Path is where the database is, "" if it is in memory only: what Fail2Ban's socket tells
+// as dbfile.
+func (s *Store) Path() string { return s.path }
+
+// MaxMatches is how many log lines are kept per ban.
+func (s *Store) MaxMatches() int { return int(s.maxMatches.Load()) }
+
+// SetMaxMatches changes how many log lines are kept per ban, from the next one on.
+func (s *Store) SetMaxMatches(n int) { s.maxMatches.Store(int64(max(n, 0))) }
+
+// PurgeAge is how long bans that are over are remembered.
+func (s *Store) PurgeAge() time.Duration { return time.Duration(s.purgeAge.Load()) }
+
+// SetPurgeAge changes how long bans that are over are remembered, from the next Purge on.
+func (s *Store) SetPurgeAge(age time.Duration) { s.purgeAge.Store(int64(max(age, 0))) }
 
 // prepare makes the file with the mode it shall have, and its folder.
 func prepare(path string) error {
@@ -98,10 +276,16 @@ func prepare(path string) error {
 // Close closes the database. What could not be written is lost then, and told.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	if n := len(s.unsaved); n > 0 {
+	if n := len(s.unsaved.decisions) + s.unsaved.dropped; n > 0 {
 		s.log.Error("decisions were never written down", "decisions", n, "err", s.err)
 	}
 	s.mu.Unlock()
+	if s.path != "" {
+		// Nothing depends on it.
+		if err := s.handBack(context.Background()); err != nil {
+			s.log.Warn("the database is not made ready for Fail2Ban", "err", err)
+		}
+	}
 	return s.db.Close()
 }
 
@@ -110,7 +294,11 @@ func (s *Store) Close() error {
 func (s *Store) Err() (unsaved int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.unsaved), s.err
+	err = s.err
+	if n := s.unsaved.dropped; n > 0 && err != nil {
+		err = fmt.Errorf("%w; memory had no room for %d decisions, which a restart will forget", err, n)
+	}
+	return len(s.unsaved.decisions), err
 }
 
 // Run writes decisions, as many as have come in one transaction, and then passes
@@ -124,6 +312,10 @@ func (s *Store) Run(decisions <-chan bantam.Decision, stored chan<- []bantam.Dec
 		select {
 		case d, ok := <-decisions:
 			if !ok {
+				// Nothing waits for the last ones any more.
+				if _, err := s.db.Exec(fmt.Sprintf(`PRAGMA busy_timeout = %d`, lastWait.Milliseconds())); err != nil {
+					s.log.Warn("the last decisions do not wait for the database", "err", err)
+				}
 				s.save(nil)
 				return
 			}
@@ -150,42 +342,28 @@ func (s *Store) Run(decisions <-chan bantam.Decision, stored chan<- []bantam.Dec
 func (s *Store) save(batch []bantam.Decision) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unsaved = append(s.unsaved, batch...)
-	if len(s.unsaved) == 0 || s.err != nil && batch != nil {
-		return // while the file takes nothing, one try each retryEvery is enough
-	}
-	switch err := s.write(s.unsaved); {
-	case err == nil:
-		if s.err != nil {
-			s.log.Info("the database takes decisions again", "decisions", len(s.unsaved))
-		}
-		s.unsaved, s.err = nil, nil
-	default:
-		if s.err == nil {
-			s.log.Error("cannot write decisions down; they are carried out and held in memory until it works",
-				"decisions", len(s.unsaved), "err", err)
+	if len(s.unsaved.decisions) == 0 && s.err == nil && len(batch) > 0 {
+		err := s.write(batch)
+		if err == nil {
+			return
 		}
 		s.err = err
+		s.log.Error("cannot write decisions down; they are carried out and held in memory until it works",
+			"decisions", len(batch), "err", err)
 	}
-}
-
-// statements of one transaction, prepared when first needed.
-type statements struct {
-	tx       *sql.Tx
-	prepared map[string]*sql.Stmt
-}
-
-func (st *statements) exec(query string, args ...any) error {
-	stmt := st.prepared[query]
-	if stmt == nil {
-		var err error
-		if stmt, err = st.tx.Prepare(query); err != nil {
-			return err
-		}
-		st.prepared[query] = stmt
+	s.unsaved.add(batch)
+	if s.err == nil || batch != nil {
+		return // while the file takes nothing, one try each retryEvery is enough
 	}
-	_, err := stmt.Exec(args...)
-	return err
+	if err := s.write(s.unsaved.decisions); err != nil {
+		s.err = err
+		return
+	}
+	s.log.Info("the database takes decisions again", "decisions", len(s.unsaved.decisions))
+	if n := s.unsaved.dropped; n > 0 {
+		s.log.Warn("memory had no room for all decisions; these will be forgotten at a restart", "decisions", n)
+	}
+	s.unsaved, s.err = held{}, nil
 }
 
 // inTx does f in one transaction.
@@ -194,70 +372,24 @@ func (s *Store) inTx(f func(*statements) error) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := f(&statements{tx, map[string]*sql.Stmt{}}); err != nil {
+	if err := f(&statements{s, tx, map[string]*sql.Stmt{}, map[string]bool{}}); err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
 	return tx.Commit()
 }
 
 func (s *Store) write(decisions []bantam.Decision) error {
-	return s.inTx(func(st *statements) error {
-		for i := range decisions {
-			if err := writeDecision(st, &decisions[i]); err != nil {
-				return fmt.Errorf("write the decision on %s in %s: %w", decisions[i].Ban.ID, decisions[i].Ban.Jail, err)
-			}
-		}
-		return nil
-	})
-}
-
-func writeDecision(st *statements, d *bantam.Decision) error {
-	b := &d.Ban
-	var err error
-	switch d.Kind {
-	case bantam.Start:
-		// A ban may start again at the second in which it was lifted.
-		err = st.exec(`INSERT INTO bantam_ban VALUES (?,?,?,?,?,?,?,?,?,?,?,?,NULL,NULL,NULL)
-			ON CONFLICT DO UPDATE SET until = excluded.until, ended = NULL, cause = NULL, forgiven = NULL, observed = excluded.observed, count = excluded.count`,
-			b.Jail, b.ID.String(), micros(b.Time), micros(b.End), b.Failures, b.Count, b.By, b.Reason, b.User,
-			b.Observed, list(b.Lines), object(b.Data))
-	case bantam.Prolong:
-		err = st.exec(`UPDATE bantam_ban SET until = ? WHERE jail = ? AND id = ? AND ended IS NULL`,
-			micros(b.End), b.Jail, b.ID.String())
-	case bantam.End:
-		// The bans of a jail that is gone come back with it.
-		if d.Cause != bantam.CauseRemoved {
-			err = st.exec(`UPDATE bantam_ban SET ended = ?, cause = ? WHERE jail = ? AND id = ? AND ended IS NULL`,
-				micros(d.At), d.Cause, b.Jail, b.ID.String())
-		}
-		if err == nil && (d.Cause == bantam.CauseOperator || d.Cause == bantam.CauseAllowed) {
-			err = st.exec(`UPDATE bantam_ban SET forgiven = ? WHERE jail = ? AND id = ? AND forgiven IS NULL`,
-				micros(d.At), b.Jail, b.ID.String())
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return writePositions(st, b.Jail, d.Positions)
-}
-
-func writePositions(st *statements, jail string, positions []bantam.Position) error {
-	for _, p := range positions {
-		err := st.exec(`INSERT OR REPLACE INTO bantam_position VALUES (?,?,?,?,?)`,
-			jail, p.Source, p.Mark, p.Offset, micros(p.Time))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.inTx(func(st *statements) error { return s.writeDecisions(st, decisions) })
 }
 
 // SavePositions writes how far each jail has read, by jail.
 func (s *Store) SavePositions(byJail map[string][]bantam.Position) error {
 	return s.inTx(func(st *statements) error {
 		for jail, positions := range byJail {
-			if err := writePositions(st, jail, positions); err != nil {
-				return fmt.Errorf("write the positions of %s: %w", jail, err)
+			for _, p := range positions {
+				if err := writePosition(st, jail, p); err != nil {
+					return fmt.Errorf("write the position of %s in %s: %w", jail, p.Source, err)
+				}
 			}
 		}
 		return nil
@@ -292,23 +424,35 @@ func (s *Store) Bans(ctx context.Context, now time.Time) ([]bantam.Ban, error) {
 		s.log.Warn("cannot mark bans as ended", "err", err)
 	}
 	var out []bantam.Ban
-	var b bantam.Ban
+	rows, err := s.db.QueryContext(ctx, `SELECT jail, id, time, until, failures, count, made_by, reason, user, observed, lines, data
+		FROM bantam_ban WHERE ended IS NULL AND (until = 0 OR until >= ?) ORDER BY time, jail, id`, micros(now))
+	if err != nil {
+		return nil, fmt.Errorf("read the bans: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		b, err := scanBan(rows)
+		if err != nil {
+			return nil, fmt.Errorf("read the bans: %w", err)
+		}
+		out = append(out, b)
+	}
+	return out, rows.Err()
+}
+
+// scanBan reads a row of jail, id, time, until, failures, count, made_by, reason, user,
+// observed, lines and data.
+func scanBan(rows *sql.Rows) (b bantam.Ban, err error) {
 	var id string
 	var lines, data sql.NullString
 	var start, until int64
-	err = s.query(ctx, `SELECT jail, id, time, until, failures, count, made_by, reason, user, observed, lines, data
-		FROM bantam_ban WHERE ended IS NULL AND (until = 0 OR until >= ?) ORDER BY time, jail, id`, []any{micros(now)},
-		[]any{&b.Jail, &id, &start, &until, &b.Failures, &b.Count, &b.By, &b.Reason, &b.User, &b.Observed, &lines, &data},
-		func() error {
-			ban := b
-			ban.Time, ban.End = fromMicros(start), fromMicros(until)
-			decode(lines, &ban.Lines)
-			decode(data, &ban.Data)
-			err := ban.ID.UnmarshalText([]byte(id))
-			out = append(out, ban)
-			return err
-		})
-	return out, err
+	if err := rows.Scan(&b.Jail, &id, &start, &until, &b.Failures, &b.Count, &b.By, &b.Reason, &b.User, &b.Observed, &lines, &data); err != nil {
+		return b, err
+	}
+	b.Time, b.End = fromMicros(start), fromMicros(until)
+	decode(lines, &b.Lines)
+	decode(data, &b.Data)
+	return b, b.ID.UnmarshalText([]byte(id))
 }
 
 // Counts calls f for every ban that is still remembered, running or over, those of one
@@ -349,9 +493,30 @@ func (s *Store) Counts(ctx context.Context, f func(bantam.Ban)) error {
 // it is zero, in one jail, or in all if jail is empty. Bans that an operator lifts while
 // they run are pardoned with the decision.
 func (s *Store) Pardon(ctx context.Context, jail string, id bantam.ID, now time.Time) error {
-	_, err := s.db.ExecContext(ctx, `UPDATE bantam_ban SET forgiven = ?1
-		WHERE forgiven IS NULL AND ended IS NOT NULL AND (?2 = '' OR jail = ?2) AND (?3 = '' OR id = ?3)`,
-		micros(now), jail, id.String())
+	// Each question is one that an index answers.
+	of := func(column string) (where string, args []any) {
+		where = "jail IN (SELECT name FROM jails UNION SELECT jail FROM bantam_position)"
+		if jail != "" {
+			where, args = "jail = ?", append(args, jail)
+		}
+		if !id.IsZero() {
+			where, args = where+" AND "+column+" = ?", append(args, id.String())
+		}
+		return where, args
+	}
+	err := s.inTx(func(st *statements) error {
+		where, args := of("id")
+		err := st.exec(`UPDATE bantam_ban SET forgiven = ? WHERE forgiven IS NULL AND ended IS NOT NULL AND `+where, append([]any{micros(now)}, args...)...)
+		where, args = of("ip")
+		for _, table := range []string{"bips", "bans"} {
+			if err == nil {
+				err = st.exec(`DELETE FROM `+table+` WHERE `+where+` AND NOT EXISTS (SELECT 1 FROM bantam_ban AS m
+					WHERE m.jail = `+table+`.jail AND m.id = `+table+`.ip AND m.ended IS NULL AND NOT m.observed
+						AND CAST(round(m.time / 1e6) AS INTEGER) = timeofban)`, args...)
+			}
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("pardon %s: %w", id, err)
 	}
@@ -376,17 +541,83 @@ func (s *Store) Seed(ctx context.Context) ([]byte, error) {
 
 // Purge forgets bans that ended before the wall time before and count as earlier ones no
 // more: the last of an ID does until three times its length have passed since it began,
-// too. Those still running stay.
+// too. Those still running stay. If the file is larger than a gigabyte after that, what is
+// over is forgotten, the oldest first, until it is not. Fail2Ban's tables forget the same.
 func (s *Store) Purge(ctx context.Context, before time.Time) (forgotten int64, err error) {
-	res, err := s.db.ExecContext(ctx, `DELETE FROM bantam_ban
-		WHERE coalesce(ended, CASE until WHEN 0 THEN NULL ELSE until END) < ?1 AND (
-			observed OR forgiven IS NOT NULL OR until = 0 OR time + 3 * (until - time) < ?1 OR EXISTS (
-				SELECT 1 FROM bantam_ban AS later WHERE later.jail = bantam_ban.jail AND later.id = bantam_ban.id
-					AND later.time > bantam_ban.time AND NOT later.observed))`, micros(before))
-	if err != nil {
-		return 0, fmt.Errorf("purge the database: %w", err)
+	return s.purge(ctx, before, maxSize)
+}
+
+// maxSize is how much of the disk, in bytes, bans that are over may hold: room for about
+// half a million with ten lines each. An attacker chooses how long the lines are.
+const maxSize = 1 << 30
+
+// purgeAtOnce is how many bans a purge forgets in one transaction, so that decisions do
+// not wait for it.
+const purgeAtOnce = 2048
+
+func (s *Store) purge(ctx context.Context, before time.Time, most int64) (forgotten int64, err error) {
+	n, err := s.forget(ctx, `(ended < ?1 OR ended IS NULL AND until BETWEEN 1 AND ?1 - 1) AND (
+		observed OR forgiven IS NOT NULL OR until = 0 OR time + 3 * (until - time) < ?1 OR EXISTS (
+			SELECT 1 FROM bantam_ban AS later WHERE later.jail = bantam_ban.jail AND later.id = bantam_ban.id
+				AND later.time > bantam_ban.time AND NOT later.observed))`, micros(before))
+	forgotten += n
+	for err == nil {
+		var size int64
+		if err = s.db.QueryRowContext(ctx, `SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size`).Scan(&size); err != nil || size <= most {
+			break
+		}
+		n, err = s.forgetSome(ctx, `ended IS NOT NULL ORDER BY ended`, nil)
+		if forgotten += n; n == 0 {
+			break
+		}
 	}
-	return res.RowsAffected()
+	if err != nil {
+		return forgotten, fmt.Errorf("purge the database: %w", err)
+	}
+	return forgotten, nil
+}
+
+// forget forgets the bans of ours that a condition holds for, some at a time.
+func (s *Store) forget(ctx context.Context, where string, args ...any) (forgotten int64, err error) {
+	for {
+		n, err := s.forgetSome(ctx, where, args)
+		if forgotten += n; err != nil || n < purgeAtOnce {
+			return forgotten, err
+		}
+	}
+}
+
+func (s *Store) forgetSome(ctx context.Context, where string, args []any) (forgotten int64, err error) {
+	type key struct {
+		jail, id string
+		time     int64
+	}
+	err = s.inTx(func(st *statements) error {
+		var keys []key
+		query := fmt.Sprintf(`SELECT jail, id, time FROM bantam_ban WHERE %s LIMIT %d`, where, purgeAtOnce)
+		if err := st.query(ctx, query, args, func(rows *sql.Rows) error {
+			var k key
+			err := rows.Scan(&k.jail, &k.id, &k.time)
+			keys = append(keys, k)
+			return err
+		}); err != nil {
+			return err
+		}
+		for _, k := range keys {
+			at := peerTime(fromMicros(k.time))
+			for _, table := range []string{"bans", "bips"} {
+				if err := st.exec(`DELETE FROM `+table+` WHERE ip = ? AND jail = ? AND CAST(round(timeofban) AS INTEGER) = ?`, k.id, k.jail, at); err != nil {
+					return err
+				}
+			}
+			if err := st.exec(`DELETE FROM bantam_ban WHERE jail = ? AND id = ? AND time = ?`, k.jail, k.id, k.time); err != nil {
+				return err
+			}
+		}
+		forgotten = int64(len(keys))
+		return nil
+	})
+	return forgotten, err
 }
 
 // An Allowed is a prefix that is never banned.
@@ -488,33 +719,24 @@ func fromMicros(us int64) time.Time {
 	return time.UnixMicro(us)
 }
 
-// list and object are the JSON of what is there, NULL for nothing. Log lines may
-// hold bytes that are no UTF-8; JSON has replacement characters for them.
-func list(lines []string) any {
-	if len(lines) == 0 {
-		return nil
-	}
-	return encode(lines)
-}
-
+// object is the JSON of what is there, NULL for nothing.
 func object(data map[string]string) any {
 	if len(data) == 0 {
 		return nil
 	}
-	return encode(data)
-}
-
-func encode(v any) any {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil { // cannot happen: the types are plain
-		return nil
+	out := []byte{'{'}
+	for i, key := range slices.Sorted(maps.Keys(data)) {
+		if i > 0 {
+			out = append(out, ", "...)
+		}
+		out = appendJSON(out, key)
+		out = append(out, ": "...)
+		out = appendJSON(out, data[key])
 	}
-	return strings.TrimSuffix(b.String(), "\n")
+	return string(append(out, '}'))
 }
 
-// decode reads what list or object wrote. Foreign content leaves v empty: the
+// decode reads what jsonList or object wrote. Foreign content leaves v empty: the
 // lines behind a ban are no reason to lose it.
 func decode[T any](text sql.NullString, v *T) {
 	var read T

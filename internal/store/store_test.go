@@ -484,3 +484,8 @@ func BenchmarkWrite(b *testing.B) {
 		})
 	}
 }
+
+// testLog writes to the test's own log.
+func testLog(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), nil))
+}
