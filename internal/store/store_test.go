@@ -407,15 +407,14 @@ func TestRetriesByItself(t *testing.T) {
 	})
 }
 
-// A file that another program has locked is waited for.
-func TestLockedFile(t *testing.T) {
-	file := path(t)
-	s := open(t, file)
+// lock locks a file as another program does, until unlock is called.
+func lock(t *testing.T, file string) (unlock func()) {
+	t.Helper()
 	other, err := sql.Open("sqlite", file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.Close()
+	t.Cleanup(func() { other.Close() })
 	conn, err := other.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -423,12 +422,24 @@ func TestLockedFile(t *testing.T) {
 	if _, err := conn.ExecContext(t.Context(), `BEGIN IMMEDIATE`); err != nil {
 		t.Fatal(err)
 	}
+	return func() {
+		t.Helper()
+		if _, err := conn.ExecContext(t.Context(), `COMMIT`); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+}
+
+// A file that another program has locked is waited for.
+func TestLockedFile(t *testing.T) {
+	file := path(t)
+	s := open(t, file)
+	unlock := lock(t, file)
 	in, out := make(chan bantam.Decision), make(chan []bantam.Decision, 1)
 	go s.Run(in, out)
 	in <- bantam.Decision{Kind: bantam.Start, Ban: ban(1), At: now}
-	if _, err := conn.ExecContext(t.Context(), `COMMIT`); err != nil {
-		t.Fatal(err)
-	}
+	unlock()
 	<-out
 	if n, err := s.Err(); n != 0 || err != nil {
 		t.Errorf("%d held back, %v", n, err)
@@ -488,4 +499,27 @@ func BenchmarkWrite(b *testing.B) {
 // testLog writes to the test's own log.
 func testLog(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), nil))
+}
+
+// Ten thousand bans at once, in a file of their own; opening and closing it does not count.
+func BenchmarkTenThousand(b *testing.B) {
+	decisions := starts(10_000)
+	dir := b.TempDir()
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		b.StopTimer()
+		s, err := Open(b.Context(), slog.New(slog.DiscardHandler), filepath.Join(dir, fmt.Sprint(i)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		for batch := range slices.Chunk(decisions, maxBatch) {
+			s.save(batch)
+		}
+		b.StopTimer()
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -125,18 +124,7 @@ func starts(n int) []bantam.Decision {
 func TestTrapS53_LockedDatabaseLosesNoBan(t *testing.T) {
 	file := path(t)
 	s := open(t, file)
-	other, err := sql.Open("sqlite", file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	conn, err := other.Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.ExecContext(t.Context(), `BEGIN IMMEDIATE`); err != nil {
-		t.Fatal(err)
-	}
+	unlock := lock(t, file)
 	in, out := make(chan bantam.Decision), make(chan []bantam.Decision, 1)
 	go s.Run(in, out)
 	in <- bantam.Decision{Kind: bantam.Start, Ban: ban(1), At: now}
@@ -146,9 +134,7 @@ func TestTrapS53_LockedDatabaseLosesNoBan(t *testing.T) {
 	if n, err := s.Err(); n != 1 || !isLocked(err) {
 		t.Errorf("%d held back, %v", n, err)
 	}
-	if _, err := conn.ExecContext(t.Context(), `COMMIT`); err != nil {
-		t.Fatal(err)
-	}
+	unlock()
 	close(in)
 	<-out
 	if n, err := s.Err(); n != 0 || err != nil {
