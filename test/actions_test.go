@@ -69,11 +69,13 @@ func (h *host) connects(client *nstest.Host, from netip.Addr) bool {
 func TestStockActionsBlockPackets(t *testing.T) {
 	for _, tt := range []struct {
 		name, banaction string
+		stays           bool     // at a stop
 		list            []string // what shows what the kernel holds
 	}{
-		{"iptables", "", []string{"iptables-save"}},
-		{"nftables", "banaction = nftables\n", []string{"nft", "list", "ruleset"}},
-		{"ipset", "banaction = iptables-ipset-proto6\n", []string{"ipset", "save"}},
+		{"iptables", "", false, []string{"iptables-save"}},
+		{"shell", "banaction = iptables-multiport-log\n", false, []string{"iptables-save"}},
+		{"nftables", "banaction = nftables\n", true, []string{"nft", "list", "ruleset"}},
+		{"ipset", "banaction = iptables-ipset-proto6\n", true, []string{"ipset", "save"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := exec.LookPath(tt.list[0]); err != nil {
@@ -124,17 +126,28 @@ func TestStockActionsBlockPackets(t *testing.T) {
 				t.Error("after the second reload somebody connects who is banned")
 			}
 
-			// Shell actions are lifted at every stop, and the bans are back after it.
-			p.terminate()
-			if !connects("192.0.2.8") {
-				t.Error("after the stop who was banned cannot connect")
+			// Sets stay, with their timeouts; rules that would not end are lifted at every stop. After it
+			// all bans are back.
+			nothing := func() {
+				t.Helper()
+				if !connects("192.0.2.8") {
+					t.Error("after the stop who was banned cannot connect")
+				}
+				if out := holds(); strings.Contains(out, "f2b-") || strings.Contains(out, "set-sshd") {
+					t.Errorf("after the stop there is\n%s", out)
+				}
 			}
-			if out := holds(); strings.Contains(out, "f2b-") || strings.Contains(out, "set-sshd") {
-				t.Errorf("after the stop there is\n%s", out)
+			p.terminate()
+			if !tt.stays {
+				nothing()
+			} else if connects("192.0.2.8") || connects("2001:db8:7::7") {
+				t.Error("after the stop somebody connects who is banned")
 			}
 			p = h.start().ready()
 			h.until("the bans are back", func() bool { return !connects("192.0.2.8") && !connects("2001:db8:7::7") })
-			p.terminate()
+			h.run("stop", "--unban")
+			p.wait()
+			nothing()
 		})
 	}
 }

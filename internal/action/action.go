@@ -51,10 +51,11 @@ const liftFor = 45 * time.Second
 // Actions are all effects at work. Run is called once; the other methods are safe
 // for concurrent use.
 type Actions struct {
-	log    *slog.Logger
-	queues []*queue // by name
+	log *slog.Logger
 
 	mu      sync.Mutex // guards the rest
+	queues  []*queue   // by name
+	last    uint64     // Seq of the last decision that came
 	workers []*worker  // in the order of the configuration
 	byJail  map[string][]*worker
 	ending  map[string][]<-chan struct{} // by jail: actions that are being taken back
@@ -65,11 +66,12 @@ type Actions struct {
 
 // A queue holds what one effect has still to do.
 type queue struct {
-	name   string
-	effect Effect
-	wake   chan struct{}
+	name string
+	jail string // whose decisions it has; empty for all
+	wake chan struct{}
 
 	mu      sync.Mutex // guards the rest
+	effect  Effect
 	pending []bantam.Decision
 	put     uint64        // Seq of the last decision that came
 	done    uint64        // Seq up to which all is carried out
@@ -81,11 +83,42 @@ type queue struct {
 // New makes the actions of some effects, named for status and log.
 func New(log *slog.Logger, effects map[string]Effect) *Actions {
 	a := &Actions{log: log}
-	for name, e := range effects {
-		a.queues = append(a.queues, &queue{name: name, effect: e, wake: make(chan struct{}, 1), moved: make(chan struct{})})
+	for name, e := range effects { // none of them is for one jail
+		a.queues = append(a.queues, newQueue(name, "", e))
 	}
 	slices.SortFunc(a.queues, func(x, y *queue) int { return strings.Compare(x.name, y.name) })
 	return a
+}
+
+// Assign makes effects, by jail, those that concern one jail alone: each has a queue of
+// its own, so that a jail whose effect fails delays no other. The effect of a jail that had
+// one before takes over what is pending; one whose jail is not there any more does what is
+// pending and ends.
+func (a *Actions) Assign(effects map[string]Effect) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.queues = slices.DeleteFunc(a.queues, func(q *queue) bool {
+		if q.jail == "" {
+			return false
+		}
+		effect, stays := effects[q.jail]
+		if stays {
+			q.take(effect)
+			delete(effects, q.jail)
+			return false
+		}
+		q.close()
+		return true
+	})
+	for jail, effect := range effects {
+		q := newQueue(jail+"/firewall", jail, effect)
+		q.put, q.done = a.last, a.last
+		a.queues = append(a.queues, q)
+		if a.run != nil {
+			a.run(func(ctx context.Context) { q.run(ctx, a.log) })
+		}
+	}
+	slices.SortFunc(a.queues, func(x, y *queue) int { return strings.Compare(x.name, y.name) })
 }
 
 // Run carries out what arrives until stored is closed, then what is left, for at
@@ -95,29 +128,25 @@ func (a *Actions) Run(stored <-chan []bantam.Decision, drain time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var wg sync.WaitGroup
-	for _, q := range a.queues {
-		wg.Go(func() { q.run(ctx, a.log) })
-	}
 	a.mu.Lock()
 	a.run = func(f func(context.Context)) { wg.Go(func() { f(ctx) }) }
+	for _, q := range a.queues {
+		a.run(func(ctx context.Context) { q.run(ctx, a.log) })
+	}
 	for _, w := range a.workers {
 		a.run(w.run)
 	}
 	a.mu.Unlock()
 	for batch := range stored {
 		act := slices.DeleteFunc(slices.Clone(batch), func(d bantam.Decision) bool { return d.Ban.Observed })
-		last := batch[len(batch)-1].Seq
-		for _, q := range a.queues {
-			q.add(act, last)
-		}
-		a.share(act)
+		a.share(act, batch[len(batch)-1].Seq)
 	}
 	stop := time.AfterFunc(drain, cancel)
 	defer stop.Stop()
+	a.mu.Lock()
 	for _, q := range a.queues {
 		q.close()
 	}
-	a.mu.Lock()
 	a.run = nil
 	jails := a.byJail
 	a.byJail, a.workers = nil, nil
@@ -128,10 +157,23 @@ func (a *Actions) Run(stored <-chan []bantam.Decision, drain time.Duration) {
 	wg.Wait()
 }
 
-// share hands decisions to the actions of their jails.
-func (a *Actions) share(decisions []bantam.Decision) {
+// share hands decisions to the effects for all jails and to those of their own; last is
+// the Seq of the last one, carried out or not.
+func (a *Actions) share(decisions []bantam.Decision, last uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.last = last
+	of := map[string][]bantam.Decision{}
+	for _, d := range decisions {
+		of[d.Ban.Jail] = append(of[d.Ban.Jail], d)
+	}
+	for _, q := range a.queues {
+		if q.jail == "" {
+			q.add(decisions, last)
+		} else {
+			q.add(of[q.jail], last)
+		}
+	}
 	if len(a.byJail) == 0 {
 		return
 	}
@@ -257,6 +299,17 @@ func (a *Actions) retire(old map[string]*worker) {
 	}
 }
 
+func newQueue(name, jail string, effect Effect) *queue {
+	return &queue{name: name, jail: jail, effect: effect, wake: make(chan struct{}, 1), moved: make(chan struct{})}
+}
+
+// take makes another effect carry out what comes.
+func (q *queue) take(effect Effect) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.effect = effect
+}
+
 func (q *queue) add(decisions []bantam.Decision, last uint64) {
 	q.mu.Lock()
 	q.pending = append(q.pending, decisions...)
@@ -307,7 +360,7 @@ func (q *queue) run(ctx context.Context, log *slog.Logger) {
 	pause := firstRetry
 	for {
 		q.mu.Lock()
-		work, last, closed := q.pending, q.put, q.closed
+		work, last, closed, effect := q.pending, q.put, q.closed, q.effect
 		q.pending = nil
 		q.mu.Unlock()
 
@@ -323,7 +376,7 @@ func (q *queue) run(ctx context.Context, log *slog.Logger) {
 			}
 			continue
 		}
-		retry, err := q.effect.Do(ctx, work)
+		retry, err := effect.Do(ctx, work)
 		if err != nil {
 			log.Error("cannot carry out decisions", "action", q.name, "decisions", len(work), "retry", retry, "err", err)
 		}
@@ -361,10 +414,20 @@ func (q *queue) advance(done uint64, err error) {
 	q.moved = make(chan struct{})
 }
 
-// Wait waits until the decisions up to seq are carried out, or ctx ends; the
-// error then says which action hangs and why.
+// Wait waits until the decisions up to seq are carried out by all effects that are not
+// for one jail alone, or ctx ends; the error then says which hangs and why.
 func (a *Actions) Wait(ctx context.Context, seq uint64) error {
-	for _, q := range a.queues {
+	return a.wait(ctx, seq, func(q *queue) bool { return q.jail == "" })
+}
+
+func (a *Actions) wait(ctx context.Context, seq uint64, which func(*queue) bool) error {
+	a.mu.Lock()
+	queues := slices.Clone(a.queues)
+	a.mu.Unlock()
+	for _, q := range queues {
+		if !which(q) {
+			continue
+		}
 		for {
 			q.mu.Lock()
 			done, err, moved := q.done, q.err, q.moved
@@ -392,7 +455,10 @@ func (a *Actions) Settle(ctx context.Context, decisions []bantam.Decision) error
 	if len(decisions) == 0 {
 		return nil
 	}
-	if err := a.Wait(ctx, decisions[len(decisions)-1].Seq); err != nil {
+	concerned := func(q *queue) bool {
+		return q.jail == "" || slices.ContainsFunc(decisions, func(d bantam.Decision) bool { return d.Ban.Jail == q.jail })
+	}
+	if err := a.wait(ctx, decisions[len(decisions)-1].Seq, concerned); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -416,26 +482,29 @@ type Status struct {
 	Err     string `json:"error,omitempty"`
 
 	Jail    string `json:"jail,omitempty"`    // empty for what is for all jails
-	Kind    string `json:"kind,omitempty"`    // Shell or Python
+	Kind    string `json:"kind,omitempty"`    // Native, Shell or Python; empty for what is for all jails
 	Failing int    `json:"failing,omitempty"` // IDs whose last decision did not work yet
 	GaveUp  uint64 `json:"gave_up,omitempty"` // decisions that were never carried out
 }
 
 // Status is the effects in figures.
 func (a *Actions) Status() []Status {
-	out := make([]Status, 0, len(a.queues))
-	for _, q := range a.queues {
+	a.mu.Lock()
+	queues, workers := slices.Clone(a.queues), a.workers
+	a.mu.Unlock()
+	out := make([]Status, 0, len(queues)+len(workers))
+	for _, q := range queues {
 		q.mu.Lock()
-		st := Status{Action: q.name, Pending: len(q.pending)}
+		st := Status{Action: q.name, Jail: q.jail, Pending: len(q.pending)}
+		if q.jail != "" {
+			st.Kind = Native
+		}
 		if q.err != nil {
 			st.Err = q.err.Error()
 		}
 		q.mu.Unlock()
 		out = append(out, st)
 	}
-	a.mu.Lock()
-	workers := a.workers
-	a.mu.Unlock()
 	for _, w := range workers {
 		out = append(out, w.status())
 	}

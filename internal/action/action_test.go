@@ -143,3 +143,42 @@ func TestALongQueueDropsWhatWasOvertaken(t *testing.T) {
 		}
 	}
 }
+
+// A jail's own effect gets its decisions alone; when it fails nobody waits for it whom it does
+// not concern, and another can take over what it has still to do.
+func TestAJailsOwnEffect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := &effect{answer: func(int) (bool, error) { return true, errors.New("no such chain") }}
+		all, web := &effect{}, &effect{}
+		a := New(quiet(), map[string]Effect{"all": all})
+		a.Assign(map[string]Effect{"sshd": broken, "web": web})
+		stored := make(chan []bantam.Decision)
+		over := make(chan struct{})
+		go func() { a.Run(stored, time.Second); close(over) }()
+		other := decision(2, bantam.Start, 2)
+		other.Ban.Jail = "web"
+		stored <- []bantam.Decision{decision(1, bantam.Start, 1), other}
+		if err := a.Settle(t.Context(), []bantam.Decision{other}); err != nil {
+			t.Error(err)
+		}
+		if len(all.did) != 2 || len(web.did) != 1 || web.did[0] != 2 {
+			t.Errorf("all %v, web %v", all.did, web.did)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := a.Settle(ctx, []bantam.Decision{decision(1, bantam.Start, 1)}); err == nil || !strings.Contains(err.Error(), "no such chain") {
+			t.Errorf("settled with %v", err)
+		}
+		mended := &effect{}
+		a.Assign(map[string]Effect{"sshd": mended})
+		if err := a.Settle(t.Context(), []bantam.Decision{decision(1, bantam.Start, 1)}); err != nil {
+			t.Error(err)
+		}
+		stored <- []bantam.Decision{decision(3, bantam.End, 1)}
+		close(stored)
+		<-over
+		if len(mended.did) != 2 || len(web.did) != 1 {
+			t.Errorf("mended %v, web %v", mended.did, web.did)
+		}
+	})
+}

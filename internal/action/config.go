@@ -32,6 +32,10 @@ type Config struct {
 	Name string
 	// Kind is Native, Shell or Python; only Native actions lack what follows Params.
 	Kind string
+	// Made is true for a Shell action whose objects the program makes itself, in the kernel; if
+	// not, WhyShell says why not, for people.
+	Made     bool
+	WhyShell string
 	// Title tells the actions of one jail apart: actname, or what is made of Name.
 	Title string
 	// Params are the parameters in its brackets, substituted: port, protocol, type…

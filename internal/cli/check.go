@@ -28,7 +28,8 @@ type checkReply struct {
 type checkedAction struct {
 	Jail   string `json:"jail"`
 	Action string `json:"action"`
-	By     string `json:"by"` // native, shell or python
+	By     string `json:"by"`            // native, shell or python
+	Why    string `json:"why,omitempty"` // it is shell
 }
 
 func (a *app) checkCommand() *cobra.Command {
@@ -52,7 +53,11 @@ shell by the commands of the action's file, or a python3 by its class.`,
 			for _, j := range cfg.Jails {
 				reply.Jails = append(reply.Jails, j.Name)
 				for _, c := range j.Actions {
-					reply.Actions = append(reply.Actions, checkedAction{j.Name, c.Title, c.Kind})
+					by := c.Kind
+					if c.Made {
+						by = action.Native
+					}
+					reply.Actions = append(reply.Actions, checkedAction{j.Name, c.Title, by, c.WhyShell})
 				}
 			}
 			if reply.Problems == nil {

@@ -4,18 +4,21 @@ import (
 	"context"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"time"
 
+	"bantam"
 	"bantam/internal/action"
 	"bantam/internal/firewall"
+	"bantam/internal/store"
 )
 
 // world is what actions may ask about beyond a decision.
 func (d *Daemon) world(p *plan) *action.World {
 	return &action.World{
 		Log:      d.log,
-		History:  d.store,
+		History:  history{d.store},
 		Counts:   d.counts,
 		Resolver: net.DefaultResolver,
 		NoIPv6:   !hasIPv6(p.config.Daemon.AllowIPv6),
@@ -28,6 +31,14 @@ func (d *Daemon) world(p *plan) *action.World {
 			return 0
 		},
 	}
+}
+
+// history tells actions of earlier bans.
+type history struct{ store *store.Store }
+
+func (h history) Past(ctx context.Context, jail string, id bantam.ID) (lines []string, failures int, err error) {
+	m, err := h.store.Merged(ctx, jail, id)
+	return m.Lines, m.Failures, err
 }
 
 // hasIPv6 is what allowipv6 comes to on this machine.
@@ -50,12 +61,47 @@ func (d *Daemon) counts(ctx context.Context, name string) (action.Counts, error)
 	return action.Counts{}, err
 }
 
-// newRules are the jails that now have a rule and had none.
-func newRules(before, now []firewall.Rule) (jails []string) {
+// newRules are the rules of jails that had none before.
+func newRules(before, now []firewall.Rule) (rules []firewall.Rule) {
 	for _, r := range now {
 		if !slices.ContainsFunc(before, func(b firewall.Rule) bool { return b.Jail == r.Jail }) {
-			jails = append(jails, r.Jail)
+			rules = append(rules, r)
+		}
+	}
+	return rules
+}
+
+func jailsOf(rules []firewall.Rule) (jails []string) {
+	for _, r := range rules {
+		jails = append(jails, r.Jail)
+	}
+	return jails
+}
+
+// newNatives are the jails with an action that they did not have before, or not so.
+func newNatives(before, now []firewall.Native) (jails []string) {
+	for _, n := range now {
+		same := func(b firewall.Native) bool { return reflect.DeepEqual(b, n) }
+		if !slices.ContainsFunc(before, same) && !slices.Contains(jails, n.Jail) {
+			jails = append(jails, n.Jail)
 		}
 	}
 	return jails
+}
+
+// running are the bans of some jails that run now, as decisions.
+func (d *Daemon) running(ctx context.Context, jails []string) (out []bantam.Decision, err error) {
+	if len(jails) == 0 {
+		return nil, nil
+	}
+	bans, err := d.jails.Bans(ctx, "", bantam.ID{})
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range bans {
+		if slices.Contains(jails, b.Jail) {
+			out = append(out, bantam.Decision{Kind: bantam.Restore, Ban: b, At: time.Now()})
+		}
+	}
+	return out, nil
 }

@@ -58,6 +58,7 @@ type Daemon struct {
 	store    *store.Store
 	nft      *firewall.NFTables // nil if nothing is ever banned
 	guard    *firewall.Guard
+	stock    *firewall.Stock // objects of stock actions; nil with nft
 	lookup   *lookup.Lookup
 	jails    *jail.Jails
 	sources  *source.Sources
@@ -185,6 +186,13 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 		}
 	}
 	d.actions = action.New(d.log, effects)
+	if d.nft != nil {
+		d.stock = firewall.OpenStock(firewall.StockOptions{Log: d.log})
+		if err := d.stock.Configure(ctx, p.natives, restored); err != nil {
+			d.log.Error("not all objects of the firewall could be made; they are tried again", "err", err)
+		}
+		d.actions.Assign(d.natives(p))
+	}
 	if _, err := d.actions.Configure(d.world(p), p.actions, restored); err != nil {
 		return err
 	}
@@ -197,6 +205,15 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 		return err
 	}
 	return d.sources.Configure(p.sources, resume)
+}
+
+// natives are the effects of the jails that have objects of stock actions.
+func (d *Daemon) natives(p *plan) map[string]action.Effect {
+	effects := map[string]action.Effect{}
+	for _, n := range p.natives {
+		effects[n.Jail] = d.stock.Jail(n.Jail)
+	}
+	return effects
 }
 
 // judge makes the filter of the jails that share a source.
@@ -342,6 +359,19 @@ func (d *Daemon) watch(ctx context.Context) {
 	if d.nft == nil {
 		return
 	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		err := d.stock.Watch(ctx, func() {
+			d.log.Warn("somebody changed what stock actions made in the firewall; putting it right")
+			if err := d.stock.Repair(ctx); err != nil && ctx.Err() == nil {
+				d.log.Error("cannot put the bans back", "err", err)
+			}
+		})
+		if err != nil && ctx.Err() == nil {
+			d.log.Error("foreign changes of the firewall are not noticed any more", "err", err)
+		}
+	})
 	err := d.nft.Watch(ctx, func() {
 		d.log.Warn("somebody changed the table of the bans; putting it right")
 		if err := d.guard.Resync(ctx); err != nil && ctx.Err() == nil {
@@ -377,6 +407,15 @@ func (d *Daemon) close() error {
 		if err := os.Remove(d.pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
+	}
+	if d.stock != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), drain)
+		defer cancel()
+		end := d.stock.Leave
+		if d.unban.Load() {
+			end = d.stock.Remove
+		}
+		errs = append(errs, end(ctx), d.stock.Close())
 	}
 	if d.nft != nil {
 		if d.unban.Load() {

@@ -151,7 +151,7 @@ func (d *Daemon) setJails(ctx context.Context, jails []config.Jail) error {
 
 // blocks reports whether some jail's bans have to reach a firewall.
 func (p *plan) blocks() bool {
-	return slices.ContainsFunc(p.rules, func(r firewall.Rule) bool {
+	return len(p.natives) > 0 || slices.ContainsFunc(p.rules, func(r firewall.Rule) bool {
 		at := slices.IndexFunc(p.jails, func(c jail.Config) bool { return c.Name == r.Jail })
 		return r.Jail != jail.Manual && at >= 0 && !p.jails[at].Observe
 	})
@@ -169,7 +169,7 @@ func (p *plan) with(jails []config.Jail) *plan {
 			made[key] = &compiled{rules: c.rules}
 		}
 	}
-	next := checked(&cfg, made)
+	next := checked(&cfg, made, p.known)
 	next.problems = append(slices.Clip(p.problems), next.problems...)
 	return next
 }

@@ -5,7 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"runtime"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"bantam/internal/action"
 	"bantam/internal/config"
@@ -26,7 +31,8 @@ type plan struct {
 	sources []source.Config
 	ignore  []*lookup.Rules
 	rules   []firewall.Rule
-	actions []action.Config // that are carried out by shell or Python
+	natives []firewall.Native // actions whose objects we make ourselves
+	actions []action.Config   // that are carried out by shell or Python
 
 	aside    []aside
 	problems []config.Problem // config's and those found here
@@ -34,6 +40,14 @@ type plan struct {
 	// compiled are the filters made ready, by all that they are made of: jails whose
 	// filters are alike share the expressions.
 	compiled map[string]*compiled
+	// known says by its commands what an action makes in the kernel.
+	known map[string]recognized
+}
+
+// recognized is what came of looking at an action's commands.
+type recognized struct {
+	native firewall.Native
+	err    error // why it is run as shell
 }
 
 // compiled is what came of a filter.
@@ -86,12 +100,14 @@ func makePlan(dir string, library fs.FS) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return checked(cfg, map[string]*compiled{}), nil
+	return checked(cfg, map[string]*compiled{}, map[string]recognized{}), nil
 }
 
-// checked is the plan of a configuration; made are filters that another plan compiled.
-func checked(cfg *config.Config, made map[string]*compiled) *plan {
-	p := &plan{config: cfg, filters: map[string]*filter.Rules{}, problems: cfg.Problems, compiled: made}
+// checked is the plan of a configuration; made are filters that another plan compiled, known
+// the actions that it looked at.
+func checked(cfg *config.Config, made map[string]*compiled, known map[string]recognized) *plan {
+	p := &plan{config: cfg, filters: map[string]*filter.Rules{}, problems: cfg.Problems, compiled: made, known: known}
+	p.recognize()
 	for _, c := range cfg.Jails {
 		err := c.Err
 		if err == nil {
@@ -108,7 +124,7 @@ func checked(cfg *config.Config, made map[string]*compiled) *plan {
 	manual.BanTime = -1
 	p.jails = append(p.jails, manual)
 	p.jails[len(p.jails)-1].Observe = p.observes()
-	p.rules = append(p.rules, firewall.Rule{Jail: jail.Manual})
+	p.rules = append(p.rules, firewall.Rule{Jail: jail.Manual, OnDemand: true})
 	return p
 }
 
@@ -161,7 +177,13 @@ func (p *plan) add(c config.Jail) *config.Problem {
 		p.problems = append(p.problems, *doubt)
 	}
 	if !c.Jail.Observe {
-		p.actions = append(p.actions, run...)
+		for _, a := range run {
+			if a.Made {
+				p.natives = append(p.natives, p.known[commandsKey(&a)].native)
+			} else {
+				p.actions = append(p.actions, a)
+			}
+		}
 	}
 	p.jails = append(p.jails, c.Jail)
 	p.filters[c.Name] = made.rules.For(c.Name)
@@ -195,6 +217,65 @@ func effects(c *config.Jail) (rule *firewall.Rule, run []action.Config, wider bo
 		rule = &r
 	}
 	return rule, run, wider, nil
+}
+
+// recognize finds out which actions make objects in the kernel that we can make ourselves.
+// It takes a millisecond or two for each, so all cores do it.
+func (p *plan) recognize() {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	var mu sync.Mutex // guards known while they do
+	known := maps.Clone(p.known)
+	for i := range p.config.Jails {
+		for k := range p.config.Jails[i].Actions {
+			a := &p.config.Jails[i].Actions[k]
+			key := commandsKey(a)
+			if _, done := p.known[key]; done || a.Kind != action.Shell {
+				continue
+			}
+			g.Go(func() error {
+				r := recognizeOne(a)
+				mu.Lock()
+				defer mu.Unlock()
+				known[key] = r
+				return nil
+			})
+		}
+	}
+	_ = g.Wait() // none of them fails
+	p.known = known
+	var natives []firewall.Native
+	var whose []*action.Config
+	for i := range p.config.Jails {
+		for k := range p.config.Jails[i].Actions {
+			if a := &p.config.Jails[i].Actions[k]; a.Kind == action.Shell {
+				r := known[commandsKey(a)]
+				if a.Made, a.WhyShell = r.err == nil, ""; !a.Made {
+					a.WhyShell = r.err.Error()
+					continue
+				}
+				natives, whose = append(natives, r.native), append(whose, a)
+			}
+		}
+	}
+	for i, err := range firewall.Conflicts(natives) {
+		whose[i].Made, whose[i].WhyShell = false, err.Error()
+	}
+}
+
+func recognizeOne(a *action.Config) recognized {
+	if a.NoRestored {
+		return recognized{err: errors.New("it is not for restored bans")}
+	}
+	inet4, inet6 := firewall.Commands(a.Inet4), firewall.Commands(a.Inet6)
+	native, err := firewall.Recognize(a.Jail, a.Title, &inet4, &inet6)
+	native.Eager = !a.OnDemand
+	return recognized{native, err}
+}
+
+// commandsKey is all that recognizing an action depends on.
+func commandsKey(a *action.Config) string {
+	return fmt.Sprintf("%q %q %t %t %#v %#v", a.Jail, a.Title, a.OnDemand, a.NoRestored, a.Inet4, a.Inet6)
 }
 
 // unite makes one rule of two of one jail. wider is true if it closes ports that neither did.

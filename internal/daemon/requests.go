@@ -331,14 +331,27 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	if err != nil {
 		return err
 	}
+	// What blocks from now on has the bans before what blocked until now lets go of them.
+	old := d.plan.Load()
 	if d.guard != nil {
-		if err := d.guard.Configure(ctx, p.rules, prefixes, nil); err != nil {
+		both := append(slices.Clone(p.rules), newRules(p.rules, old.rules)...)
+		if err := d.guard.Configure(ctx, both, prefixes, nil); err != nil {
 			return err
 		}
 	}
-	// What blocks from now on has the bans before what blocked until now lets go of them.
-	if err := d.jails.Repeat(ctx, newRules(d.plan.Load().rules, p.rules)); err != nil {
+	begun := newNatives(old.natives, p.natives)
+	if err := d.jails.Repeat(ctx, jailsOf(newRules(old.rules, p.rules))); err != nil {
 		return err
+	}
+	if d.stock != nil {
+		running, err := d.running(ctx, begun)
+		if err != nil {
+			return err
+		}
+		if err := d.stock.Configure(ctx, p.natives, running); err != nil {
+			d.log.Error("not all objects of the firewall could be made; they are tried again", "err", err)
+		}
+		d.actions.Assign(d.natives(p))
 	}
 	fresh, err := d.actions.Configure(d.world(p), p.actions, nil)
 	if err != nil {
@@ -350,8 +363,13 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 		return err
 	}
 	d.plan.Store(p)
-	if err := d.jails.Repeat(ctx, fresh); err != nil {
+	if err := d.jails.Repeat(ctx, append(fresh, begun...)); err != nil {
 		return err
+	}
+	if d.guard != nil && len(newRules(p.rules, old.rules)) > 0 {
+		if err := d.guard.Configure(ctx, p.rules, prefixes, nil); err != nil {
+			return err
+		}
 	}
 	d.store.SetMaxMatches(p.config.Daemon.DBMaxMatches)
 	d.store.SetPurgeAge(p.config.Daemon.DBPurgeAge)

@@ -49,6 +49,8 @@ type Rule struct {
 	Protocols []string
 	// Ports are the destination ports the client dialled; none means all ports.
 	Ports []PortRange
+	// OnDemand is for a rule that alone is no reason to make anything before its first ban.
+	OnDemand bool
 }
 
 // A PortRange is the ports from First to Last, both included.

@@ -18,6 +18,9 @@ type Backend interface {
 	Sync(ctx context.Context, rules []Rule, allow []netip.Prefix, bans iter.Seq[Element]) error
 	Apply(changes []Change) error
 	SetAllow(allow []netip.Prefix) error
+	// Stands reports whether there is anything of ours, and Remove takes that away.
+	Stands() (bool, error)
+	Remove() error
 }
 
 // A Guard knows what the kernel should hold and brings it there: as single
@@ -61,6 +64,21 @@ func (g *Guard) Configure(ctx context.Context, rules []Rule, allow []netip.Prefi
 	g.allow = allow
 	g.note(bans)
 	return g.sync(ctx)
+}
+
+// idle reports whether all rules wait for their first ban.
+func (g *Guard) idle() bool {
+	for _, r := range g.rules {
+		if !r.OnDemand {
+			return false
+		}
+	}
+	for _, bans := range g.want {
+		if len(bans) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // SetAllow replaces what is never dropped.
@@ -120,7 +138,16 @@ func (g *Guard) note(decisions []bantam.Decision) []Change {
 	return changes
 }
 
+// sync makes the kernel equal to what it should be.
 func (g *Guard) sync(ctx context.Context) error {
+	if g.idle() {
+		g.clean = false // what comes next makes it
+		stands, err := g.backend.Stands()
+		if err == nil && stands {
+			err = g.backend.Remove()
+		}
+		return err
+	}
 	rules := make([]Rule, 0, len(g.rules))
 	for _, r := range g.rules {
 		rules = append(rules, r)

@@ -110,3 +110,37 @@ func TestGuardForgetsTheBansOfJailsThatAreGone(t *testing.T) {
 		t.Errorf("allowed: %v", f.Allow())
 	}
 }
+
+// A rule on demand alone makes nothing until somebody is banned, and nothing is left where no
+// rule asks for more.
+func TestGuardMakesNothingForNobody(t *testing.T) {
+	f := &flaky{}
+	g := NewGuard(slog.New(slog.DiscardHandler), f)
+	configure := func(rules ...Rule) {
+		t.Helper()
+		if err := g.Configure(t.Context(), rules, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stands := func(want bool, when string) {
+		t.Helper()
+		if is, err := f.Stands(); err != nil || is != want {
+			t.Errorf("%s: stands %v, %v", when, is, err)
+		}
+	}
+	byHand := Rule{Jail: "manual", OnDemand: true}
+	configure(byHand)
+	stands(false, "nobody is banned")
+	if _, err := g.Do(t.Context(), []bantam.Decision{decide(bantam.Start, "manual", "192.0.2.1")}); err != nil {
+		t.Fatal(err)
+	}
+	stands(true, "somebody is banned")
+	f.want(t, "manual", 1)
+	if _, err := g.Do(t.Context(), []bantam.Decision{decide(bantam.End, "manual", "192.0.2.1")}); err != nil {
+		t.Fatal(err)
+	}
+	configure(byHand, Rule{Jail: "sshd"})
+	stands(true, "a jail has a rule")
+	configure(byHand)
+	stands(false, "no jail has one any more")
+}

@@ -663,6 +663,20 @@ func (n *NFTables) SetAllow(allow []netip.Prefix) error {
 	return nil
 }
 
+// Stands reports whether our table is there.
+func (n *NFTables) Stands() (bool, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.sock == nil {
+		return false, errClosed
+	}
+	have, err := n.read()
+	if err != nil {
+		return false, fmt.Errorf("look for table %s: %w", n.table, err)
+	}
+	return have.table, nil
+}
+
 // Remove takes the whole table away, with all bans. It is no error if there is
 // none. A Sync may follow.
 func (n *NFTables) Remove() error {

@@ -201,6 +201,16 @@ func (r *Recorder) Disturb() {
 	}
 }
 
+// Stands is NFTables.Stands.
+func (r *Recorder) Stands() (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false, errClosed
+	}
+	return r.rules != nil, nil
+}
+
 // Remove is NFTables.Remove.
 func (r *Recorder) Remove() error {
 	r.mu.Lock()
