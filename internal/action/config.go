@@ -83,9 +83,16 @@ func (c *Commands) ByOption() iter.Seq2[string, *string] {
 			option string
 			to     *string
 		}{
-			{"actionstart", &c.Start}, {"actionstop", &c.Stop}, {"actionflush", &c.Flush}, {"actionreload", &c.Reload},
-			{"actioncheck", &c.Check}, {"actionrepair", &c.Repair}, {"actionban", &c.Ban}, {"actionprolong", &c.Prolong},
-			{"actionreban", &c.Reban}, {"actionunban", &c.Unban},
+			{"actionstart", &c.Start},
+			{"actionstop", &c.Stop},
+			{"actionflush", &c.Flush},
+			{"actionreload", &c.Reload},
+			{"actioncheck", &c.Check},
+			{"actionrepair", &c.Repair},
+			{"actionban", &c.Ban},
+			{"actionprolong", &c.Prolong},
+			{"actionreban", &c.Reban},
+			{"actionunban", &c.Unban},
 		} {
 			if !yield(o.option, o.to) {
 				return

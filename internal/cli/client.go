@@ -455,8 +455,11 @@ func (c *client) start(ctx context.Context) bool {
 	defer ours.Close()
 	args := []string{"fail2ban-server", "-f", "--ready-fd", "3", "-s", c.override.Fail2BanSocket}
 	for _, o := range []struct{ option, value string }{
-		{"-c", c.config}, {"-p", c.pidFile}, {"--loglevel", c.override.LogLevel},
-		{"--logtarget", c.override.LogTarget}, {"--syslogsocket", c.override.SyslogSocket},
+		{"-c", c.config},
+		{"-p", c.pidFile},
+		{"--loglevel", c.override.LogLevel},
+		{"--logtarget", c.override.LogTarget},
+		{"--syslogsocket", c.override.SyslogSocket},
 	} {
 		if o.value != "" {
 			args = append(args, o.option, o.value)

@@ -132,7 +132,15 @@ func TestErrorsAndAddressesOfTheOriginalAreRead(t *testing.T) {
 var values = Tuple{
 	nil, true, false, 0, 255, 256, 65535, 65536, -1, math.MinInt32, int64(math.MaxInt64), int64(math.MinInt64), 2.5, 600.0, 1e300, -0.0001, 1e-5,
 	"", "plain", "it's", `"both" 'quotes'`, "ü\n\t\x00\x1b\u200b\U0001f600\U000e0001", strings.Repeat("x", 300), Bytes("a"),
-	List{}, List{"a", List{1}}, Tuple{}, Tuple{1}, Tuple{1, 2}, Tuple{1, 2, 3}, Tuple{1, 2, 3, 4}, Dict{}, Dict{{"j1", List{}}, {"j2", 1}},
+	List{},
+	List{"a", List{1}},
+	Tuple{},
+	Tuple{1},
+	Tuple{1, 2},
+	Tuple{1, 2, 3},
+	Tuple{1, 2, 3, 4},
+	Dict{},
+	Dict{{"j1", List{}}, {"j2", 1}},
 }
 
 // Python reads what we write, and shows it as we do.

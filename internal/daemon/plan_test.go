@@ -39,14 +39,23 @@ func TestSeveralActionsBantamOfAJailAreOneRule(t *testing.T) {
 		want         firewall.Rule
 		warns        bool
 	}{
-		{"the same ports of two protocols", "bantam[port=5060, name=t-tcp, protocol=tcp]\n bantam[port=5060, name=t-udp, protocol=udp]",
-			firewall.Rule{Jail: "t", Protocols: []string{"tcp", "udp"}, Ports: []firewall.PortRange{{First: 5060, Last: 5060}}}, false},
-		{"other ports of one protocol", "bantam[port=1]\n bantam[port=2, actname=x]",
-			firewall.Rule{Jail: "t", Protocols: []string{"tcp"}, Ports: []firewall.PortRange{{First: 1, Last: 1}, {First: 2, Last: 2}}}, false},
+		{
+			"the same ports of two protocols", "bantam[port=5060, name=t-tcp, protocol=tcp]\n bantam[port=5060, name=t-udp, protocol=udp]",
+			firewall.Rule{Jail: "t", Protocols: []string{"tcp", "udp"}, Ports: []firewall.PortRange{{First: 5060, Last: 5060}}},
+			false,
+		},
+		{
+			"other ports of one protocol", "bantam[port=1]\n bantam[port=2, actname=x]",
+			firewall.Rule{Jail: "t", Protocols: []string{"tcp"}, Ports: []firewall.PortRange{{First: 1, Last: 1}, {First: 2, Last: 2}}},
+			false,
+		},
 		{"one of them for everything", "bantam[port=1]\n bantam[type=allports, actname=x]", firewall.Rule{Jail: "t"}, false},
 		{"one of them for all ports", "bantam[port=1]\n bantam[actname=x]", firewall.Rule{Jail: "t", Protocols: []string{"tcp"}}, false},
-		{"other ports of other protocols", "bantam[port=1, protocol=tcp]\n bantam[port=2, protocol=udp, actname=x]",
-			firewall.Rule{Jail: "t", Protocols: []string{"tcp", "udp"}, Ports: []firewall.PortRange{{First: 1, Last: 1}, {First: 2, Last: 2}}}, true},
+		{
+			"other ports of other protocols", "bantam[port=1, protocol=tcp]\n bantam[port=2, protocol=udp, actname=x]",
+			firewall.Rule{Jail: "t", Protocols: []string{"tcp", "udp"}, Ports: []firewall.PortRange{{First: 1, Last: 1}, {First: 2, Last: 2}}},
+			true,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := planWith(t, tt.action)

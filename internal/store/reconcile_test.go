@@ -133,9 +133,11 @@ func TestChangesOfFail2BanAreTakenOver(t *testing.T) {
 		{"somebody changed an end", `UPDATE bips SET bantime = 1800.5 WHERE ip = '192.0.0.2'`, "1 for 3600 s, 2 for 1800.5 s, 3 for ever"},
 		{"somebody made one for ever", `UPDATE bips SET bantime = -1 WHERE ip = '192.0.0.2'`, "1 for 3600 s, 2 for ever, 3 for ever"},
 		{"it lifted all", `DELETE FROM bips; DELETE FROM bans`, ""},
-		{"rubbish", `INSERT INTO bips VALUES ('', 'sshd', NOW, 60, 1, '{}'), ('192.0.0.7', 'sshd', 'never', 60, 1, 7), ('192.0.0.8', 'sshd', -5, 60, 1, '{}'), ('192.0.0.5', 'sshd', 9e99, 60, 1, '{}');
+		{
+			"rubbish", `INSERT INTO bips VALUES ('', 'sshd', NOW, 60, 1, '{}'), ('192.0.0.7', 'sshd', 'never', 60, 1, 7), ('192.0.0.8', 'sshd', -5, 60, 1, '{}'), ('192.0.0.5', 'sshd', 9e99, 60, 1, '{}');
 			INSERT INTO bans VALUES ('sshd', NULL, NOW, 60, 1, NULL), ('sshd', '192.0.0.6', x'00ff', 'x', 'y', 'z'); INSERT INTO logs VALUES ('sshd', NULL, NULL, NULL), ('sshd', '/x', NULL, 'far')`,
-			"1 for 3600 s, 2 for 3600 s, 3 for ever"},
+			"1 for 3600 s, 2 for 3600 s, 3 for ever",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			file := path(t)
@@ -150,8 +152,10 @@ func TestChangesOfFail2BanAreTakenOver(t *testing.T) {
 				if i == 3 {
 					b.End = time.Time{}
 				}
-				decisions = append(decisions, bantam.Decision{Kind: bantam.Start, Ban: b, At: at,
-					Positions: []bantam.Position{{Source: "/log", Mark: "ab", Offset: 17, Time: at}}})
+				decisions = append(decisions, bantam.Decision{
+					Kind: bantam.Start, Ban: b, At: at,
+					Positions: []bantam.Position{{Source: "/log", Mark: "ab", Offset: 17, Time: at}},
+				})
 			}
 			do(s, decisions...)
 			agree(t, s)

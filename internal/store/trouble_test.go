@@ -198,8 +198,10 @@ func TestHeldDecisionsAreBounded(t *testing.T) {
 	h.add([]bantam.Decision{{Kind: bantam.Start, Ban: forever, At: now}, lifted})
 	line := strings.Repeat("x", 8<<10)
 	for i := range 2 * maxHeld {
-		b := bantam.Ban{Jail: "sshd", ID: bantam.AddrID(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})),
-			Time: now, End: now.Add(time.Duration(i) * time.Second), Lines: []string{line}}
+		b := bantam.Ban{
+			Jail: "sshd", ID: bantam.AddrID(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})),
+			Time: now, End: now.Add(time.Duration(i) * time.Second), Lines: []string{line},
+		}
 		h.add([]bantam.Decision{{Kind: bantam.Start, Ban: b, At: now}})
 		if len(h.decisions) > maxHeld || h.texts > maxHeldTexts {
 			t.Fatalf("%d decisions with %d bytes are held", len(h.decisions), h.texts)
