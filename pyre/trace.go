@@ -19,7 +19,6 @@ type Tracer struct {
 	traceProgram
 	class  [256]uint8 // by byte; classMulti for what is left to Search
 	symbol []uint8    // by class, one that is of it
-	feed   uint8
 	end    uint8
 	stride int
 
