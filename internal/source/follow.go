@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -74,6 +75,10 @@ type assignment struct {
 	judge   Judge
 	plans   []plan
 	polling bool // inotify is not wanted
+	// envelope is that of the files, as Config.Envelope.
+	envelope string
+	// from are whose messages a syslog takes.
+	from []netip.Prefix
 }
 
 // A fileAge tells a file from all there ever were. Inode numbers come again, even
@@ -105,7 +110,9 @@ type follower struct {
 	judge   Judge
 	places  map[string]*place
 	polling bool // inotify is not wanted
-	live    bool
+	// envelope is that of the files, as Config.Envelope.
+	envelope string
+	live     bool
 	// caughtUp is live as it was last published.
 	caughtUp bool
 	seq      int
@@ -606,7 +613,12 @@ func (r *follower) longLine(ctx context.Context, l *logFile) (moved bool, err er
 // hand gives one line to the judge and passes on what it finds. It is false if ctx
 // ended before all was taken.
 func (r *follower) hand(ctx context.Context, l *logFile, text []byte, end int64) bool {
-	r.line.Text = text
+	l.wrap.recognise(r.envelope, l.first)
+	text, at, whole := l.wrap.next(text)
+	if !whole {
+		return true
+	}
+	r.line.Text, r.line.Time = text, outerTime(r.judge, text, at, r.line.Read)
 	r.line.Position = bantam.Position{Source: r.path, Mark: l.mark, Offset: end}
 	r.line.Live = r.live
 	r.found = r.judge.Judge(&r.line, r.found[:0])
