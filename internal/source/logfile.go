@@ -39,7 +39,7 @@ type logFile struct {
 	// offset is where the next line begins. Up to scanned, if that is more, there
 	// is no line end.
 	offset, scanned int64
-	wrap  unwrapper
+	wrap            unwrapper
 	// before is what the file held just before offset.
 	before []byte
 	// quiet is the wall time since which a rotated file gave nothing.

@@ -172,8 +172,8 @@ func (s *Sources) settle(renew bool) {
 		// envelope and from are what the jails want, taken together.
 		envelope string
 		from     []netip.Prefix
-		plans  map[string]plan
-		found  bool // by a pattern, at this very moment
+		plans    map[string]plan
+		found    bool // by a pattern, at this very moment
 	}
 	wants := make(map[string]*want)
 	add := func(key string, fd *feed, path string, tail, found bool) *want {
