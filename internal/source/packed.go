@@ -39,25 +39,39 @@ type LogReader struct {
 	unpack *unpacker
 }
 
-// OpenLog opens a log to be read once: gzip and bzip2 are unpacked by the program
-// itself, xz and zstd by the programs of these names, which whoever has such files
-// has. What it holds is told by its first bytes. Stdin is standard input. Anything
+// OpenLog opens a log to be read once; see Unpack. Stdin is standard input. Anything
 // else that is no regular file is refused.
 func OpenLog(path string) (*LogReader, error) {
-	l := &LogReader{file: os.Stdin, left: -1}
+	if path == Stdin {
+		return Unpack(os.Stdin)
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := regular(fi); err != nil {
+		return nil, fmt.Errorf("%s %w", path, err)
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	l, err := Unpack(f)
+	if err != nil {
+		f.Close()
+	}
+	return l, err
+}
+
+// Unpack reads an open file, unpacked if it is compressed, which its first bytes tell:
+// gzip and bzip2 are unpacked by the program itself, xz and zstd by the programs of
+// these names, which whoever has such files has. The file is then the reader's to
+// close; after an error it is still the caller's.
+func Unpack(file *os.File) (*LogReader, error) {
+	l := &LogReader{file: file, left: -1}
 	size := int64(0)
-	if path != Stdin {
-		fi, err := os.Stat(path)
-		if err != nil {
-			return nil, err
-		}
-		if err := regular(fi); err != nil {
-			return nil, fmt.Errorf("%s %w", path, err)
-		}
+	if fi, err := file.Stat(); err == nil {
 		size = fi.Size()
-		if l.file, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0); err != nil {
-			return nil, err
-		}
 	}
 	l.packed = &countingReader{r: l.file}
 	in := bufio.NewReaderSize(l.packed, 64<<10)
@@ -80,7 +94,6 @@ func OpenLog(path string) (*LogReader, error) {
 		l.Reader = l.unpack
 	}
 	if err != nil {
-		l.Close()
 		return nil, err
 	}
 	l.left = max(unpackedAlways, unpackedFactor*size)
@@ -99,6 +112,9 @@ func (l *LogReader) Read(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Compressed reports whether the file is.
+func (l *LogReader) Compressed() bool { return l.left >= 0 }
 
 // Packed is how many bytes of the file itself have been read.
 func (l *LogReader) Packed() int64 { return l.packed.n.Load() }
