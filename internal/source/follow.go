@@ -47,6 +47,7 @@ type plan struct {
 	tail     bool
 	resume   bantam.Position
 	resumed  bool // resume is set
+	query    *journalQuery
 }
 
 // A place is where one jail stands in the files of one path. Files are counted by
@@ -77,6 +78,7 @@ type assignment struct {
 	polling bool // inotify is not wanted
 	// envelope is that of the files, as Config.Envelope.
 	envelope string
+	lanes    []*lane // instead of judge, for a journal
 	// from are whose messages a syslog takes.
 	from []netip.Prefix
 }
@@ -149,12 +151,12 @@ func (r *follower) assign(a *assignment) {
 	wakeUp([]chan struct{}{r.wake})
 }
 
-func (r *follower) report() Status {
+func (r *follower) report() []Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st := r.status
 	st.Jails = slices.Clone(st.Jails)
-	return st
+	return []Status{st}
 }
 
 // holds reports whether the follower has that file open.

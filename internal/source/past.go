@@ -285,6 +285,7 @@ func (p *Past) readFile(ctx context.Context, f pastFile, hand func(*bantam.Line)
 // readJournal reads what the journal holds by now.
 func (p *Past) readJournal(ctx context.Context, hand func(*bantam.Line) error) error {
 	j := newJournal(p.journal, hostJournal, defaultTiming, slog.New(slog.DiscardHandler))
+	j.now = []*lane{{query: p.journal}}
 	args := slices.DeleteFunc(j.args(), func(a string) bool { return a == "--follow" || strings.HasPrefix(a, "--since=") })
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -9,7 +9,7 @@
 // Each file has one goroutine and one descriptor, however many jails watch it; a
 // descriptor more is held for a while after a rotation, because log writers go on
 // writing to the renamed file until they are told. Journals are read through
-// journalctl, one process for each set of matches. What comes by syslog, on standard
+// journalctl, one process for each journal, however many jails read it. What comes by syslog, on standard
 // input or from a command is not kept by anybody: lines that come while nobody reads
 // are lost, and none is read again after a restart.
 //
@@ -198,6 +198,8 @@ type Status struct {
 	// what is listened at or run.
 	Name  string   `json:"name"`
 	Jails []string `json:"jails"`
+	// Match is what is read of a journal, in journalctl's words.
+	Match string `json:"match,omitempty"`
 	// Backend is Inotify, Polling, Systemd, Syslog, Command or Stdin: how news of it
 	// comes.
 	Backend string `json:"backend"`

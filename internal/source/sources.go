@@ -81,14 +81,14 @@ type reader struct {
 	feed  interface {
 		run(ctx context.Context, w *watcher, out chan<- bantam.Failure)
 		assign(a *assignment)
-		report() Status
+		report() []Status
 	}
 	started bool
-	stop    chan struct{} // closed to end it
-	done    chan struct{} // closed when it has ended
-	after   *reader       // has to end first: it may still read the same
-	unseen  time.Time     // wall time since which no pattern fits its name any more
-	habit   habit
+	stop    chan struct{}     // closed to end it
+	done    chan struct{}     // closed when it has ended
+	after   *reader           // has to end first: it may still read the same
+	unseen  time.Time         // wall time since which no pattern fits its name any more
+	habits  map[string]*habit // by Status.Match
 }
 
 // Configure says which jails read what. It is called before Run, and again for a
@@ -189,7 +189,7 @@ func (s *Sources) settle(renew bool) {
 		}
 		w.from = append(w.from, fd.from...)
 		pl := fd.plan
-		pl.tail = tail
+		pl.tail, pl.query = tail, fd.journal
 		w.plans[fd.jail] = pl
 		return w
 	}
@@ -197,7 +197,7 @@ func (s *Sources) settle(renew bool) {
 	for i := range s.feeds {
 		fd := &s.feeds[i]
 		if fd.journal != nil {
-			add("journal "+fd.journal.key(), fd, "", false, true)
+			add("journal "+fd.journal.reader(), fd, "", false, true)
 			continue
 		}
 		for _, at := range fd.listen {
@@ -301,9 +301,29 @@ func (s *Sources) settle(renew bool) {
 			plans = append(plans, pl)
 		}
 		slices.SortFunc(plans, func(a, b plan) int { return cmp.Compare(a.jail, b.jail) })
+		if w.query != nil {
+			r.feed.assign(&assignment{lanes: s.lanes(plans), plans: plans})
+			continue
+		}
 		r.feed.assign(&assignment{judge: s.judges(r.name, jailsOf(plans)), plans: plans, polling: w.poll, envelope: w.envelope, from: w.from})
 	}
 	wakeUp([]chan struct{}{s.changed})
+}
+
+// lanes puts the jails of a journal with the same query together, each with a judge.
+func (s *Sources) lanes(plans []plan) (lanes []*lane) {
+	for _, pl := range plans {
+		i := slices.IndexFunc(lanes, func(l *lane) bool { return l.query.key() == pl.query.key() })
+		if i < 0 {
+			i = len(lanes)
+			lanes = append(lanes, &lane{query: pl.query})
+		}
+		lanes[i].status.Jails = append(lanes[i].status.Jails, pl.jail)
+	}
+	for _, l := range lanes {
+		l.judge = s.judges(Journal, l.status.Jails)
+	}
+	return lanes
 }
 
 // isOther reports whether path is the file that is already read under another name,
@@ -419,13 +439,22 @@ func (s *Sources) listenForSilence(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.readers {
-		st := r.feed.report()
-		switch r.habit.look(&st, now) {
-		case fellSilent:
-			s.log.Warn("log has fallen silent", "path", r.name, "jails", strings.Join(st.Jails, " "),
-				"last", st.Last, "silent", now.Sub(st.Last).Round(time.Minute), "lines_per_hour", math.Round(r.habit.perHour()))
-		case spokeAgain:
-			s.log.Info("log is written again", "path", r.name)
+		for _, st := range r.feed.report() {
+			h := r.habits[st.Match]
+			if h == nil {
+				h = &habit{}
+				if r.habits == nil {
+					r.habits = make(map[string]*habit)
+				}
+				r.habits[st.Match] = h
+			}
+			switch h.look(&st, now) {
+			case fellSilent:
+				s.log.Warn("log has fallen silent", "path", r.name, "match", st.Match, "jails", strings.Join(st.Jails, " "),
+					"last", st.Last, "silent", now.Sub(st.Last).Round(time.Minute), "lines_per_hour", math.Round(h.perHour()))
+			case spokeAgain:
+				s.log.Info("log is written again", "path", r.name, "match", st.Match)
+			}
 		}
 	}
 }
@@ -464,12 +493,15 @@ func (s *Sources) Status() []Status {
 	defer s.mu.Unlock()
 	var all []Status
 	for _, r := range s.readers {
-		st := r.feed.report()
-		st.PerHour = r.habit.perHour()
-		if r.habit.told {
-			st.Silent = st.Last
+		for _, st := range r.feed.report() {
+			if h := r.habits[st.Match]; h != nil {
+				st.PerHour = h.perHour()
+				if h.told {
+					st.Silent = st.Last
+				}
+			}
+			all = append(all, st)
 		}
-		all = append(all, st)
 	}
 	empty := make(map[string]*Status)
 	for i := range s.feeds {

@@ -72,12 +72,19 @@ func (s *stream) assign(a *assignment) {
 	s.mu.Unlock()
 }
 
-func (s *stream) report() Status {
+func (s *stream) report() []Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.status
 	st.Jails = slices.Clone(st.Jails)
-	return st
+	return []Status{st}
+}
+
+// lines is how many were handed on.
+func (s *stream) lines() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status.Lines
 }
 
 // run serves until ctx ends, and again after a while if that is of use.
@@ -85,7 +92,7 @@ func (s *stream) run(ctx context.Context, _ *watcher, out chan<- bantam.Failure)
 	s.out = out
 	wait := s.timing.restart
 	for ctx.Err() == nil {
-		before := s.report().Lines
+		before := s.lines()
 		err := s.serve(ctx, s)
 		if ctx.Err() != nil {
 			return
@@ -95,7 +102,7 @@ func (s *stream) run(ctx context.Context, _ *watcher, out chan<- bantam.Failure)
 			<-ctx.Done()
 			return
 		}
-		if s.report().Lines != before {
+		if s.lines() != before {
 			wait = s.timing.restart
 		}
 		s.handing.Lock()

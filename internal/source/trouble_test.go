@@ -246,7 +246,7 @@ func TestNoInotify(t *testing.T) {
 	b.sees(path, "fail 1")
 	write(t, path, "fail 2\n")
 	b.sees(path, "fail 1", "fail 2")
-	if st := r.report(); st.Backend != Polling {
+	if st := r.report()[0]; st.Backend != Polling {
 		t.Errorf("back end %s, want %s", st.Backend, Polling)
 	}
 }
