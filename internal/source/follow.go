@@ -489,12 +489,9 @@ func (r *follower) state(err error) {
 			state = pe.Op + ": " + pe.Err.Error()
 		}
 	}
-	r.mu.Lock()
-	was := r.status.State
-	r.status.State = state
-	r.mu.Unlock()
+	changed := r.status.become(state, &r.mu)
 	switch {
-	case state == was:
+	case !changed:
 	case state == Reading:
 		r.log.Info("log is read", "path", r.path)
 	case state == Waiting:

@@ -549,15 +549,14 @@ func (j *journal) state(err error) {
 	if err != nil {
 		state = err.Error()
 	}
-	j.mu.Lock()
-	was := j.status.State
-	j.status.State = state
+	changed := j.status.become(state, &j.mu)
 	if state == Reading {
+		j.mu.Lock()
 		j.began = time.Now()
+		j.mu.Unlock()
 	}
-	j.mu.Unlock()
 	switch {
-	case state == was:
+	case !changed:
 	case err != nil:
 		j.log.Warn("journal cannot be read", "match", strings.Join(j.matches(), " "), "err", err)
 	default:

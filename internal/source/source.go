@@ -25,6 +25,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"bantam"
@@ -49,9 +50,10 @@ type Judge interface {
 }
 
 // Judges makes the judge for the jails that share a source: a file by its
-// absolute path, or Journal. It is called at start, at reload and when a pattern
-// finds a new file, with the jails sorted, and never twice at once. It must not
-// call back into Sources.
+// absolute path, Journal, or what else Status.Name can be. It is called at start, at
+// reload and when a pattern finds a new file, with the jails sorted, and never twice at
+// once; for a journal, once for the jails of each query. It must not call back into
+// Sources.
 type Judges func(source string, jails []string) Judge
 
 // A Config says where one jail's lines come from.
@@ -220,4 +222,13 @@ type Status struct {
 	// that is known.
 	Silent  time.Time `json:"silent,omitzero"`
 	PerHour float64   `json:"per_hour,omitempty"`
+}
+
+// become sets the state and reports whether it was another; mu guards the status.
+func (st *Status) become(state string, mu *sync.Mutex) (changed bool) {
+	mu.Lock()
+	defer mu.Unlock()
+	changed = st.State != state
+	st.State = state
+	return changed
 }

@@ -120,11 +120,7 @@ func (s *stream) run(ctx context.Context, _ *watcher, out chan<- bantam.Failure)
 
 // reading says that the stream is open.
 func (s *stream) reading() {
-	s.mu.Lock()
-	was := s.status.State
-	s.status.State = Reading
-	s.mu.Unlock()
-	if was != Reading {
+	if s.status.become(Reading, &s.mu) {
 		s.log.Info("log is read", "path", s.name)
 	}
 }
@@ -135,12 +131,9 @@ func (s *stream) state(err error) {
 	if err != nil {
 		state = err.Error()
 	}
-	s.mu.Lock()
-	was := s.status.State
-	s.status.State = state
-	s.mu.Unlock()
+	changed := s.status.become(state, &s.mu)
 	switch {
-	case state == was:
+	case !changed:
 	case err == nil:
 		s.log.Info("log was read to its end", "path", s.name)
 	default:

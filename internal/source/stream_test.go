@@ -12,15 +12,22 @@ import (
 	"time"
 )
 
-func TestStandardInput(t *testing.T) {
+// typing is a bench that reads standard input, and what is typed there.
+func typing(t *testing.T) (*bench, *os.File) {
+	t.Helper()
 	r, w, err := os.Pipe()
 	must(t, err)
-	t.Cleanup(func() { r.Close(); w.Close() })
 	b := newBench(t)
 	b.sources.stdin = r
 	b.configure(Config{Jail: "t", Paths: []Path{{Pattern: Stdin}}})
 	b.run()
-	_, err = w.WriteString("fail one\nhalf")
+	t.Cleanup(func() { b.stop(); r.Close(); w.Close() })
+	return b, w
+}
+
+func TestStandardInput(t *testing.T) {
+	b, w := typing(t)
+	_, err := w.WriteString("fail one\nhalf")
 	must(t, err)
 	b.sees(Stdin, "fail one")
 	must(t, w.Close())
@@ -30,13 +37,7 @@ func TestStandardInput(t *testing.T) {
 
 // Whoever stops does not wait for somebody to type.
 func TestStandardInputThatSaysNothing(t *testing.T) {
-	r, w, err := os.Pipe()
-	must(t, err)
-	t.Cleanup(func() { r.Close(); w.Close() })
-	b := newBench(t)
-	b.sources.stdin = r
-	b.configure(Config{Jail: "t", Paths: []Path{{Pattern: Stdin}}})
-	b.run()
+	b, _ := typing(t)
 	b.untilState(Stdin, Reading)
 	b.stop()
 }
