@@ -189,8 +189,11 @@ func dockerRest(rest []byte) (stream, stamp string, ok bool) {
 // its first quote; rest is what follows the last one. Half surrogates become U+FFFD.
 func unquote(out, in []byte) (text, rest []byte, ok bool) {
 	for {
-		i := bytes.IndexAny(in, `"\`)
-		if i < 0 {
+		i := 0
+		for i < len(in) && in[i] != '"' && in[i] != '\\' {
+			i++
+		}
+		if i == len(in) {
 			return out, nil, false
 		}
 		out = append(out, in[:i]...)
