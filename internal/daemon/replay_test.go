@@ -211,6 +211,58 @@ bantime.increment = true
 	}
 }
 
+// Whoever has a zone could else choose whom a replay, run again next year, bans.
+func TestReplayAsksForNoNames(t *testing.T) {
+	dir := folder(t, map[string]string{
+		"web.log": "2020-02-01T10:00:00Z denied host.invalid\n2020-02-01T10:00:01Z denied 203.0.113.9\n",
+		"jail.local": `[sshd]
+enabled = false
+[web]
+enabled = true
+filter =
+logpath = DIR/web.log
+failregex = ^ denied <HOST>$
+ignoreip = friend.invalid
+maxretry = 1
+[broken]
+enabled = true
+filter =
+logpath = DIR/web.log
+failregex = ^ denied (<HOST>$
+`,
+	})
+	r, err := RunReplay(t.Context(), ReplayOptions{Config: dir, Library: library.FS})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Unresolved != 1 || len(r.Bans) != 1 || r.Bans[0].ID.String() != "203.0.113.9" {
+		t.Errorf("%d names, bans %v, want one of each", r.Unresolved, r.Bans)
+	}
+	if len(r.Aside) != 1 || r.Aside[0].Jail != "broken" {
+		t.Errorf("set aside: %v, want the broken jail", r.Aside)
+	}
+}
+
+// A line that claims to be of the future does not end everybody's bans.
+func TestReplayBelievesNoTimeLaterThanItsFile(t *testing.T) {
+	later := time.Now().AddDate(0, 1, 0).UTC().Format(time.RFC3339)
+	dir := folder(t, map[string]string{
+		"web.log":    "2020-02-01T10:00:00Z denied 203.0.113.9\n" + later + " denied 203.0.113.10\n2020-02-01T10:00:02Z denied 203.0.113.9\n",
+		"jail.local": "[sshd]\nenabled = false\n[web]\nenabled = true\nfilter =\nlogpath = DIR/web.log\nfailregex = ^ denied <HOST>$\nmaxretry = 1\nbantime = 1h\n",
+	})
+	r, err := RunReplay(t.Context(), ReplayOptions{Config: dir, Library: library.FS})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, b := range r.Bans {
+		got = append(got, fmt.Sprint(b.ID, " ", b.Time.Unix()-1580551200, " ", b.Prolonged))
+	}
+	if want := "[203.0.113.9 0 1 203.0.113.10 0 0]"; fmt.Sprint(got) != want {
+		t.Errorf("bans %v, want %s", got, want)
+	}
+}
+
 func TestLoginOf(t *testing.T) {
 	for _, c := range []struct{ name, line, addr, user string }{
 		{"sshd with a password", "Mar  2 10:15:04 gate sshd[812]: Accepted password for root from 192.0.2.7 port 4022 ssh2", "192.0.2.7", "root"},

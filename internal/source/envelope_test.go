@@ -28,7 +28,8 @@ func TestUnwrap(t *testing.T) {
 		{
 			"pieces of two streams are told apart",
 			[]string{docker(`"out"`, ""), `{"log":"err\n","stream":"stderr","time":"` + at + `"}`, docker(`"put\n"`, "")},
-			[]string{"err", "output"}, Docker,
+			[]string{"err", "output"},
+			Docker,
 		},
 		{"a line end within stays in the line", []string{docker(`"one\ntwo\n"`, "")}, []string{`one\ntwo`}, Docker},
 		{"what is no envelope stays as it is", []string{docker(`"a\n"`, ""), "plain", `{"log":"x`, docker(`"b\n"`, "")}, []string{"a", "plain", `{"log":"x`, "b"}, Docker},
