@@ -124,7 +124,7 @@ func (s *Sources) Configure(configs []Config, resume func(jail, source string) (
 func (s *Sources) choose(c *Config) feed {
 	fd := feed{plan: plan{jail: c.Jail, findTime: c.FindTime}}
 	b, _ := backend(c.Backend)
-	files := slices.ContainsFunc(c.Paths, func(p Path) bool { return len(expand(p.Pattern, true)) > 0 })
+	files := slices.ContainsFunc(c.Paths, func(p Path) bool { return p.Pattern == Stdin || len(expand(p.Pattern, true)) > 0 })
 	if b == Systemd || b == Auto && !files && c.JournalMatch != nil && s.system.present(c) {
 		fd.journal = queryOf(c)
 		if len(c.JournalMatch) == 0 {

@@ -228,7 +228,6 @@ type pollReader struct {
 	f          *os.File
 	wake, wait *os.File // the ends of a pipe that is closed when the context ends
 	stop       func() bool
-	mu         sync.Mutex // held while a descriptor is polled or closed
 }
 
 func newPollReader(ctx context.Context, f *os.File) (*pollReader, error) {
@@ -242,8 +241,6 @@ func newPollReader(ctx context.Context, f *os.File) (*pollReader, error) {
 }
 
 func (r *pollReader) Read(b []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	fds := []unix.PollFd{{Fd: int32(r.f.Fd()), Events: unix.POLLIN}, {Fd: int32(r.wait.Fd()), Events: unix.POLLIN}}
 	for {
 		_, err := unix.Poll(fds, -1)
@@ -272,9 +269,7 @@ func (r *pollReader) close() {
 	if r.stop() {
 		r.wake.Close()
 	}
-	r.mu.Lock()
 	r.wait.Close()
-	r.mu.Unlock()
 }
 
 // serveCommand runs a command in a shell and reads what it prints, until it ends. The

@@ -35,6 +35,20 @@ func TestStandardInput(t *testing.T) {
 	b.untilState(Stdin, Ended)
 }
 
+// What is asked for by name goes before a journal that happens to be there.
+func TestStandardInputGoesBeforeTheJournal(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a.journal"), "x")
+	b := newBench(t)
+	b.sources.system.program = "/bin/sh"
+	fd := b.sources.choose(&Config{
+		Jail: "t", Paths: []Path{{Pattern: Stdin}}, JournalMatch: [][]string{{"_COMM=sshd"}}, JournalDir: dir,
+	})
+	if fd.journal != nil || len(fd.paths) != 1 {
+		t.Errorf("the journal is read instead: %+v", fd)
+	}
+}
+
 // Whoever stops does not wait for somebody to type.
 func TestStandardInputThatSaysNothing(t *testing.T) {
 	b, _ := typing(t)

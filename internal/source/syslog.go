@@ -29,6 +29,8 @@ const (
 	// senderIdle is how long a connection may say nothing: a sender that has gone
 	// without a word gives its place up.
 	senderIdle = 15 * time.Minute
+	// udpBuffer is what may wait in the kernel while a jail is slow; the rest is lost.
+	udpBuffer = 1 << 20
 	// refusedTold is how often refused senders are told of in the log.
 	refusedTold = time.Hour
 )
@@ -126,6 +128,9 @@ func (l *syslog) serve(ctx context.Context, s *stream) error {
 		conn, err := net.ListenPacket("udp", l.at.address)
 		if err != nil {
 			return fmt.Errorf("listen: %w", err)
+		}
+		if udp, ok := conn.(*net.UDPConn); ok {
+			_ = udp.SetReadBuffer(udpBuffer) // as much as the kernel allows
 		}
 		failed = l.receive(ctx, s, conn)
 	case "tcp":
