@@ -240,6 +240,9 @@ func absent(cfg *config.Config, j *config.Jail) []config.Problem {
 	}
 	var none []string
 	for _, path := range j.Source.Paths {
+		if path.Pattern == source.Stdin {
+			continue
+		}
 		if found, err := filepath.Glob(path.Pattern); err == nil && len(found) == 0 {
 			none = append(none, strconv.Quote(path.Pattern))
 		}

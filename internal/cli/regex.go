@@ -19,6 +19,7 @@ import (
 	"bantam"
 	"bantam/internal/config"
 	"bantam/internal/filter"
+	"bantam/internal/source"
 )
 
 // regexReply is one line of `bantam regex --json`.
@@ -220,10 +221,11 @@ type logReader struct {
 
 // openLog opens a log to be tried on; "-" is standard input.
 func (t *regexTrial) openLog(name string) (*logReader, error) {
-	in, size := os.Stdin, int64(0)
+	var log io.Reader = os.Stdin
+	size := int64(0)
 	if name != "-" {
-		var err error
-		if in, err = os.Open(name); err != nil {
+		in, err := os.Open(name)
+		if err != nil {
 			var path *fs.PathError
 			if errors.As(err, &path) {
 				err = path.Err
@@ -234,17 +236,27 @@ func (t *regexTrial) openLog(name string) (*logReader, error) {
 		if err == nil && info.IsDir() {
 			err = errors.New("it is a folder")
 		}
+		var unpacked *source.LogReader
+		if err == nil {
+			unpacked, err = source.Unpack(in)
+		}
 		if err != nil {
 			in.Close()
 			return nil, fmt.Errorf("open the log %s: %w", name, err)
 		}
-		size = info.Size()
+		if log = in; unpacked.Compressed() {
+			log = unpacked
+		} else if _, err := in.Seek(0, io.SeekStart); err == nil {
+			size = info.Size()
+		} else {
+			log = unpacked // a pipe, of which the beginning was looked at
+		}
 	}
 	p := progress{out: terminal(t.stderr), size: size}
 	if t.json && terminal(t.stdout) != nil {
 		p.out = nil // the answers are to be seen there
 	}
-	return newLogReader(in, p), nil
+	return newLogReader(log, p), nil
 }
 
 func newLogReader(in io.Reader, p progress) *logReader {

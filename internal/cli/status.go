@@ -92,7 +92,7 @@ func (a *app) screen(st control.Status, now time.Time) {
 			fmt.Fprintf(w, "%s\t-\t-\t-\t-\tset aside\n", safe(j.Jail))
 			continue
 		}
-		watches, state := watched(j)
+		watches, state := watched(j, now)
 		failing, dropped := strconv.Itoa(j.Failing), "-"
 		if j.Jail == jail.Manual {
 			failing = "-"
@@ -131,7 +131,7 @@ func (a *app) screen(st control.Status, now time.Time) {
 }
 
 // watched says in a few words what a jail watches and how that goes.
-func watched(j control.JailStatus) (watches, state string) {
+func watched(j control.JailStatus, now time.Time) (watches, state string) {
 	if j.Jail == jail.Manual {
 		return "bans by hand", "ok"
 	}
@@ -141,9 +141,14 @@ func watched(j control.JailStatus) (watches, state string) {
 		switch s.State {
 		case source.Reading:
 			reading = append(reading, s.Name)
-			if !s.Live {
+			switch {
+			case !s.Live:
 				state = "catching up"
+			case !s.Silent.IsZero() && state == "ok":
+				state = "silent since " + stamp(s.Silent, now)
 			}
+		case source.Ended:
+			reading = append(reading, s.Name)
 		case source.Waiting, source.Starting:
 			waiting = append(waiting, s.Name)
 		default:
@@ -162,6 +167,18 @@ func watched(j control.JailStatus) (watches, state string) {
 		return safe(names[0]), state
 	}
 	return fmt.Sprintf("%s and %d more", safe(names[0]), len(names)-1), state
+}
+
+// lastLine says how old a source's last line is, and whether that is unlike it.
+func lastLine(s source.Status, now time.Time) string {
+	if s.Last.IsZero() {
+		return ""
+	}
+	text := ", the last " + length(max(0, now.Sub(s.Last))) + " ago"
+	if !s.Silent.IsZero() {
+		text += fmt.Sprintf(": silent, it used to have %.0f an hour", s.PerHour)
+	}
+	return text
 }
 
 // jailScreen is one jail in full.
@@ -183,7 +200,7 @@ func (a *app) jailScreen(j control.JailStatus, bans control.BansReply) {
 		a.printf("It only observes: nobody is banned.\n")
 	}
 	for _, s := range j.Sources {
-		a.printf("  %-12s %s: %s, %s\n", "watches", safe(s.Name), safe(s.State), plural64(s.Lines, "line"))
+		a.printf("  %-12s %s: %s, %s%s\n", "watches", safe(s.Name), safe(s.State), plural64(s.Lines, "line"), lastLine(s, time.Now()))
 	}
 	a.printf("  %-12s %s now, %s since the start\n", "failures", plural(j.Failing, "offender"), count(j.Failures))
 	a.printf("  %-12s %d now, %s since the start\n", "bans", j.Banned, count(j.Bans))

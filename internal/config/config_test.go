@@ -127,7 +127,7 @@ func TestWrongJailsAreSetAside(t *testing.T) {
 		{"a circle", "bantime = %(findtime)s\nfindtime = %(bantime)s", `jail.conf:5: findtime: the references go round in a circle, or more than 10 deep`, ""},
 		{"known without a past", "maxlines = %(known/maxlines)s", `jail.conf:4: maxlines: %(known/maxlines)s is not defined`, "neither the filter"},
 		{"maxlines of zero", "maxlines = 0", `jail.conf:4: maxlines: 0 is less than 1`, ""},
-		{"an unknown backend", "backend = gamin", `jail.conf:4: backend: unknown backend "gamin"`, "use auto, inotify, polling or systemd"},
+		{"an unknown backend", "backend = gamin", `jail.conf:4: backend: unknown backend "gamin"`, "use auto, inotify, polling, systemd, syslog or command"},
 		{"a mask with a hole", "ignoreip = 10.0.0.0/255.0.255.0", `jail.conf:4: ignoreip: "10.0.0.0/255.0.255.0" is neither an address nor a prefix: the mask has a hole`, "192.0.2.0/24"},
 		{"a blank in a path", "logpath = /v/my app.log", `jail.conf:4: logpath: "/v/my app.log": the word behind the path must be head or tail, not "app.log"`, "head or tail"},
 		{"a comment behind a path", "logpath = /v/x.log # c", `jail.conf:4: logpath: "/v/x.log # c": the word behind the path must be head or tail, not "c"`, "only at the start of a line"},

@@ -375,6 +375,9 @@ func (r *jailReader) journal(c *combined) {
 	r.jail.Source.JournalMatch = matches
 }
 
+// withoutPath are the back ends that read no files.
+var withoutPath = map[string]bool{source.Systemd: true, source.Syslog: true, source.Command: true}
+
 // source reads where lines come from.
 func (r *jailReader) source() {
 	s := &r.jail.Source
@@ -382,19 +385,23 @@ func (r *jailReader) source() {
 	if v, text := r.get("backend"); v != nil {
 		r.backend(v, text)
 	}
-	if s.Backend == source.Inotify || s.Backend == source.Polling ||
+	if s.Backend != source.Auto && s.Backend != source.Systemd ||
 		s.Backend == source.Auto && !r.boolean("systemd_if_nologs", true) {
 		s.JournalMatch = nil
 	}
 	r.boolean("skip_if_nologs", false)
 	v, text := r.get("logpath")
+	if v == nil && withoutPath[s.Backend] {
+		v, _ = r.get("backend")
+	}
 	if v == nil {
-		if s.Backend != source.Systemd && s.JournalMatch == nil && r.jail.Err == nil {
+		if !withoutPath[s.Backend] && s.JournalMatch == nil && r.jail.Err == nil {
 			r.warn(&Problem{Key: "logpath", Text: "the jail reads no log", Hint: "name one with logpath = /var/log/…"})
 		}
 		return
 	}
-	if s.Backend == source.Systemd {
+	if withoutPath[s.Backend] {
+		r.valid(v)
 		return
 	}
 	seen := map[string]bool{}
@@ -410,49 +417,14 @@ func (r *jailReader) source() {
 			s.Paths = append(s.Paths, p)
 		}
 	}
-	if r.jail.Err == nil {
-		if err := s.Validate(); err != nil {
-			r.failed(v, err)
-		}
-	}
+	r.valid(v)
 }
 
-// backend reads the name of a back end and, for a journal, which one.
-func (r *jailReader) backend(v *Value, text string) {
-	name, params, err := nameParams(trim(text))
-	if err != nil {
-		r.fail(problemAt(v, err.Error(), optionHint(text, v)))
-		return
-	}
-	s := &r.jail.Source
-	switch name := strings.ToLower(name); name {
-	case source.Auto, source.Inotify, source.Polling, source.Systemd:
-		s.Backend = name
-	case "pyinotify":
-		s.Backend = source.Inotify
-	default:
-		hint := "use auto, inotify, polling or systemd"
-		if h := commentHint(text, v); h != "" {
-			hint = h
-		}
-		r.fail(problemAt(v, "unknown backend "+quote(name), hint))
-		return
-	}
-	for _, p := range params {
-		key := strings.ToLower(p.key)
-		switch {
-		case s.Backend != source.Systemd:
-			r.warn(problemAt(v, fmt.Sprintf("the backend %s takes no parameter %s", s.Backend, quote(p.key)), "only systemd takes any"))
-		case key == "journalpath":
-			s.JournalDir = p.value
-		case key == "journalfiles":
-			s.JournalFiles = fields(p.value)
-		case key == "namespace":
-			s.JournalNamespace = p.value
-		case key == "journalflags", key == "rotated":
-			r.warn(problemAt(v, p.key+" has no effect: journals are read through journalctl, rotated ones included", ""))
-		default:
-			r.warn(problemAt(v, "systemd takes no parameter "+quote(p.key), "use journalpath, journalfiles or namespace"))
+// valid sets the jail aside if its source cannot work.
+func (r *jailReader) valid(v *Value) {
+	if r.jail.Err == nil {
+		if err := r.jail.Source.Validate(); err != nil {
+			r.failed(v, err)
 		}
 	}
 }
@@ -460,6 +432,9 @@ func (r *jailReader) backend(v *Value, text string) {
 // path reads one line of logpath: a path, and perhaps where to start in it.
 func (r *jailReader) path(v *Value, line string) (source.Path, *Problem) {
 	p := source.Path{Pattern: line}
+	if line == source.Stdin {
+		return p, nil
+	}
 	if at := strings.LastIndexByte(line, ' '); at >= 0 {
 		word := line[at+1:]
 		p.Pattern = strings.TrimRightFunc(line[:at], isSpace)

@@ -28,8 +28,8 @@ const (
 var jailKeys = []key{
 	{"enabled", kindBool, "no", "whether the jail is there at all"},
 	{"filter", "name[…]", "", "the filter and its parameters; none: the jail has only its own failregex"},
-	{"backend", kindWord, "auto", "where lines come from: `auto`, `inotify` (or `pyinotify`), `polling`, `systemd`; `systemd` takes `journalpath`, `journalfiles` and `namespace` in brackets"},
-	{"logpath", kindLines, "", "log files or patterns of them, each absolute, perhaps with the word `head` or `tail` behind: where to start in a file never seen before"},
+	{"backend", kindWord, "auto", "where lines come from: `auto`, `inotify` (or `pyinotify`), `polling`, `systemd`, `syslog`, `command`; what each takes in brackets is told below"},
+	{"logpath", kindLines, "", "log files or patterns of them, each absolute, perhaps with the word `head` or `tail` behind: where to start in a file never seen before; `-` is standard input"},
 	{"logencoding", kindWord, "auto", "the encoding of the log, by Python's name"},
 	{"logtimezone", kindWord, "", "the zone of time stamps that name none; local time without"},
 	{"journalmatch", kindLines, "the filter's", "what to read from the journal, as `journalctl` takes it; lines and `+` are alternatives"},

@@ -27,7 +27,7 @@ func (r *follower) adopt() {
 		}
 		places[pl.jail] = p
 	}
-	r.judge, r.places = a.judge, places
+	r.judge, r.places, r.envelope = a.judge, places, a.envelope
 	if r.polling != a.polling {
 		r.polling, r.relook = a.polling, true
 	}
@@ -120,7 +120,7 @@ func (r *follower) place(cur *logFile) error {
 			if err != nil {
 				break
 			}
-			from, err := search(files[i-1].f, size, r.target(p, now), r.timeOf(now))
+			from, err := search(files[i-1].f, size, r.target(p, now), r.timeOf(files[i-1], now))
 			if err != nil || from == size {
 				break
 			}
@@ -247,7 +247,7 @@ func (r *follower) locate(p *place, l *logFile, now time.Time) error {
 		p.from = limit
 		return nil
 	}
-	p.from, err = search(l.f, limit, r.target(p, now), r.timeOf(now))
+	p.from, err = search(l.f, limit, r.target(p, now), r.timeOf(l, now))
 	return err
 }
 
@@ -259,8 +259,16 @@ func (r *follower) target(p *place, now time.Time) time.Time {
 	return now.Add(-p.findTime)
 }
 
-func (r *follower) timeOf(now time.Time) func([]byte) (time.Time, bool) {
-	return func(text []byte) (time.Time, bool) { return r.judge.Time(text, now) }
+func (r *follower) timeOf(l *logFile, now time.Time) func([]byte) (time.Time, bool) {
+	var u unwrapper
+	u.recognise(r.envelope, l.first)
+	return func(text []byte) (time.Time, bool) {
+		w, ok := u.open(text)
+		if !ok {
+			return r.judge.Time(text, now)
+		}
+		return w.at, true
+	}
 }
 
 func sizeOf(l *logFile) (int64, error) {

@@ -15,6 +15,9 @@ import (
 // 768 MiB (DATA_SIZE_MAX). What is longer is a stream out of step.
 const maxField = 1 << 30
 
+// maxMatched bounds how many fields of an entry matches are held against.
+const maxMatched = 256
+
 // journalFields are the fields that make up a line. Addresses of an entry (those
 // that begin with two underscores) come unasked.
 const journalFields = "_HOSTNAME,SYSLOG_IDENTIFIER,_COMM,SYSLOG_PID,_PID,MESSAGE," +
@@ -28,12 +31,23 @@ type entry struct {
 	messages                                  int
 	// Microseconds, in wall time or since boot; 0 where the field is missing.
 	realtime, sourceRealtime, monotonic, sourceMonotonic int64
+	// wanted are the names of the fields that matches ask for, fields what the entry
+	// has of them.
+	wanted map[string]bool
+	fields []entryField
+}
+
+// An entryField is a field and its value, which is reused for the next entry.
+type entryField struct {
+	name  string
+	value []byte
 }
 
 func (e *entry) reset() {
 	*e = entry{
 		cursor: e.cursor[:0], host: e.host[:0], ident: e.ident[:0], comm: e.comm[:0],
 		syslogPID: e.syslogPID[:0], pid: e.pid[:0], message: e.message[:0],
+		wanted: e.wanted, fields: e.fields[:0],
 	}
 }
 
@@ -157,6 +171,9 @@ func (e *entry) set(name, value []byte) {
 			*to = n
 		}
 	}
+	if e.wanted[string(name)] && len(e.fields) < maxMatched {
+		e.keep(string(name), value)
+	}
 	switch string(name) {
 	case "__CURSOR":
 		text(&e.cursor)
@@ -185,6 +202,18 @@ func (e *entry) set(name, value []byte) {
 		e.messages++
 		e.message = append(e.message, value[:min(len(value), max(0, MaxLine-len(e.message)))]...)
 	}
+}
+
+// keep notes a field for matches.
+func (e *entry) keep(name string, value []byte) {
+	n := len(e.fields)
+	if n < cap(e.fields) {
+		e.fields = e.fields[:n+1]
+	} else {
+		e.fields = append(e.fields, entryField{})
+	}
+	e.fields[n].name = name
+	e.fields[n].value = append(e.fields[n].value[:0], value...)
 }
 
 // line appends the entry as filters for journals know it, "HOST IDENT[PID]: MESSAGE",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -46,6 +47,7 @@ type plan struct {
 	tail     bool
 	resume   bantam.Position
 	resumed  bool // resume is set
+	query    *journalQuery
 }
 
 // A place is where one jail stands in the files of one path. Files are counted by
@@ -74,6 +76,11 @@ type assignment struct {
 	judge   Judge
 	plans   []plan
 	polling bool // inotify is not wanted
+	// envelope is that of the files, as Config.Envelope.
+	envelope string
+	lanes    []*lane // instead of judge, for a journal
+	// from are whose messages a syslog takes.
+	from []netip.Prefix
 }
 
 // A fileAge tells a file from all there ever were. Inode numbers come again, even
@@ -105,7 +112,9 @@ type follower struct {
 	judge   Judge
 	places  map[string]*place
 	polling bool // inotify is not wanted
-	live    bool
+	// envelope is that of the files, as Config.Envelope.
+	envelope string
+	live     bool
 	// caughtUp is live as it was last published.
 	caughtUp bool
 	seq      int
@@ -142,12 +151,12 @@ func (r *follower) assign(a *assignment) {
 	wakeUp([]chan struct{}{r.wake})
 }
 
-func (r *follower) report() Status {
+func (r *follower) report() []Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st := r.status
 	st.Jails = slices.Clone(st.Jails)
-	return st
+	return []Status{st}
 }
 
 // holds reports whether the follower has that file open.
@@ -480,12 +489,9 @@ func (r *follower) state(err error) {
 			state = pe.Op + ": " + pe.Err.Error()
 		}
 	}
-	r.mu.Lock()
-	was := r.status.State
-	r.status.State = state
-	r.mu.Unlock()
+	changed := r.status.become(state, &r.mu)
 	switch {
-	case state == was:
+	case !changed:
 	case state == Reading:
 		r.log.Info("log is read", "path", r.path)
 	case state == Waiting:
@@ -606,7 +612,12 @@ func (r *follower) longLine(ctx context.Context, l *logFile) (moved bool, err er
 // hand gives one line to the judge and passes on what it finds. It is false if ctx
 // ended before all was taken.
 func (r *follower) hand(ctx context.Context, l *logFile, text []byte, end int64) bool {
-	r.line.Text = text
+	l.wrap.recognise(r.envelope, l.first)
+	text, at, whole := l.wrap.next(text)
+	if !whole {
+		return true
+	}
+	r.line.Text, r.line.Time = text, outerTime(r.judge, text, at, r.line.Read)
 	r.line.Position = bantam.Position{Source: r.path, Mark: l.mark, Offset: end}
 	r.line.Live = r.live
 	r.found = r.judge.Judge(&r.line, r.found[:0])

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,8 +67,8 @@ func holdsJournal(dir string) bool {
 	return false
 }
 
-// A journalQuery is which entries of which journal to read. Jails with the same query
-// share a reader.
+// A journalQuery is which entries of which journal to read. Jails of the same journal
+// share a reader, and those with the same query a judge.
 type journalQuery struct {
 	options []string
 	matches []string
@@ -98,7 +99,64 @@ func queryOf(c *Config) *journalQuery {
 }
 
 func (q *journalQuery) key() string {
-	return strings.Join(q.options, "\x00") + "\x00\x00" + strings.Join(q.matches, "\x00")
+	return strings.Join(q.options, "\x00") + "\x00\x00" + q.match()
+}
+
+func (q *journalQuery) match() string { return strings.Join(q.matches, " ") }
+
+// reader is the key of the process that reads for the query: one for each journal, but
+// another for each query with the path of a program in it, which only journalctl can
+// make matches of.
+func (q *journalQuery) reader() string {
+	if slices.ContainsFunc(q.matches, func(w string) bool { return w[0] == '/' }) {
+		return q.key()
+	}
+	return strings.Join(q.options, "\x00")
+}
+
+// fits reports whether an entry is one of the query's: of the words between two "+"
+// those of one field are alternatives, and different fields have to fit all
+// (journalctl(1)).
+func (q *journalQuery) fits(e *entry) bool {
+	if len(q.matches) == 0 {
+		return true
+	}
+	for rest := q.matches; len(rest) > 0; {
+		end := slices.Index(rest, "+")
+		group := rest
+		if end >= 0 {
+			group, rest = rest[:end], rest[end+1:]
+		} else {
+			rest = nil
+		}
+		if len(group) > 0 && fitsGroup(group, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func fitsGroup(group []string, e *entry) bool {
+	for _, word := range group {
+		field, _, _ := strings.Cut(word, "=")
+		if !slices.ContainsFunc(group, func(w string) bool {
+			name, value, _ := strings.Cut(w, "=")
+			return name == field && slices.ContainsFunc(e.fields, func(f entryField) bool {
+				return f.name == name && string(f.value) == value
+			})
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// A lane is the jails of a journal with one query. What it was handed is told apart from
+// what the others were.
+type lane struct {
+	query  *journalQuery
+	judge  Judge
+	status Status // guarded by the journal's mu
 }
 
 // A gate is a position in a journal that is still to be passed.
@@ -128,23 +186,25 @@ type journalPlace struct {
 	had   gate  // up to here failures have been passed on
 }
 
-// A journal reads the entries of one query through journalctl -f.
+// A journal reads the entries of all its lanes through one journalctl -f.
 type journal struct {
-	query  *journalQuery
-	system journalSystem
-	timing timing
-	log    *slog.Logger
+	options []string // that choose the journal
+	whole   bool     // matches are left to journalctl: there is one lane
+	system  journalSystem
+	timing  timing
+	log     *slog.Logger
 
 	wake     chan struct{} // holds one token
 	assigned atomic.Pointer[assignment]
 
-	mu     sync.Mutex // guards status and began
-	status Status
-	began  time.Time // wall time at which journalctl was started
+	mu     sync.Mutex // guards status, lanes and began
+	status Status     // of all lanes together
+	lanes  []*lane    // changed by assign only
+	began  time.Time  // wall time at which journalctl was started
 
 	// What follows belongs to the goroutine of run.
 	out    chan<- bantam.Failure
-	judge  Judge
+	now    []*lane // that entries are handed to
 	places map[string]*journalPlace
 	since  int64 // where to begin; microseconds of wall time, 0: at cursor
 	cursor string
@@ -162,31 +222,77 @@ const journalQuiet = time.Second
 
 func newJournal(q *journalQuery, sys journalSystem, t timing, log *slog.Logger) *journal {
 	return &journal{
-		query: q, system: sys, timing: t, log: log, wake: make(chan struct{}, 1),
+		options: q.options, whole: q.reader() == q.key() && len(q.matches) > 0,
+		system: sys, timing: t, log: log, wake: make(chan struct{}, 1),
 		status: Status{Name: Journal, Backend: Systemd, State: Starting},
 	}
 }
 
 func (j *journal) assign(a *assignment) {
-	j.assigned.Store(a)
 	j.mu.Lock()
-	j.status.Jails = jailsOf(a.plans)
+	var lanes []*lane
+	for _, asked := range a.lanes {
+		l := &lane{query: asked.query}
+		for _, was := range j.lanes {
+			if was.query.key() == asked.query.key() {
+				l.status = was.status
+			}
+		}
+		l.judge, l.status.Jails, l.status.Match = asked.judge, asked.status.Jails, asked.query.match()
+		lanes = append(lanes, l)
+	}
+	j.lanes = lanes
 	j.mu.Unlock()
+	a.lanes = lanes
+	j.assigned.Store(a)
 	wakeUp([]chan struct{}{j.wake})
 }
 
-func (j *journal) report() Status {
+// report is the status of each lane.
+func (j *journal) report() []Status {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	st := j.status
-	st.Jails = slices.Clone(st.Jails)
 	// journalctl does not say when it has shown what there was; but then it is quiet.
-	last := st.Last
+	last := j.status.Last
 	if j.began.After(last) {
 		last = j.began
 	}
-	st.Live = st.Live || st.State == Reading && time.Since(last) > journalQuiet
-	return st
+	live := j.status.Live || j.status.State == Reading && time.Since(last) > journalQuiet
+	var all []Status
+	for _, l := range j.lanes {
+		st := l.status
+		st.Name, st.Backend, st.State, st.Live = j.status.Name, j.status.Backend, j.status.State, live
+		st.Jails = slices.Clone(st.Jails)
+		all = append(all, st)
+	}
+	return all
+}
+
+// matches are those of all lanes together, none if one of them has none.
+func (j *journal) matches() (words []string) {
+	for i, l := range j.now {
+		if len(l.query.matches) == 0 {
+			return nil
+		}
+		if i > 0 {
+			words = append(words, "+")
+		}
+		words = append(words, l.query.matches...)
+	}
+	return words
+}
+
+// wanted are the fields that the lanes' matches ask for.
+func (j *journal) wanted() map[string]bool {
+	fields := make(map[string]bool)
+	for _, l := range j.now {
+		for _, word := range l.query.matches {
+			if name, _, ok := strings.Cut(word, "="); ok && !j.whole {
+				fields[name] = true
+			}
+		}
+	}
+	return fields
 }
 
 // run reads until ctx ends, and starts journalctl again when it ends: at once for a
@@ -266,7 +372,7 @@ func (j *journal) adopt() {
 		j.skip = gate{}
 		j.start, j.live = now.UnixMicro(), false
 	}
-	j.judge, j.places = a.judge, places
+	j.now, j.places = a.lanes, places
 }
 
 // args is journalctl's command line. Without --no-tail it would begin ten entries
@@ -274,17 +380,23 @@ func (j *journal) adopt() {
 // otherwise follows the current boot alone, and what was logged between our position
 // and a reboot counts.
 func (j *journal) args() []string {
-	args := []string{"--output=export", "--output-fields=" + journalFields, "--follow", "--no-tail", "--no-pager", "--quiet"}
+	fields := journalFields
+	for _, name := range slices.Sorted(maps.Keys(j.wanted())) {
+		if !slices.Contains(strings.Split(journalFields, ","), name) {
+			fields += "," + name
+		}
+	}
+	args := []string{"--output=export", "--output-fields=" + fields, "--follow", "--no-tail", "--no-pager", "--quiet"}
 	if j.since > 0 || j.cursor == "" {
 		args = append(args, "--since=@"+strconv.FormatInt(j.since/1e6, 10))
 	} else {
 		args = append(args, "--after-cursor="+j.cursor)
 	}
-	if folder := j.system.folder(); len(j.query.options) == 0 && folder != "" {
+	if folder := j.system.folder(); len(j.options) == 0 && folder != "" {
 		args = append(args, "--directory="+folder)
 	}
-	args = append(args, j.query.options...)
-	return append(append(args, "--"), j.query.matches...)
+	args = append(args, j.options...)
+	return append(append(args, "--"), j.matches()...)
 }
 
 // errEnded says that journalctl ended by itself without a complaint.
@@ -352,7 +464,7 @@ func (j *journal) follow(whole context.Context) error {
 // until whole ends. Nil means that the stream ended.
 func (j *journal) read(ctx, whole context.Context, stdout io.Reader) error {
 	x := newExportReader(stdout)
-	var e entry
+	e := entry{wanted: j.wanted()}
 	for {
 		if err := x.next(&e); err != nil {
 			if errors.Is(err, io.EOF) || ctx.Err() != nil {
@@ -391,12 +503,32 @@ func (j *journal) hand(ctx context.Context, e *entry) bool {
 		Live:     j.live,
 	}
 	j.mu.Lock()
-	j.status.Lines++
-	j.status.Bytes += int64(len(j.text))
 	j.status.Last = now
 	j.status.Live = j.live
 	j.mu.Unlock()
-	j.found = j.judge.Judge(&j.line, j.found[:0])
+	for _, l := range j.now {
+		if !j.whole && !l.query.fits(e) {
+			continue
+		}
+		j.mu.Lock()
+		l.status.Lines++
+		l.status.Bytes += int64(len(j.text))
+		l.status.Last = now
+		j.mu.Unlock()
+		if !j.judgeIn(ctx, l, e) {
+			return false
+		}
+	}
+	for _, p := range j.places {
+		p.had.note(e)
+		p.known.note(e)
+	}
+	return true
+}
+
+// judgeIn is hand for one lane.
+func (j *journal) judgeIn(ctx context.Context, l *lane, e *entry) bool {
+	j.found = l.judge.Judge(&j.line, j.found[:0])
 	for i := range j.found {
 		f := &j.found[i]
 		p := j.places[f.Jail]
@@ -408,10 +540,6 @@ func (j *journal) hand(ctx context.Context, e *entry) bool {
 			return false
 		}
 	}
-	for _, p := range j.places {
-		p.had.note(e)
-		p.known.note(e)
-	}
 	return true
 }
 
@@ -421,19 +549,18 @@ func (j *journal) state(err error) {
 	if err != nil {
 		state = err.Error()
 	}
-	j.mu.Lock()
-	was := j.status.State
-	j.status.State = state
+	changed := j.status.become(state, &j.mu)
 	if state == Reading {
+		j.mu.Lock()
 		j.began = time.Now()
+		j.mu.Unlock()
 	}
-	j.mu.Unlock()
 	switch {
-	case state == was:
+	case !changed:
 	case err != nil:
-		j.log.Warn("journal cannot be read", "match", strings.Join(j.query.matches, " "), "err", err)
+		j.log.Warn("journal cannot be read", "match", strings.Join(j.matches(), " "), "err", err)
 	default:
-		j.log.Info("journal is read", "match", strings.Join(j.query.matches, " "))
+		j.log.Info("journal is read", "match", strings.Join(j.matches(), " "))
 	}
 }
 

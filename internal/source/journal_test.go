@@ -316,9 +316,10 @@ func TestJournalArguments(t *testing.T) {
 		JournalMatch: [][]string{{"_SYSTEMD_UNIT=a", "+", "_COMM=b"}, {"_COMM=c", "_UID=0"}},
 	}
 	j := newJournal(queryOf(&c), hostJournal, defaultTiming, nil)
+	j.now = []*lane{{query: queryOf(&c)}}
 	j.since = 1_700_000_000_900_000
 	got := strings.Join(j.args(), " ")
-	want := "--output=export --output-fields=" + journalFields + " --follow --no-tail --no-pager --quiet" +
+	want := "--output=export --output-fields=" + journalFields + ",_SYSTEMD_UNIT,_UID --follow --no-tail --no-pager --quiet" +
 		" --since=@1700000000 --directory=/j --namespace=n -- _SYSTEMD_UNIT=a + _COMM=b + _COMM=c _UID=0"
 	if got != want {
 		t.Errorf("arguments\n%s, want\n%s", got, want)

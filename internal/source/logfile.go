@@ -39,6 +39,7 @@ type logFile struct {
 	// offset is where the next line begins. Up to scanned, if that is more, there
 	// is no line end.
 	offset, scanned int64
+	wrap            unwrapper
 	// before is what the file held just before offset.
 	before []byte
 	// quiet is the wall time since which a rotated file gave nothing.
@@ -186,6 +187,7 @@ func (l *logFile) seek(off int64) error {
 func (l *logFile) restart() {
 	l.offset, l.scanned = 0, 0
 	l.first, l.mark, l.before = nil, "", nil
+	l.wrap = unwrapper{}
 }
 
 // lastLine is where the last complete line of the first size bytes ends.

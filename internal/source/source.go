@@ -9,15 +9,23 @@
 // Each file has one goroutine and one descriptor, however many jails watch it; a
 // descriptor more is held for a while after a rotation, because log writers go on
 // writing to the renamed file until they are told. Journals are read through
-// journalctl, one process for each set of matches.
+// journalctl, one process for each journal, however many jails read it. What comes by syslog, on standard
+// input or from a command is not kept by anybody: lines that come while nobody reads
+// are lost, and none is read again after a restart.
+//
+// A source that falls silent against its own habit is told of once. Past reads what
+// was logged long ago, rotated and compressed files included.
 //
 // What a line means is left to the filter, what a failure means to the jail.
 package source
 
 import (
 	"fmt"
+	"io/fs"
+	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"bantam"
@@ -31,7 +39,7 @@ const MaxLine = 64 << 10
 const Journal = "journal"
 
 // A Judge is what lines are handed to: the filter of all jails of one source.
-// A source calls it from one goroutine only.
+// A source never calls it twice at once.
 type Judge interface {
 	// Judge appends to out the failures that the line completes. It neither
 	// keeps nor changes line.Text.
@@ -42,9 +50,10 @@ type Judge interface {
 }
 
 // Judges makes the judge for the jails that share a source: a file by its
-// absolute path, or Journal. It is called at start, at reload and when a pattern
-// finds a new file, with the jails sorted, and never twice at once. It must not
-// call back into Sources.
+// absolute path, Journal, or what else Status.Name can be. It is called at start, at
+// reload and when a pattern finds a new file, with the jails sorted, and never twice at
+// once; for a journal, once for the jails of each query. It must not call back into
+// Sources.
 type Judges func(source string, jails []string) Judge
 
 // A Config says where one jail's lines come from.
@@ -63,15 +72,29 @@ type Config struct {
 	JournalDir       string
 	JournalFiles     []string
 	JournalNamespace string
-	// Backend is Auto, Inotify, Polling or Systemd; empty is Auto.
+	// Backend is Auto, Inotify, Polling, Systemd, Syslog or Command; empty is Auto.
 	Backend string
+	// Envelope is what the lines of files are wrapped in: Auto, Docker, CRI or Plain;
+	// empty is Auto. Jails that share a file share it; the first that is not Auto, by
+	// name, says.
+	Envelope string
+	// Listen are the addresses that a Syslog receives at: "udp:127.0.0.1:5140",
+	// "tcp:[::1]:5140", "unix:/run/bantam/log". From are those it takes messages from
+	// by UDP and TCP, this machine's loopback addresses if there are none; Mode are
+	// the permissions of a unix socket, 0600 if zero. Jails that listen at one address
+	// share it, and what each takes is what all take.
+	Listen []string
+	From   []netip.Prefix
+	Mode   fs.FileMode
+	// Command is what a shell runs for the backend Command; its output is the log.
+	Command string
 	// FindTime is how far back lines count; reading starts no further back.
 	FindTime time.Duration
 }
 
 // A Path is one log file or a pattern of several.
 type Path struct {
-	Pattern string // as for filepath.Glob
+	Pattern string // as for filepath.Glob; Stdin is standard input
 	Tail    bool   // start at the end instead of where reading stopped
 }
 
@@ -84,6 +107,8 @@ const (
 	Inotify = "inotify"
 	Polling = "polling"
 	Systemd = "systemd"
+	Syslog  = "syslog"  // messages that others send; see Config.Listen
+	Command = "command" // what a program prints; see Config.Command
 )
 
 // Validate reports what Configure would refuse: a backend nobody knows, a
@@ -96,7 +121,24 @@ func (c *Config) Validate() error {
 	if _, err := backend(c.Backend); err != nil {
 		return fmt.Errorf("jail %s: %w", c.Jail, err)
 	}
+	if _, err := envelope(c.Envelope); err != nil {
+		return fmt.Errorf("jail %s: %w", c.Jail, err)
+	}
+	if c.Backend == Syslog && len(c.Listen) == 0 {
+		return fmt.Errorf("jail %s: a syslog needs an address to listen at", c.Jail)
+	}
+	if c.Backend == Command && strings.TrimSpace(c.Command) == "" {
+		return fmt.Errorf("jail %s: there is no command to run", c.Jail)
+	}
+	for _, l := range c.Listen {
+		if _, err := parseListen(l); err != nil {
+			return fmt.Errorf("jail %s: %w", c.Jail, err)
+		}
+	}
 	for _, p := range c.Paths {
+		if p.Pattern == Stdin {
+			continue
+		}
 		if !filepath.IsAbs(p.Pattern) || strings.IndexByte(p.Pattern, 0) >= 0 {
 			return fmt.Errorf("jail %s: log path %q is not absolute", c.Jail, p.Pattern)
 		}
@@ -135,10 +177,10 @@ func backend(name string) (string, error) {
 		return Auto, nil
 	case Inotify, "pyinotify":
 		return Inotify, nil
-	case Polling, Systemd:
+	case Polling, Systemd, Syslog, Command:
 		return name, nil
 	}
-	return "", fmt.Errorf("unknown backend %q: use auto, inotify, polling or systemd", name)
+	return "", fmt.Errorf("unknown backend %q: use auto, inotify, polling, systemd, syslog or command", name)
 }
 
 // States of a source, for Status.State. Anything else there is the error that
@@ -148,14 +190,20 @@ const (
 	Waiting = "waiting for the file"
 	// Starting is before the first look, a moment after the start.
 	Starting = "starting"
+	// Ended is a standard input that was read to its end.
+	Ended = "read to its end"
 )
 
 // A Status is what one source is doing.
 type Status struct {
-	// Name is the file's path, Journal, or a pattern that fits no file yet.
+	// Name is the file's path, Journal, a pattern that fits no file yet, Stdin, or
+	// what is listened at or run.
 	Name  string   `json:"name"`
 	Jails []string `json:"jails"`
-	// Backend is Inotify, Polling or Systemd: how news of it comes.
+	// Match is what is read of a journal, in journalctl's words.
+	Match string `json:"match,omitempty"`
+	// Backend is Inotify, Polling, Systemd, Syslog, Command or Stdin: how news of it
+	// comes.
 	Backend string `json:"backend"`
 	// State is Starting, Reading, Waiting, or what is wrong.
 	State string `json:"state"`
@@ -169,4 +217,18 @@ type Status struct {
 	// Lag is how many bytes of a file are still to be read, a last line without
 	// line end included; always 0 for a journal, which does not tell.
 	Lag int64 `json:"lag"`
+	// Silent is the wall time of the last line if by its habit there should have been
+	// another long ago, and PerHour how many lines an hour it used to have; zero until
+	// that is known.
+	Silent  time.Time `json:"silent,omitzero"`
+	PerHour float64   `json:"per_hour,omitempty"`
+}
+
+// become sets the state and reports whether it was another; mu guards the status.
+func (st *Status) become(state string, mu *sync.Mutex) (changed bool) {
+	mu.Lock()
+	defer mu.Unlock()
+	changed = st.State != state
+	st.State = state
+	return changed
 }

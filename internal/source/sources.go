@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +36,7 @@ type Sources struct {
 	judges Judges
 	timing timing
 	system journalSystem
+	stdin  *os.File
 
 	mu       sync.Mutex // guards what follows
 	feeds    []feed
@@ -48,7 +52,7 @@ type Sources struct {
 // before Run.
 func New(log *slog.Logger, judges Judges) *Sources {
 	return &Sources{
-		log: log, judges: judges, timing: defaultTiming, system: hostJournal,
+		log: log, judges: judges, timing: defaultTiming, system: hostJournal, stdin: os.Stdin,
 		readers: make(map[string]*reader), stopping: make(map[string]*reader),
 		changed: make(chan struct{}, 1),
 	}
@@ -61,6 +65,12 @@ type feed struct {
 	paths   []Path
 	polling bool
 	journal *journalQuery // instead of paths
+	// envelope is that of the files.
+	envelope string
+	listen   []listenAddr // instead of paths
+	from     []netip.Prefix
+	mode     fs.FileMode
+	command  string // instead of paths
 }
 
 // A reader is one source that is read, whatever it is.
@@ -71,13 +81,14 @@ type reader struct {
 	feed  interface {
 		run(ctx context.Context, w *watcher, out chan<- bantam.Failure)
 		assign(a *assignment)
-		report() Status
+		report() []Status
 	}
 	started bool
-	stop    chan struct{} // closed to end it
-	done    chan struct{} // closed when it has ended
-	after   *reader       // has to end first: it may still read the same
-	unseen  time.Time     // wall time since which no pattern fits its name any more
+	stop    chan struct{}     // closed to end it
+	done    chan struct{}     // closed when it has ended
+	after   *reader           // has to end first: it may still read the same
+	unseen  time.Time         // wall time since which no pattern fits its name any more
+	habits  map[string]*habit // by Status.Match
 }
 
 // Configure says which jails read what. It is called before Run, and again for a
@@ -113,7 +124,7 @@ func (s *Sources) Configure(configs []Config, resume func(jail, source string) (
 func (s *Sources) choose(c *Config) feed {
 	fd := feed{plan: plan{jail: c.Jail, findTime: c.FindTime}}
 	b, _ := backend(c.Backend)
-	files := slices.ContainsFunc(c.Paths, func(p Path) bool { return len(expand(p.Pattern, true)) > 0 })
+	files := slices.ContainsFunc(c.Paths, func(p Path) bool { return p.Pattern == Stdin || len(expand(p.Pattern, true)) > 0 })
 	if b == Systemd || b == Auto && !files && c.JournalMatch != nil && s.system.present(c) {
 		fd.journal = queryOf(c)
 		if len(c.JournalMatch) == 0 {
@@ -121,8 +132,28 @@ func (s *Sources) choose(c *Config) feed {
 		}
 		return fd
 	}
+	fd.envelope, _ = envelope(c.Envelope)
+	switch b {
+	case Syslog:
+		for _, text := range c.Listen {
+			at, _ := parseListen(text)
+			fd.listen = append(fd.listen, at)
+		}
+		fd.from, fd.mode = c.From, c.Mode
+		if len(fd.from) == 0 {
+			fd.from = loopback
+		}
+		return fd
+	case Command:
+		fd.command = c.Command
+		return fd
+	}
 	fd.polling = b == Polling
 	for _, p := range c.Paths {
+		if p.Pattern == Stdin {
+			fd.paths = append(fd.paths, p)
+			continue
+		}
 		fd.paths = append(fd.paths, Path{Pattern: filepath.Clean(p.Pattern), Tail: p.Tail})
 	}
 	return fd
@@ -135,13 +166,17 @@ func (s *Sources) settle(renew bool) {
 	type want struct {
 		reader *reader // there already
 		path   string
+		stream func() *stream // what makes one, instead of path
 		query  *journalQuery
 		poll   bool
-		plans  map[string]plan
-		found  bool // by a pattern, at this very moment
+		// envelope and from are what the jails want, taken together.
+		envelope string
+		from     []netip.Prefix
+		plans    map[string]plan
+		found    bool // by a pattern, at this very moment
 	}
 	wants := make(map[string]*want)
-	add := func(key string, fd *feed, path string, tail, found bool) {
+	add := func(key string, fd *feed, path string, tail, found bool) *want {
 		w := wants[key]
 		if w == nil {
 			w = &want{reader: s.readers[key], path: path, query: fd.journal, poll: true, plans: make(map[string]plan)}
@@ -149,18 +184,45 @@ func (s *Sources) settle(renew bool) {
 		}
 		w.poll = w.poll && fd.polling
 		w.found = w.found || found
+		if w.envelope == "" || w.envelope == Auto {
+			w.envelope = fd.envelope
+		}
+		w.from = append(w.from, fd.from...)
 		pl := fd.plan
-		pl.tail = tail
+		pl.tail, pl.query = tail, fd.journal
 		w.plans[fd.jail] = pl
+		return w
 	}
 	now := time.Now()
 	for i := range s.feeds {
 		fd := &s.feeds[i]
 		if fd.journal != nil {
-			add("journal "+fd.journal.key(), fd, "", false, true)
+			add("journal "+fd.journal.reader(), fd, "", false, true)
 			continue
 		}
+		for _, at := range fd.listen {
+			add("listen "+at.String(), fd, at.String(), false, true).stream = func() *stream {
+				l := &syslog{at: at, mode: fd.mode}
+				st := newStream(at.String(), Syslog, s.timing, s.log, l.serve)
+				st.again = true
+				return st
+			}
+		}
+		if fd.command != "" {
+			name := streamName(fd.command)
+			add("command "+fd.command, fd, name, false, true).stream = func() *stream {
+				st := newStream(name, Command, s.timing, s.log, serveCommand(fd.command))
+				st.again = true
+				return st
+			}
+		}
 		for _, p := range fd.paths {
+			if p.Pattern == Stdin {
+				add("stdin", fd, Stdin, false, true).stream = func() *stream {
+					return newStream(Stdin, "stdin", s.timing, s.log, serveStdin(s.stdin))
+				}
+				continue
+			}
 			if !hasMeta(p.Pattern) {
 				add("file "+p.Pattern, fd, p.Pattern, p.Tail, true)
 				continue
@@ -214,10 +276,13 @@ func (s *Sources) settle(renew bool) {
 		}
 		if r == nil {
 			r = &reader{key: key, name: w.path, plans: make(map[string]plan), stop: make(chan struct{}), done: make(chan struct{}), after: s.stopping[key]}
-			if w.query != nil {
+			switch {
+			case w.stream != nil:
+				r.feed = w.stream()
+			case w.query != nil:
 				r.name = Journal
 				r.feed = newJournal(w.query, s.system, s.timing, s.log)
-			} else {
+			default:
 				r.feed = newFollower(w.path, s.timing, s.log)
 			}
 			s.readers[key] = r
@@ -236,9 +301,29 @@ func (s *Sources) settle(renew bool) {
 			plans = append(plans, pl)
 		}
 		slices.SortFunc(plans, func(a, b plan) int { return cmp.Compare(a.jail, b.jail) })
-		r.feed.assign(&assignment{judge: s.judges(r.name, jailsOf(plans)), plans: plans, polling: w.poll})
+		if w.query != nil {
+			r.feed.assign(&assignment{lanes: s.lanes(plans), plans: plans})
+			continue
+		}
+		r.feed.assign(&assignment{judge: s.judges(r.name, jailsOf(plans)), plans: plans, polling: w.poll, envelope: w.envelope, from: w.from})
 	}
 	wakeUp([]chan struct{}{s.changed})
+}
+
+// lanes puts the jails of a journal with the same query together, each with a judge.
+func (s *Sources) lanes(plans []plan) (lanes []*lane) {
+	for _, pl := range plans {
+		i := slices.IndexFunc(lanes, func(l *lane) bool { return l.query.key() == pl.query.key() })
+		if i < 0 {
+			i = len(lanes)
+			lanes = append(lanes, &lane{query: pl.query})
+		}
+		lanes[i].status.Jails = append(lanes[i].status.Jails, pl.jail)
+	}
+	for _, l := range lanes {
+		l.judge = s.judges(Journal, l.status.Jails)
+	}
+	return lanes
 }
 
 // isOther reports whether path is the file that is already read under another name,
@@ -316,6 +401,7 @@ func (s *Sources) Run(ctx context.Context, failures chan<- bantam.Failure) error
 			// Also anew for folders that were replaced.
 			_ = w.change(found, watched, watched)
 			s.rescan()
+			s.listenForSilence(time.Now())
 		}
 	}
 }
@@ -345,6 +431,32 @@ func (s *Sources) read(ctx context.Context, r *reader, w *watcher, failures chan
 		delete(s.stopping, r.key)
 	}
 	s.mu.Unlock()
+}
+
+// listenForSilence tells of sources that have nothing to say when they used to, and of
+// those that speak again.
+func (s *Sources) listenForSilence(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.readers {
+		for _, st := range r.feed.report() {
+			h := r.habits[st.Match]
+			if h == nil {
+				h = &habit{}
+				if r.habits == nil {
+					r.habits = make(map[string]*habit)
+				}
+				r.habits[st.Match] = h
+			}
+			switch h.look(&st, now) {
+			case fellSilent:
+				s.log.Warn("log has fallen silent", "path", r.name, "match", st.Match, "jails", strings.Join(st.Jails, " "),
+					"last", st.Last, "silent", now.Sub(st.Last).Round(time.Minute), "lines_per_hour", math.Round(h.perHour()))
+			case spokeAgain:
+				s.log.Info("log is written again", "path", r.name, "match", st.Match)
+			}
+		}
+	}
 }
 
 func (s *Sources) rescan() {
@@ -381,7 +493,15 @@ func (s *Sources) Status() []Status {
 	defer s.mu.Unlock()
 	var all []Status
 	for _, r := range s.readers {
-		all = append(all, r.feed.report())
+		for _, st := range r.feed.report() {
+			if h := r.habits[st.Match]; h != nil {
+				st.PerHour = h.perHour()
+				if h.told {
+					st.Silent = st.Last
+				}
+			}
+			all = append(all, st)
+		}
 	}
 	empty := make(map[string]*Status)
 	for i := range s.feeds {

@@ -103,6 +103,27 @@ func TestFileTurnsIntoFifo(t *testing.T) {
 	})
 }
 
+func TestFileTurnsIntoFolder(t *testing.T) {
+	both(t, func(t *testing.T, backend string) {
+		path := filepath.Join(t.TempDir(), "f.log")
+		write(t, path, "one\n")
+		b := newBench(t)
+		b.configure(one("t", path, backend))
+		b.run()
+		b.sees(path, "one")
+		b.untilLive(path)
+		must(t, os.Rename(path, path+".1"))
+		must(t, os.Mkdir(path, 0o700))
+		b.untilState(path, "is a directory")
+		write(t, path+".1", "two\n") // whoever writes it goes on
+		b.sees(path, "one", "two")
+		must(t, os.Remove(path))
+		write(t, path, "three\n")
+		b.sees(path, "one", "two", "three")
+		b.untilState(path, Reading)
+	})
+}
+
 func TestLinkIsTurned(t *testing.T) {
 	both(t, func(t *testing.T, backend string) {
 		dir := t.TempDir()
@@ -246,7 +267,7 @@ func TestNoInotify(t *testing.T) {
 	b.sees(path, "fail 1")
 	write(t, path, "fail 2\n")
 	b.sees(path, "fail 1", "fail 2")
-	if st := r.report(); st.Backend != Polling {
+	if st := r.report()[0]; st.Backend != Polling {
 		t.Errorf("back end %s, want %s", st.Backend, Polling)
 	}
 }

@@ -1,0 +1,28 @@
+package cli
+
+import (
+	"testing"
+	"time"
+
+	"bantam/internal/control"
+	"bantam/internal/jail"
+	"bantam/internal/source"
+)
+
+func TestASilentLogIsShown(t *testing.T) {
+	now := time.Date(2025, 3, 2, 15, 0, 0, 0, time.Local)
+	silent := source.Status{Name: "/var/log/a.log", State: source.Reading, Live: true, Last: now.Add(-3 * time.Hour), Silent: now.Add(-3 * time.Hour), PerHour: 40.4}
+	if _, state := watched(control.JailStatus{Status: jail.Status{Jail: "a"}, Sources: []source.Status{silent}}, now); state != "silent since 12:00:00" {
+		t.Errorf("state %q", state)
+	}
+	if got, want := lastLine(silent, now), ", the last 3h ago: silent, it used to have 40 an hour"; got != want {
+		t.Errorf("the last line is told as %q, want %q", got, want)
+	}
+	silent.Silent = time.Time{}
+	if got, want := lastLine(silent, now), ", the last 3h ago"; got != want {
+		t.Errorf("the last line is told as %q, want %q", got, want)
+	}
+	if got := lastLine(source.Status{}, now); got != "" {
+		t.Errorf("a log that was never read has %q", got)
+	}
+}
