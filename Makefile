@@ -25,7 +25,8 @@ test: packages
 
 # The programs that tests use as peers and witnesses, where apt-get can install them.
 PEERS := nft:nftables ipset:ipset iptables:iptables ip:iproute2 python3:python3 \
-	/lib/systemd/systemd-journal-remote:systemd-journal-remote journalctl:systemd cc:gcc
+	/lib/systemd/systemd-journal-remote:systemd-journal-remote journalctl:systemd cc:gcc \
+	xz:xz-utils zstd:zstd
 .PHONY: packages
 packages:
 	@missing=; for p in $(PEERS); do command -v "$${p%%:*}" >/dev/null || missing="$$missing $${p##*:}"; done; \

@@ -5,14 +5,15 @@ import (
 	"bytes"
 	"compress/bzip2"
 	"compress/gzip"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
 )
 
 // Stdin is the path that stands for standard input.
@@ -24,6 +25,8 @@ const Stdin = "-"
 const (
 	unpackedAlways = 256 << 20
 	unpackedFactor = 2000
+	// unpackMemory is how far back a compressed log may refer.
+	unpackMemory = 64 << 20
 )
 
 // ErrUnpacked is wrapped by the error of reading on where a compressed log has given
@@ -36,7 +39,7 @@ type LogReader struct {
 	file   *os.File
 	packed *countingReader
 	left   int64 // may still be unpacked; below 0: not compressed
-	unpack *unpacker
+	zstd   *zstd.Decoder // to be closed
 }
 
 // OpenLog opens a log to be read once; see Unpack. Stdin is standard input. Anything
@@ -63,10 +66,9 @@ func OpenLog(path string) (*LogReader, error) {
 	return l, err
 }
 
-// Unpack reads an open file, unpacked if it is compressed, which its first bytes tell:
-// gzip and bzip2 are unpacked by the program itself, xz and zstd by the programs of
-// these names, which whoever has such files has. The file is then the reader's to
-// close; after an error it is still the caller's.
+// Unpack reads an open file, unpacked if it is compressed with gzip, bzip2, xz or zstd,
+// which its first bytes tell. The file is then the reader's to close; after an error it
+// is still the caller's.
 func Unpack(file *os.File) (*LogReader, error) {
 	l := &LogReader{file: file, left: -1}
 	size := int64(0)
@@ -83,15 +85,13 @@ func Unpack(file *os.File) (*LogReader, error) {
 	case bytes.HasPrefix(head, []byte("BZh")):
 		l.Reader = bzip2.NewReader(in)
 	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
-		l.unpack, err = startUnpacker(in, "xz", "--decompress", "--stdout", "--quiet", "--memlimit-decompress=256MiB")
+		l.Reader, err = xz.ReaderConfig{DictCap: unpackMemory}.NewReader(in)
 	case bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
-		l.unpack, err = startUnpacker(in, "zstd", "--decompress", "--stdout", "--quiet", "--memory=256MB")
+		l.zstd, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(unpackMemory), zstd.WithDecoderMaxWindow(unpackMemory))
+		l.Reader = l.zstd
 	default:
 		l.Reader = in
 		return l, nil
-	}
-	if l.unpack != nil {
-		l.Reader = l.unpack
 	}
 	if err != nil {
 		return nil, err
@@ -119,10 +119,10 @@ func (l *LogReader) Compressed() bool { return l.left >= 0 }
 // Packed is how many bytes of the file itself have been read.
 func (l *LogReader) Packed() int64 { return l.packed.n.Load() }
 
-// Close ends what unpacks and closes the file, but for standard input.
+// Close lets go of what unpacks and closes the file, but for standard input.
 func (l *LogReader) Close() error {
-	if l.unpack != nil {
-		l.unpack.end()
+	if l.zstd != nil {
+		l.zstd.Close()
 	}
 	if l.file == os.Stdin {
 		return nil
@@ -139,57 +139,4 @@ func (c *countingReader) Read(b []byte) (int, error) {
 	n, err := c.r.Read(b)
 	c.n.Add(int64(n))
 	return n, err
-}
-
-// An unpacker is a program that unpacks what it is given.
-type unpacker struct {
-	program   string
-	cmd       *exec.Cmd
-	cancel    context.CancelFunc
-	out       io.ReadCloser
-	complaint lastLine
-	ended     bool
-}
-
-func startUnpacker(in io.Reader, program string, args ...string) (*unpacker, error) {
-	if _, err := exec.LookPath(program); err != nil {
-		return nil, fmt.Errorf("%s is needed to unpack it and not installed", program)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	u := &unpacker{program: program, cmd: exec.CommandContext(ctx, program, args...), cancel: cancel}
-	u.cmd.Stdin, u.cmd.Stderr = in, &u.complaint
-	var err error
-	if u.out, err = u.cmd.StdoutPipe(); err == nil {
-		err = u.cmd.Start()
-	}
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("start %s: %w", program, err)
-	}
-	return u, nil
-}
-
-// Read reads what the program writes. Its end is the file's end only if the program
-// is content with it.
-func (u *unpacker) Read(b []byte) (int, error) {
-	n, err := u.out.Read(b)
-	if !errors.Is(err, io.EOF) || u.ended {
-		return n, err
-	}
-	u.ended = true
-	if err := u.cmd.Wait(); err != nil {
-		if text := u.complaint.String(); text != "" {
-			return n, errors.New(text)
-		}
-		return n, fmt.Errorf("%s: %w", u.program, err)
-	}
-	return n, io.EOF
-}
-
-func (u *unpacker) end() {
-	u.cancel()
-	if !u.ended {
-		u.ended = true
-		_ = u.cmd.Wait() // it was killed, which is what it says
-	}
 }
