@@ -38,7 +38,7 @@ type LogReader struct {
 	io.Reader
 	file   *os.File
 	packed *countingReader
-	left   int64 // may still be unpacked; below 0: not compressed
+	left   int64         // may still be unpacked; below 0: not compressed
 	zstd   *zstd.Decoder // to be closed
 }
 
