@@ -21,6 +21,8 @@ type idle struct {
 
 	mu   sync.Mutex // guards held
 	held map[string][]bantam.Failure
+
+	found func(*bantam.Failure) // is told of failures that are let in; nil for nobody
 }
 
 func newIdle() *idle {
@@ -43,7 +45,7 @@ func (i *idle) run(in <-chan bantam.Failure, out chan<- bantam.Failure) {
 			for _, f := range i.ready() {
 				// It counts as read now: what has grown too old does not count.
 				f.Read = time.Now()
-				out <- f
+				i.letIn(f, out)
 			}
 		}
 	}
@@ -60,8 +62,15 @@ func (i *idle) pass(f bantam.Failure, out chan<- bantam.Failure) {
 	}
 	i.mu.Unlock()
 	if !idle {
-		out <- f
+		i.letIn(f, out)
 	}
+}
+
+func (i *idle) letIn(f bantam.Failure, out chan<- bantam.Failure) {
+	if i.found != nil {
+		i.found(&f)
+	}
+	out <- f
 }
 
 // awake marks failures of jails that are idle no more.
