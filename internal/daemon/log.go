@@ -332,6 +332,9 @@ func (l *logWriter) awaitRoom(level slog.Level) bool {
 // start runs run in the background and returns what ends it.
 func (l *logWriter) start(within time.Duration) (end func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
+	l.mu.Lock()
+	l.queued = true // whoever logs from now on does not write
+	l.mu.Unlock()
 	go func() {
 		defer close(ended)
 		l.run(done, within)
@@ -345,9 +348,6 @@ func (l *logWriter) start(within time.Duration) (end func()) {
 // run writes what is logged until done is closed, and then the rest. It returns when the rest
 // is written, or is not within a time: then a target is given up that takes nothing.
 func (l *logWriter) run(done <-chan struct{}, within time.Duration) {
-	l.mu.Lock()
-	l.queued = true
-	l.mu.Unlock()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

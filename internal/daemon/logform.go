@@ -38,8 +38,8 @@ type form struct {
 	facility int       // of syslog
 	bare     bool      // syslog and journal without Fail2Ban's names
 
-	second int64  // the last second that was written, and how
-	stamp  []byte // as "2006-01-02 15:04:05"
+	second int64  // the last second that was written
+	stamp  []byte // and how, without its fraction
 }
 
 // An entry is what is logged.
@@ -64,7 +64,11 @@ func (f *form) append(b []byte, e *entry) []byte {
 	switch f.kind {
 	case structured:
 		b = append(b, "time="...)
-		b = e.time.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
+		if second := e.time.Unix(); second != f.second || len(f.stamp) == 0 {
+			f.second, f.stamp = second, e.time.AppendFormat(f.stamp[:0], "2006-01-02T15:04:05Z07:00")
+		}
+		b = append(b, f.stamp[:len(fail2banTime)]...)
+		b = append(appendMilliseconds(append(b, '.'), e.time), f.stamp[len(fail2banTime):]...)
 		b = append(b, " level="...)
 		b = append(b, structuredLevel(e.level)...)
 		b = append(b, " msg="...)
@@ -89,6 +93,11 @@ func (f *form) append(b []byte, e *entry) []byte {
 		return f.appendJournal(b, e)
 	}
 	return append(b, '\n')
+}
+
+func appendMilliseconds(b []byte, at time.Time) []byte {
+	ms := at.Nanosecond() / int(time.Millisecond)
+	return append(b, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
 }
 
 // structuredLevel is a level's word where there is no fail2ban.conf.

@@ -34,12 +34,20 @@ func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= h.w.level.Level()
 }
 
-// entries are reused: a storm logs a million of them.
-var entries = sync.Pool{New: func() any { return new(entry) }}
+// A scratch is an entry with what is kept from one to the next, for a storm logs a million of
+// them: the second of the last failure, in Fail2Ban's way and in ours.
+type scratch struct {
+	entry
+	second        int64
+	theirs, exact string
+}
+
+var entries = sync.Pool{New: func() any { return new(scratch) }}
 
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
-	e := entries.Get().(*entry)
-	defer entries.Put(e)
+	s := entries.Get().(*scratch)
+	defer entries.Put(s)
+	e := &s.entry
 	*e = entry{time: r.Time, level: r.Level, logger: h.part, text: r.Message, line: e.line[:0], attrs: append(e.attrs[:0], h.attrs...)}
 	r.Attrs(func(a slog.Attr) bool {
 		e.attrs = append(e.attrs, h.named(a))
@@ -76,20 +84,25 @@ func (l *logWriter) found(f *bantam.Failure) {
 	if f.Known || f.ID.IsZero() || l.level.Level() > slog.LevelInfo {
 		return
 	}
-	e := entries.Get().(*entry)
-	defer entries.Put(e)
+	s := entries.Get().(*scratch)
+	defer entries.Put(s)
+	e := &s.entry
+	if second := f.Time.Unix(); second != s.second || s.theirs == "" {
+		s.second, s.theirs = second, f.Time.Local().Format(fail2banTime)
+		s.exact = f.Time.Local().Format(time.RFC3339)
+	}
 	*e = entry{time: time.Now(), level: slog.LevelInfo, logger: "filter", text: "found", line: e.line[:0], attrs: e.attrs[:0]}
 	l.mu.Lock()
 	fields := !l.fail2ban || l.form.kind == journal
 	l.mu.Unlock()
 	if fields {
-		e.attrs = append(e.attrs, slog.String("jail", f.Jail), slog.String("addr", f.ID.String()), slog.Time("time", f.Time))
+		e.attrs = append(e.attrs, slog.String("jail", f.Jail), slog.String("addr", f.ID.String()), slog.String("time", s.exact))
 	}
 	if l.fail2ban {
 		e.line = appendClean(append(e.line, '['), f.Jail)
 		e.line = append(e.line, "] Found "...)
 		e.line = append(appendID(e.line, f.ID), " - "...)
-		e.line = f.Time.Local().AppendFormat(e.line, fail2banTime)
+		e.line = append(e.line, s.theirs...)
 	}
 	l.put(e)
 }

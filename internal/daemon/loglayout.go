@@ -245,9 +245,7 @@ func (f *form) appendField(b []byte, field string, e *entry) []byte {
 		if second := e.time.Unix(); second != f.second || len(f.stamp) == 0 {
 			f.second, f.stamp = second, e.time.Local().AppendFormat(f.stamp[:0], fail2banTime)
 		}
-		b = append(append(b, f.stamp...), ',')
-		ms := e.time.Nanosecond() / int(time.Millisecond)
-		return append(b, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
+		return appendMilliseconds(append(append(b, f.stamp...), ','), e.time)
 	case "name":
 		return append(append(b, "fail2ban."...), e.logger...)
 	case "process":
