@@ -43,9 +43,9 @@ func (p *plan) commands() string {
 // jail runs commands. What was opened before stays open.
 func (d *Daemon) dropPrivileges() {
 	set := func(text string) { d.privileges.Store(&text) }
-	set(privilegesHeld)
 	p := d.plan.Load()
 	if !d.options.DropPrivileges {
+		set(privilegesHeld)
 		return
 	}
 	if p.commands() != "" {
@@ -58,8 +58,10 @@ func (d *Daemon) dropPrivileges() {
 	}
 	switch err := limitCapabilities(keep); {
 	case errors.Is(err, syscall.ENOTSUP):
+		set(privilegesHeld)
 		d.log.Debug("this build cannot give up privileges", "err", err)
 	case err != nil:
+		set(privilegesHeld)
 		d.log.Warn("cannot give up privileges that are not needed", "err", err)
 	default:
 		set(privilegesFew)
@@ -67,7 +69,7 @@ func (d *Daemon) dropPrivileges() {
 	}
 }
 
-// privilegesOf says, of a plan that is put to work, if its commands have fewer privileges than
+// tellPrivileges says, of a plan that is put to work, if its commands have fewer privileges than
 // they may need.
 func (d *Daemon) tellPrivileges(p *plan) {
 	if has := d.privileges.Load(); has != nil && *has == privilegesFew {

@@ -46,6 +46,9 @@ func (d *Daemon) status(ctx context.Context, _ control.None) (control.Status, er
 		Version: bantam.Version, PID: os.Getpid(), Since: d.since, Config: p.config.Dir,
 		Database: d.database, Memory: residentMemory(), Jails: []control.JailStatus{}, Actions: d.actions.Status(),
 	}
+	if may := d.privileges.Load(); may != nil {
+		st.Privileges = *may
+	}
 	figures, err := d.jails.Status(ctx)
 	if err != nil {
 		return st, err
