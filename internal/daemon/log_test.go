@@ -79,19 +79,29 @@ func TestLinesAreFail2Bans(t *testing.T) {
 		{"a longer ban", "server", func(l *slog.Logger) {
 			l.Log(t.Context(), levelNotice, "ban is longer", "jail", "k", "addr", someID, "count", 2, "length", duration(6*time.Second), "until", "2026-11-21 18:03:41")
 		}, "fail2ban.observer       [PID]: NOTICE  [k] Increase Ban 192.0.2.1 (2 # 6s -> 2026-11-21 18:03:41)"},
-		{"who is ignored", "filter", func(l *slog.Logger) { l.Info("ignored", "jail", "j", "addr", someID, "by", "ip") },
-			"fail2ban.filter         [PID]: INFO    [j] Ignore 192.0.2.1 by ip"},
-		{"a failure by way of slog", "filter", func(l *slog.Logger) { l.Info("found", "jail", "j", "addr", someID, "time", someTime) },
-			"fail2ban.filter         [PID]: INFO    [j] Found 192.0.2.1 - 2026-01-15 10:00:00"},
-		{"what has no counterpart is told with what is known", "database", func(l *slog.Logger) { l.Warn("cannot purge the database", "err", errors.New("disk is full")) },
-			`fail2ban.database       [PID]: WARNING cannot purge the database err="disk is full"`},
-		{"a jail's trouble begins with the jail", "server", func(l *slog.Logger) { l.Error("jail set aside", "jail", "j", "err", "no filter") },
-			`fail2ban.server         [PID]: ERROR   [j] jail set aside err="no filter"`},
+		{
+			"who is ignored", "filter", func(l *slog.Logger) { l.Info("ignored", "jail", "j", "addr", someID, "by", "ip") },
+			"fail2ban.filter         [PID]: INFO    [j] Ignore 192.0.2.1 by ip",
+		},
+		{
+			"a failure by way of slog", "filter", func(l *slog.Logger) { l.Info("found", "jail", "j", "addr", someID, "time", someTime) },
+			"fail2ban.filter         [PID]: INFO    [j] Found 192.0.2.1 - 2026-01-15 10:00:00",
+		},
+		{
+			"what has no counterpart is told with what is known", "database", func(l *slog.Logger) { l.Warn("cannot purge the database", "err", errors.New("disk is full")) },
+			`fail2ban.database       [PID]: WARNING cannot purge the database err="disk is full"`,
+		},
+		{
+			"a jail's trouble begins with the jail", "server", func(l *slog.Logger) { l.Error("jail set aside", "jail", "j", "err", "no filter") },
+			`fail2ban.server         [PID]: ERROR   [j] jail set aside err="no filter"`,
+		},
 		{"an action's error names its jail as scrapers look for it", "actions", func(l *slog.Logger) {
 			l.With("jail", "j", "action", "a").Error("Failed to execute ban jail 'j' action 'a'", "addr", "192.0.2.1")
 		}, "fail2ban.actions        [PID]: ERROR   Failed to execute ban jail 'j' action 'a' jail=j action=a addr=192.0.2.1"},
-		{"a group is part of its keys", "server", func(l *slog.Logger) { l.WithGroup("g").Info("x", "a", 1) },
-			"fail2ban.server         [PID]: INFO    x g.a=1"},
+		{
+			"a group is part of its keys", "server", func(l *slog.Logger) { l.WithGroup("g").Info("x", "a", 1) },
+			"fail2ban.server         [PID]: INFO    x g.a=1",
+		},
 	} {
 		l := newLog(t, true, "STDERR")
 		c.log(part(l.Logger, c.part))
@@ -175,9 +185,19 @@ func TestLevels(t *testing.T) {
 		want int // of all
 		name string
 	}{
-		{"CRITICAL", 1, "CRITICAL"}, {"error", 2, "ERROR"}, {"WARNING", 3, "WARNING"}, {"NOTICE", 4, "NOTICE"},
-		{"INFO", 5, "INFO"}, {"MSG", 6, "MSG"}, {"DEBUG", 7, "DEBUG"}, {"TRACEDEBUG", 8, "TRACEDEBUG"}, {"HEAVYDEBUG", 9, "HEAVYDEBUG"},
-		{"21", 4, "21"}, {"20", 5, "20"}, {"1", 9, "1"}, {"99", 1, "99"},
+		{"CRITICAL", 1, "CRITICAL"},
+		{"error", 2, "ERROR"},
+		{"WARNING", 3, "WARNING"},
+		{"NOTICE", 4, "NOTICE"},
+		{"INFO", 5, "INFO"},
+		{"MSG", 6, "MSG"},
+		{"DEBUG", 7, "DEBUG"},
+		{"TRACEDEBUG", 8, "TRACEDEBUG"},
+		{"HEAVYDEBUG", 9, "HEAVYDEBUG"},
+		{"21", 4, "21"},
+		{"20", 5, "20"},
+		{"1", 9, "1"},
+		{"99", 1, "99"},
 	} {
 		l := newLog(t, true, "STDERR")
 		if err := l.w.setLevel(c.set); err != nil {
@@ -252,9 +272,6 @@ func TestTheLogMovesAndIsRotated(t *testing.T) {
 	dir := t.TempDir()
 	first, second := filepath.Join(dir, "1.log"), filepath.Join(dir, "2.log")
 	l := newLog(t, true, first)
-	if info, err := os.Stat(first); err != nil || info.Mode().Perm() != 0o600 { // TestTrapS24: the mode of the log
-		t.Errorf("%v, %v", info, err)
-	}
 	l.Info("one")
 	if err := l.w.setTarget(second); err != nil {
 		t.Fatal(err)
@@ -283,6 +300,14 @@ func TestTheLogMovesAndIsRotated(t *testing.T) {
 		if got := read(t, file); got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", filepath.Base(file), got, want)
 		}
+	}
+}
+
+func TestTrapS24_OnlyTheOwnerReadsTheLog(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "log")
+	newLog(t, true, file)
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
 	}
 }
 
@@ -474,13 +499,20 @@ func (s *stuck) Write(b []byte) (int, error) {
 	return s.got.Write(b)
 }
 
+// hanging is a log to a target that hangs.
+func hanging(t *testing.T) (*stuck, *slog.Logger, *logWriter) {
+	t.Helper()
+	s := &stuck{letGo: make(chan struct{})}
+	log, w, err := openLog(&config.Daemon{Fail2Ban: true, LogTarget: "STDERR"}, io.Discard, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, log, w
+}
+
 func TestATargetThatHangsHoldsNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &stuck{letGo: make(chan struct{})}
-		log, w, err := openLog(&config.Daemon{Fail2Ban: true, LogTarget: "STDERR"}, io.Discard, s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s, log, w := hanging(t)
 		end := w.start(5 * time.Second)
 		began := time.Now()
 		line := strings.Repeat("x", mostShown)
@@ -512,11 +544,7 @@ func TestATargetThatHangsHoldsNothingUp(t *testing.T) {
 
 func TestAStopGivesUpATargetThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &stuck{letGo: make(chan struct{})}
-		log, w, err := openLog(&config.Daemon{Fail2Ban: true, LogTarget: "STDERR"}, io.Discard, s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s, log, w := hanging(t)
 		end := w.start(5 * time.Second)
 		log.Info("x")
 		synctest.Wait()

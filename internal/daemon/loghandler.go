@@ -113,8 +113,12 @@ func duration(d time.Duration) string {
 		letter string
 		length time.Duration
 	}{
-		{"y", 365 * 24 * time.Hour}, {"w", 7 * 24 * time.Hour}, {"d", 24 * time.Hour},
-		{"h", time.Hour}, {"m", time.Minute}, {"s", time.Second},
+		{"y", 365 * 24 * time.Hour},
+		{"w", 7 * 24 * time.Hour},
+		{"d", 24 * time.Hour},
+		{"h", time.Hour},
+		{"m", time.Minute},
+		{"s", time.Second},
 	}
 	d = d.Round(time.Second)
 	out, n := "", 0

@@ -30,7 +30,7 @@ bantime = 1h
 ignoreip = 192.0.2.99
 [k]
 enabled = true
-bantime = 1
+bantime = 3
 bantime.increment = true
 `
 

@@ -1,13 +1,14 @@
 package daemon
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,8 +89,11 @@ func TestThePulseStopsWhenLinesBecomeNoDecisions(t *testing.T) {
 			full bool
 			want string
 		}{
-			{"nothing to do", 0, false, ""}, {"a storm begins", 5, true, ""}, {"it is worked on", 9, true, ""},
-			{"nobody takes any", 9, true, "failures wait and none is counted"}, {"they are taken", 9, false, ""},
+			{"nothing to do", 0, false, ""},
+			{"a storm begins", 5, true, ""},
+			{"it is worked on", 9, true, ""},
+			{"nobody takes any", 9, true, "failures wait and none is counted"},
+			{"they are taken", 9, false, ""},
 		} {
 			if done, full = look.done, look.full; p.feel(t.Context(), time.Second) != look.want {
 				t.Errorf("%s: not %q", look.name, look.want)
@@ -202,7 +206,7 @@ func TestTheUnitIsRight(t *testing.T) {
 func program(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "bantam")
-	build := exec.CommandContext(t.Context(), filepath.Join(runtime.GOROOT(), "bin", "go"), "build", "-o", file, "bantam/cmd/bantam")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", file, "bantam/cmd/bantam")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -214,17 +218,7 @@ func TestPrivilegesAreGivenUpWhereNoJailRunsCommands(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("there are none to give up: not root")
 	}
-	bantam, dir := program(t), t.TempDir()
-	socket := filepath.Join(dir, "s")
-	for file, text := range map[string]string{
-		"jail.local":  "[DEFAULT]\nobserve = true\n[j]\nenabled = true\nfilter =\nfailregex = ^bad <HOST>$\nlogpath = " + dir + "/log\n",
-		"bantam.conf": "[Definition]\ndbfile = " + dir + "/db\npidfile =\n", "log": "",
-	} {
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.CommandContext(t.Context(), bantam, "run", "-c", dir, "--socket", socket)
+	cmd, socket := observer(t)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -248,6 +242,58 @@ func TestPrivilegesAreGivenUpWhereNoJailRunsCommands(t *testing.T) {
 			t.Errorf("%s is %s, want %s", set, got, want)
 		}
 	}
+}
+
+// The original dies of SIGHUP in the foreground and leaves its socket.
+func TestTrapS50_SIGHUPReloads(t *testing.T) {
+	cmd, socket := observer(t)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	steps := []struct {
+		said string
+		then syscall.Signal
+	}{{"msg=\"log is read\"", syscall.SIGHUP}, {"msg=reloaded ", syscall.SIGUSR1}, {"msg=\"log flushed\"", syscall.SIGTERM}, {"msg=stopped", 0}}
+	var log strings.Builder
+	for s := bufio.NewScanner(stderr); s.Scan(); {
+		log.WriteString(s.Text() + "\n")
+		if len(steps) > 0 && strings.Contains(s.Text(), steps[0].said) {
+			if sig := steps[0].then; sig != 0 {
+				if err := cmd.Process.Signal(sig); err != nil {
+					t.Error(err)
+				}
+			}
+			steps = steps[1:]
+		}
+	}
+	if err := cmd.Wait(); err != nil || len(steps) > 0 {
+		t.Errorf("%v, still to come: %v, of\n%s", err, steps, &log)
+	}
+	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+// observer is the program, ready to run, with a jail that bans nobody, and its socket.
+func observer(t *testing.T) (cmd *exec.Cmd, socket string) {
+	t.Helper()
+	bantam, dir := program(t), t.TempDir()
+	socket = filepath.Join(dir, "s")
+	for file, text := range map[string]string{
+		"jail.local":  "[DEFAULT]\nobserve = true\n[j]\nenabled = true\nfilter =\nfailregex = ^bad <HOST>$\nlogpath = " + dir + "/log\n",
+		"bantam.conf": "[Definition]\ndbfile = " + dir + "/db\npidfile =\n", "log": "",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return exec.CommandContext(t.Context(), bantam, "run", "-c", dir, "--socket", socket), socket
 }
 
 func TestCommandsKeepPrivileges(t *testing.T) {
