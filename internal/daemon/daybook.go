@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -128,9 +129,9 @@ func (d *Daemon) tellRepealed(bans []bantam.Ban) {
 // relog makes the log as a configuration says, after a reload.
 func (d *Daemon) relog(c *config.Daemon) {
 	w := d.live.writes
-	if err := w.setLevel(c.LogLevel); err != nil {
+	if err := w.setLevel(cmp.Or(c.LogLevel, "INFO")); err != nil {
 		d.log.Error("cannot change how much is logged", "loglevel", c.LogLevel, "err", err)
 	}
-	w.setSyslog(c.SyslogSocket)
-	_ = w.setTarget(c.LogTarget) // it says what is wrong, and goes on where it was
+	w.setSyslog(cmp.Or(c.SyslogSocket, "auto"))
+	_ = w.setTarget(cmp.Or(c.LogTarget, "STDERR")) // it says what is wrong, and goes on where it was
 }

@@ -114,18 +114,18 @@ func TestLinesAreFail2Bans(t *testing.T) {
 func TestFoundLines(t *testing.T) {
 	f := bantam.Failure{Jail: "sshd", ID: someID, Time: someTime}
 	l := newLog(t, true, "STDERR")
-	l.w.found(&f)
+	l.w.found(&f, foundIt)
 	f.Known = true
-	l.w.found(&f)
-	l.w.found(&bantam.Failure{Jail: "sshd", Time: someTime})
+	l.w.found(&f, foundIt)
+	l.w.found(&bantam.Failure{Jail: "sshd", Time: someTime}, foundIt)
 	f.Known, f.ID = false, bantam.PrefixID(netip.MustParsePrefix("2001:db8::/64"))
-	l.w.found(&f)
+	l.w.found(&f, attempted)
 	if err := l.w.setLevel("NOTICE"); err != nil {
 		t.Fatal(err)
 	}
-	l.w.found(&f)
+	l.w.found(&f, foundIt)
 	want := "fail2ban.filter         [PID]: INFO    [sshd] Found 192.0.2.1 - 2026-01-15 10:00:00\n" +
-		"fail2ban.filter         [PID]: INFO    [sshd] Found 2001:db8::/64 - 2026-01-15 10:00:00\n"
+		"fail2ban.filter         [PID]: INFO    [sshd] Attempt 2001:db8::/64 - 2026-01-15 10:00:00\n"
 	if got := plainLines(l.stderr.String()); got != want {
 		t.Errorf("%s", got)
 	}
@@ -133,7 +133,7 @@ func TestFoundLines(t *testing.T) {
 		t.Errorf("%q begins with no time", text)
 	}
 	l = newLog(t, false, "STDERR")
-	l.w.found(&bantam.Failure{Jail: "sshd", ID: someID, Time: someTime})
+	l.w.found(&bantam.Failure{Jail: "sshd", ID: someID, Time: someTime}, foundIt)
 	if got := plainLines(l.stderr.String()); !strings.HasPrefix(got, "level=INFO msg=found jail=sshd addr=192.0.2.1") ||
 		!strings.Contains(l.stderr.String(), " time="+someTime.Format(time.RFC3339)+"\n") {
 		t.Errorf("%s", got)
@@ -148,7 +148,7 @@ func TestAttackersTextIsData(t *testing.T) {
 	id := bantam.TextID("x] Ban 198.51.100.7")
 	l.Log(t.Context(), levelNotice, "banned", "jail", "j", "addr", bantam.TextID(hostile))
 	l.Log(t.Context(), levelNotice, "banned", "jail", "j", "addr", id)
-	l.w.found(&bantam.Failure{Jail: "j", ID: bantam.TextID("\x1b[2J\x00\xff"), Time: someTime})
+	l.w.found(&bantam.Failure{Jail: "j", ID: bantam.TextID("\x1b[2J\x00\xff"), Time: someTime}, foundIt)
 	l.Log(t.Context(), levelNotice, "no counterpart", "addr", id, "text", hostile, "long", strings.Repeat("ä", mostShown))
 	got := plainLines(l.stderr.String())
 	if n := strings.Count(got, "\n"); n != 4 {
@@ -424,7 +424,7 @@ func TestTheJournalGetsFields(t *testing.T) {
 	conn := receiver(t, socket)
 	l := toSyslog(t, true, "SYSTEMD-JOURNAL", socket)
 	l.Log(t.Context(), levelNotice, "banned", "jail", "j", "addr", someID, "evil key", "a\nPRIORITY=0")
-	l.w.found(&bantam.Failure{Jail: "j", ID: someID, Time: someTime.UTC()})
+	l.w.found(&bantam.Failure{Jail: "j", ID: someID, Time: someTime.UTC()}, foundIt)
 	want := "MESSAGE=fail2ban.actions        [PID]: NOTICE  [j] Ban 192.0.2.1\nLOGGER=fail2ban.actions\nPRIORITY=5\n" +
 		"SYSLOG_IDENTIFIER=fail2ban\nSYSLOG_PID=" + pid + "\nBANTAM_EVENT=banned\nBANTAM_JAIL=j\nBANTAM_ADDR=192.0.2.1\nBANTAM_EVIL_KEY=a\\nPRIORITY=0\n"
 	if got := datagram(t, conn); got != want {
@@ -611,7 +611,7 @@ func BenchmarkFound(b *testing.B) {
 			f := &bantam.Failure{Jail: "sshd", ID: someID, Time: someTime}
 			b.ReportAllocs()
 			for b.Loop() {
-				l.w.found(f)
+				l.w.found(f, foundIt)
 			}
 			end()
 			l.w.mu.Lock()

@@ -78,9 +78,15 @@ func (h *logHandler) WithGroup(name string) slog.Handler {
 	return &next
 }
 
-// found logs a failure that counts, as "found" with jail, addr and time. There may be a million
+// How a failure came: by a line, or by somebody who told of it.
+const (
+	foundIt   = "found"
+	attempted = "attempt"
+)
+
+// found logs a failure that counts, by how it came, with jail, addr and time. There may be a million
 // of them at once, so it goes past log/slog, whose records cost more than the line.
-func (l *logWriter) found(f *bantam.Failure) {
+func (l *logWriter) found(f *bantam.Failure, how string) {
 	if f.Known || f.ID.IsZero() || l.level.Level() > slog.LevelInfo {
 		return
 	}
@@ -91,7 +97,7 @@ func (l *logWriter) found(f *bantam.Failure) {
 		s.second, s.theirs = second, f.Time.Local().Format(fail2banTime)
 		s.exact = f.Time.Local().Format(time.RFC3339)
 	}
-	*e = entry{time: time.Now(), level: slog.LevelInfo, logger: "filter", text: "found", line: e.line[:0], attrs: e.attrs[:0]}
+	*e = entry{time: time.Now(), level: slog.LevelInfo, logger: "filter", text: how, line: e.line[:0], attrs: e.attrs[:0]}
 	l.mu.Lock()
 	fields := !l.fail2ban || l.form.kind == journal
 	l.mu.Unlock()
@@ -100,7 +106,11 @@ func (l *logWriter) found(f *bantam.Failure) {
 	}
 	if l.fail2ban {
 		e.line = appendClean(append(e.line, '['), f.Jail)
-		e.line = append(e.line, "] Found "...)
+		if how == attempted {
+			e.line = append(e.line, "] Attempt "...)
+		} else {
+			e.line = append(e.line, "] Found "...)
+		}
 		e.line = append(appendID(e.line, f.ID), " - "...)
 		e.line = append(e.line, s.theirs...)
 	}

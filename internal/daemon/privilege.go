@@ -79,25 +79,25 @@ func (d *Daemon) tellPrivileges(p *plan) {
 	}
 }
 
-// owns reports whether the folders that the daemon makes files in are its own, so that it can
-// without overriding their modes.
+// owns reports whether the files that the daemon writes and their folders are its own, so that
+// it can without overriding their modes.
 func (d *Daemon) owns(c *config.Daemon) bool {
 	for _, file := range []string{d.database, d.pidFile, d.options.Socket, c.Socket, c.LogTarget} {
-		if !filepath.IsAbs(file) {
-			continue
-		}
-		info, err := os.Stat(filepath.Dir(file))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return false
-		}
-		if s, ok := info.Sys().(*syscall.Stat_t); !ok || int(s.Uid) != os.Geteuid() {
+		if filepath.IsAbs(file) && (!own(file) || !own(filepath.Dir(file))) {
 			return false
 		}
 	}
 	return true
+}
+
+// own reports whether a file is the process' user's, or not there.
+func own(file string) bool {
+	info, err := os.Stat(file)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(s.Uid) == os.Geteuid()
 }
 
 // limitCapabilities takes all capabilities but some from every thread of the process, and from
