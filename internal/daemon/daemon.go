@@ -380,8 +380,8 @@ func (d *Daemon) close() error {
 	}
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
+		d.log.Info("database closed")
 	}
-	d.log.Info("database closed")
 	d.log.Info("stopped")
 	errs = append(errs, d.live.writes.close())
 	return errors.Join(errs...)
