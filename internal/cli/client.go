@@ -530,7 +530,8 @@ func (c *client) serve(ctx context.Context) bool {
 	defer signal.Stop(signals)
 	override := c.override
 	d, err := daemon.New(ctx, daemon.Options{
-		Config: c.folder, Library: c.library, Socket: c.socket, PIDFile: c.pidFile, Stderr: c.stderr, Override: override,
+		Config: c.folder, Library: c.library, Socket: c.socket, PIDFile: c.pidFile, Stderr: c.stderr, Stdout: c.stdout, Override: override,
+		DropPrivileges: c.stderr == os.Stderr, // not those of a program that runs this as a part
 	})
 	if err != nil {
 		return failed(err)

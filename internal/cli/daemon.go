@@ -44,7 +44,8 @@ func (a *app) run(ctx context.Context, pidFile string) error {
 	defer signal.Stop(hangups)
 
 	d, err := daemon.New(ctx, daemon.Options{
-		Config: a.folder(), Library: a.library, Socket: a.socket, PIDFile: pidFile, Stderr: a.stderr,
+		Config: a.folder(), Library: a.library, Socket: a.socket, PIDFile: pidFile, Stderr: a.stderr, Stdout: a.stdout,
+		DropPrivileges: a.stderr == os.Stderr, // not those of a program that runs this as a part
 	})
 	if err != nil {
 		return err

@@ -126,6 +126,9 @@ func (a *app) screen(st control.Status, now time.Time) {
 			a.printf("\nThe action %s gave up on %s; the log says why\n", safe(act.Action), plural(int(act.GaveUp), "decision"))
 		}
 	}
+	if st.Privileges != "" {
+		a.printf("\nPrivileges: %s", safe(st.Privileges))
+	}
 	a.printf("\nNever banned: this machine, and %s of the allow list\n", plural(st.Allowed, "entry"))
 	a.printf("Next: bantam banned | bantam unban ADDRESS | bantam status JAIL | bantam help\n")
 }

@@ -44,8 +44,12 @@ type Options struct {
 	Socket  string // of the API
 	PIDFile string // "" for what the configuration says
 	Stderr  io.Writer
+	Stdout  io.Writer // where logtarget STDOUT goes; nil for the process' own
 	// Override is what counts in place of what fail2ban.conf says.
 	Override Override
+	// DropPrivileges gives up, for the whole process and for good, what a daemon does not need
+	// whose jails run no commands.
+	DropPrivileges bool
 }
 
 // A Daemon is one configuration at work. New builds it, Run runs it.
@@ -68,6 +72,9 @@ type Daemon struct {
 	fail2ban *control.Fail2Ban // nil if nobody is answered there
 	idle     *idle
 	live     live
+	service  *service
+
+	privileges atomic.Pointer[string] // for the status
 
 	filters atomic.Pointer[map[string]*filter.Rules]
 
@@ -94,9 +101,11 @@ func New(ctx context.Context, o Options) (*Daemon, error) {
 	d.live.added = map[string]*config.Jail{}
 	d.plan.Store(p)
 	d.filters.Store(&p.filters)
-	if d.log, d.live.writes, err = openLog(p.config.Daemon.LogLevel, p.config.Daemon.LogTarget, o.Stderr); err != nil {
+	if d.log, d.live.writes, err = openLog(&p.config.Daemon, cmp.Or[io.Writer](o.Stdout, os.Stdout), o.Stderr); err != nil {
 		return nil, err
 	}
+	d.idle.found, d.service = d.live.writes.found, newService(d.log, os.Getenv)
+	d.tellStart(p)
 	for _, a := range p.aside {
 		d.log.Error("jail set aside", "jail", a.jail, "err", a.err)
 	}
@@ -121,14 +130,18 @@ func (d *Daemon) open(ctx context.Context, p *plan) (err error) {
 	if err = d.openFail2Ban(p); err != nil {
 		return err
 	}
+	if err = alone(p.config.Daemon, d.pidFile); err != nil {
+		return err
+	}
 	if d.database = p.config.Daemon.DBFile; d.database == ":memory:" {
 		d.database = ""
 	}
-	if d.store, err = p.storeConfig(d.database).Open(ctx, d.log); err != nil {
+	if d.store, err = p.storeConfig(d.database).Open(ctx, part(d.log, "database")); err != nil {
 		return &control.Error{Text: err.Error(), Hint: store.Hint(err)}
 	}
+	d.log.Info("database opened", "path", cmp.Or(d.database, ":memory:"))
 	if !p.observes() {
-		d.nft, err = firewall.OpenNFTables(firewall.Options{Log: d.log})
+		d.nft, err = firewall.OpenNFTables(firewall.Options{Log: part(d.log, "actions")})
 		if errors.Is(err, firewall.ErrPrivilege) {
 			return &control.Error{Text: err.Error(), Hint: "start it as root, or write observe = true to decide without banning"}
 		}
@@ -173,19 +186,19 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	}
 	state.Seed(seed)
 	restored := state.Restore(bans, now)
-	d.jails = jail.New(d.log, state)
-	d.lookup = lookup.New(d.log, net.DefaultResolver)
+	d.jails = jail.New(slog.New(slog.DiscardHandler), state) // failures are told before they reach it
+	d.lookup = lookup.New(part(d.log, "filter"), net.DefaultResolver)
 	d.lookup.Configure(p.ignore...)
 	d.lookup.SetAllow(store.Prefixes(allowed))
 	effects := map[string]action.Effect{}
 	if d.nft != nil {
-		d.guard = firewall.NewGuard(d.log, d.nft)
+		d.guard = firewall.NewGuard(part(d.log, "actions"), d.nft)
 		effects["bantam"] = d.guard
 		if err := d.guard.Configure(ctx, p.rules, store.Prefixes(allowed), restored); err != nil {
 			return err
 		}
 	}
-	d.actions = action.New(d.log, effects)
+	d.actions = action.New(part(d.log, "actions"), effects)
 	if d.nft != nil {
 		d.stock = firewall.OpenStock(firewall.StockOptions{Log: d.log})
 		if err := d.stock.Configure(ctx, p.natives, restored); err != nil {
@@ -196,10 +209,11 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	if _, err := d.actions.Configure(d.world(p), p.actions, restored); err != nil {
 		return err
 	}
+	d.tellJails(p)
 	for _, r := range restored {
 		d.tell(r)
 	}
-	d.sources = source.New(d.log, d.judge)
+	d.sources = source.New(part(d.log, "filter"), d.judge)
 	resume, err := d.resume(ctx)
 	if err != nil {
 		return err
@@ -260,6 +274,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	answering.Go(func() error { return d.stopOnError(d.server.Run(serving)) })
 	answering.Go(func() error { return d.stopOnError(d.serveFail2Ban(serving)) })
 
+	endLog := d.live.writes.start(drain)
 	var g errgroup.Group
 	g.Go(func() error { defer close(failures); return d.stopOnError(d.sources.Run(ctx, failures)) })
 	g.Go(func() error { d.lookup.Run(failures, known); return nil })
@@ -271,7 +286,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { d.purge(ctx); return nil })
 	g.Go(func() error { d.watch(ctx); return nil })
 	g.Go(func() error { d.watchFaults(ctx); return nil })
+	g.Go(func() error {
+		d.attend(ctx, d.pulse(func() bool { return len(failures) == cap(failures) }))
+		return nil
+	})
 	err := g.Wait()
+	d.tellStopped()
+	endLog()
 	err = errors.Join(err, d.store.SavePositions(d.jails.Positions()), d.close())
 	served()
 	return errors.Join(err, answering.Wait())
@@ -292,33 +313,6 @@ func (d *Daemon) note(in <-chan bantam.Decision, out chan<- bantam.Decision) {
 		d.tell(decision)
 		out <- decision
 	}
-}
-
-// tell is what the day book says about a decision.
-func (d *Daemon) tell(decision bantam.Decision) {
-	b := decision.Ban
-	text := map[bantam.Kind]string{
-		bantam.Start: "banned", bantam.Prolong: "ban prolonged", bantam.Restore: "ban restored", bantam.End: "unbanned",
-	}[decision.Kind]
-	if b.Observed {
-		text = "would be " + text
-	}
-	until := "for ever"
-	if !b.Permanent() {
-		until = b.End.Format(time.RFC3339)
-	}
-	attrs := []any{"jail", b.Jail, "addr", b.ID, "until", until}
-	if decision.Cause == jail.Repeated {
-		d.log.Debug("ban told to new actions", attrs...)
-		return
-	}
-	switch decision.Kind {
-	case bantam.End:
-		attrs = []any{"jail", b.Jail, "addr", b.ID, "why", decision.Cause}
-	case bantam.Start:
-		attrs = append(attrs, "failures", b.Failures, "count", b.Count, "by", b.By)
-	}
-	d.log.Info(text, attrs...)
 }
 
 // storeConfig is what the store needs to know of a plan.
@@ -425,7 +419,9 @@ func (d *Daemon) close() error {
 	}
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
+		d.log.Info("database closed")
 	}
+	d.log.Info("stopped")
 	errs = append(errs, d.live.writes.close())
 	return errors.Join(errs...)
 }

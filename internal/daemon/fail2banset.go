@@ -87,13 +87,13 @@ func (d *Daemon) setGlobal(name string, w words) (done bool, err error) {
 		}
 	case "logtarget":
 		if err := d.live.writes.setTarget(text); err != nil {
-			d.log.Error("cannot change where the log goes", "logtarget", text, "err", err)
 			return true, control.Invalid("Failed to change log target")
 		}
 	case "syslogsocket":
 		if info, err := os.Stat(text); text != "auto" && (err != nil || info.Mode().Type() != os.ModeSocket) {
 			return true, control.Invalid(fmt.Sprintf("%s is no socket", control.Repr(text)))
 		}
+		d.live.writes.setSyslog(text)
 		d.changeDaemon(func(c *config.Daemon) { c.SyslogSocket = text })
 	case "dbfile":
 		if text != d.database && (d.database != "" || !strings.EqualFold(text, "none") && text != ":memory:") {

@@ -21,6 +21,8 @@ type idle struct {
 
 	mu   sync.Mutex // guards held
 	held map[string][]bantam.Failure
+
+	found func(f *bantam.Failure, how string) // is told of failures that are let in; nil for nobody
 }
 
 func newIdle() *idle {
@@ -38,18 +40,21 @@ func (i *idle) run(in <-chan bantam.Failure, out chan<- bantam.Failure) {
 			}
 			i.pass(f, out)
 		case f := <-i.told:
-			i.pass(f, out)
+			i.passAs(f, attempted, out)
 		case <-i.woke:
 			for _, f := range i.ready() {
 				// It counts as read now: what has grown too old does not count.
 				f.Read = time.Now()
-				out <- f
+				i.letIn(f, foundIt, out)
 			}
 		}
 	}
 }
 
-func (i *idle) pass(f bantam.Failure, out chan<- bantam.Failure) {
+func (i *idle) pass(f bantam.Failure, out chan<- bantam.Failure) { i.passAs(f, foundIt, out) }
+
+// passAs lets a failure in, or holds it if its jail is idle; how is what the log says of it.
+func (i *idle) passAs(f bantam.Failure, how string, out chan<- bantam.Failure) {
 	i.mu.Lock()
 	held, idle := i.held[f.Jail]
 	if idle {
@@ -60,8 +65,16 @@ func (i *idle) pass(f bantam.Failure, out chan<- bantam.Failure) {
 	}
 	i.mu.Unlock()
 	if !idle {
-		out <- f
+		i.letIn(f, how, out)
 	}
+}
+
+// letIn hands a failure to the jails, once the log has it.
+func (i *idle) letIn(f bantam.Failure, how string, out chan<- bantam.Failure) {
+	if i.found != nil {
+		i.found(&f, how)
+	}
+	out <- f
 }
 
 // awake marks failures of jails that are idle no more.

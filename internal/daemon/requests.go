@@ -46,6 +46,9 @@ func (d *Daemon) status(ctx context.Context, _ control.None) (control.Status, er
 		Version: bantam.Version, PID: os.Getpid(), Since: d.since, Config: p.config.Dir,
 		Database: d.database, Memory: residentMemory(), Jails: []control.JailStatus{}, Actions: d.actions.Status(),
 	}
+	if may := d.privileges.Load(); may != nil {
+		st.Privileges = *may
+	}
 	figures, err := d.jails.Status(ctx)
 	if err != nil {
 		return st, err
@@ -258,20 +261,21 @@ func (d *Daemon) applyAllow(ctx context.Context) (control.AllowReply, error) {
 	return control.AllowReply{Allowed: allowed}, err
 }
 
-func (d *Daemon) stopRequest(_ context.Context, r control.StopRequest) (control.None, error) {
+func (d *Daemon) stopRequest(ctx context.Context, r control.StopRequest) (control.None, error) {
 	d.unban.Store(r.Unban)
 	d.log.Info("asked to stop", "unban", r.Unban)
+	if r.Unban {
+		if bans, err := d.jails.Bans(ctx, "", bantam.ID{}); err == nil { // else it is stopping already
+			d.tellRepealed(bans)
+		}
+	}
 	d.stop(errStop)
 	return control.None{}, nil
 }
 
 // Reopen opens the log file anew, after somebody has renamed it.
 func (d *Daemon) Reopen() {
-	if _, err := d.live.writes.flush(); err != nil {
-		d.log.Error("cannot open the log anew", "err", err)
-		return
-	}
-	d.log.Info("log opened anew")
+	_, _ = d.live.writes.flush() // the log says how it went
 }
 
 // Reload reads the configuration again and, if nothing in it is wrong, puts it to
@@ -279,11 +283,15 @@ func (d *Daemon) Reopen() {
 func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.ReloadReply, err error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	d.service.reloading()
+	d.log.Info("reloading")
 	defer func() {
 		if err != nil {
 			d.log.Error("not reloaded", "err", err)
 		}
+		d.service.tell("READY=1", "STATUS="+d.summary(ctx))
 	}()
+	before := d.plan.Load()
 	p, err := makePlan(d.options.Config, d.options.Library)
 	if err != nil {
 		return reply, unchanged(err.Error())
@@ -309,6 +317,9 @@ func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.Relo
 	for _, j := range p.jails {
 		reply.Jails = append(reply.Jails, j.Name)
 	}
+	d.relog(&p.config.Daemon)
+	d.tellPrivileges(p)
+	d.tellReloaded(before, p)
 	d.log.Info("reloaded", "jails", len(p.jails))
 	return reply, nil
 }
