@@ -9,7 +9,7 @@ FUZZTIME ?= 10s
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build demo test lint fuzz bench bench-daemon bench-detect bench-hostile clean
+.PHONY: build demo test test-differential lint fuzz bench bench-daemon bench-detect bench-hostile clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/bantam
@@ -50,6 +50,11 @@ fuzz:
 			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
 		done || exit 1; \
 	done
+
+# Random histories judged by Fail2Ban and by Bantam; HISTORIES of them, 50 at a time.
+HISTORIES ?= 500
+test-differential: packages
+	BANTAM_NEED_PEERS=1 $(GO) test ./test -run TestTheOriginalsDecisions -histories $(HISTORIES) -timeout 60m -v
 
 # The benchmarks beside the code; bench/README.md says how each figure is made.
 bench:
