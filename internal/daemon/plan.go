@@ -176,6 +176,13 @@ func (p *plan) add(c config.Jail) *config.Problem {
 		doubt.Warning = true
 		p.problems = append(p.problems, *doubt)
 	}
+	for _, a := range c.Actions {
+		if a.Kind == action.Native && firewall.Inverts(a.Params) {
+			doubt := refuse("action", "name the action that opens the port, such as iptables, in place of bantam", errors.New("its action bantam shuts out, and does not let in as its blocktype or returntype wants"))
+			doubt.Warning = true
+			p.problems = append(p.problems, *doubt)
+		}
+	}
 	if !c.Jail.Observe {
 		for _, a := range run {
 			if a.Made {
