@@ -881,7 +881,7 @@ func TestEveryOptionIsKnown(t *testing.T) {
 		bantime.factor=1|bantime.formula=ban.Time|bantime.multipliers=1 2|bantime.maxtime=1w|bantime.rndtime=1m|bantime.overalljails=false|
 		action=|port=ssh|protocol=tcp|chain=INPUT|banaction=x|banaction_allports=y|mode=normal|mta=sendmail|destemail=a|sender=b|
 		tcpport=1|udpport=2|blocktype=DROP|returntype=RETURN|knocking_url=x|prefix4=0|prefix6=64|observe=no`
-	later := `ignorecache=key="<ip>"|ignorecountry=CH|bancountry=XX|ignoreasn=1|banasn=2|country.unknown=ban|bantime.country=cn:1w|weight=2:3|
+	later := `ignorecountry=CH|bancountry=XX|ignoreasn=1|banasn=2|country.unknown=ban|bantime.country=cn:1w|weight=2:3|
 		distinct=user|json=MESSAGE`
 	section := func(list string) string { return strings.NewReplacer("|", "\n", "\t", "").Replace(list) + "\n" }
 	c := load(t, "-- jail.conf --\n[t]\n"+section(obeyed)+section(later)+

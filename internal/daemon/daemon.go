@@ -175,6 +175,7 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	restored := state.Restore(bans, now)
 	d.jails = jail.New(d.log, state)
 	d.lookup = lookup.New(d.log, net.DefaultResolver)
+	d.lookup.UseCommands(d.world(p))
 	d.lookup.Configure(p.ignore...)
 	d.lookup.SetAllow(store.Prefixes(allowed))
 	effects := map[string]action.Effect{}
@@ -268,6 +269,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { d.note(decisions, told); return nil })
 	g.Go(func() error { d.store.Run(told, stored); return nil })
 	g.Go(func() error { d.actions.Run(stored, drain); return nil })
+	g.Go(func() error { d.liftRestored(ctx); return nil })
 	g.Go(func() error { d.purge(ctx); return nil })
 	g.Go(func() error { d.watch(ctx); return nil })
 	g.Go(func() error { d.watchFaults(ctx); return nil })

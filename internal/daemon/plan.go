@@ -158,11 +158,14 @@ func (p *plan) add(c config.Jail) *config.Problem {
 	}
 	ignore, err := lookup.Compile(c.Lookup)
 	if err != nil {
-		key := "ignoreip"
-		if c.Lookup.IgnoreCommand != "" {
-			key = "ignorecommand"
+		return refuse("ignoreip", "write addresses and prefixes into ignoreip", err)
+	}
+	if c.Lookup.IgnoreCommand != "" {
+		if err := action.CheckCommand(context.Background(), c.Lookup.IgnoreCommand); err != nil {
+			doubt := refuse("ignorecommand", "until it can be run every failure counts, also of those whom it would let off", fmt.Errorf("the command cannot work: %w", err))
+			doubt.Warning = true
+			p.problems = append(p.problems, *doubt)
 		}
-		return refuse(key, "write addresses and prefixes into ignoreip", err)
 	}
 	rule, run, wider, err := effects(&c)
 	if err != nil {

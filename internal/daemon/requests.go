@@ -357,6 +357,10 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	if err != nil {
 		return err
 	}
+	forced, err := d.forced(ctx)
+	if err != nil {
+		return err
+	}
 	d.filters.Store(&p.filters)
 	d.lookup.Configure(p.ignore...)
 	if err := d.jails.Configure(ctx, p.jails, bans); err != nil {
@@ -373,5 +377,8 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	}
 	d.store.SetMaxMatches(p.config.Daemon.DBMaxMatches)
 	d.store.SetPurgeAge(p.config.Daemon.DBPurgeAge)
-	return d.sources.Configure(p.sources, resume)
+	if err := d.sources.Configure(p.sources, resume); err != nil {
+		return err
+	}
+	return d.liftIgnored(ctx, forced)
 }
