@@ -18,9 +18,10 @@ type banKey struct {
 	id   bantam.ID
 }
 
-// forced are the running bans that an operator made of somebody who is ignored: they stay
-// while nothing changes about that.
-func (d *Daemon) forced(ctx context.Context) (map[banKey]bool, error) {
+// spared reports which running bans stay though their IDs are ignored: those that an operator made
+// in spite of it. It goes by the rules of the moment of the call, before they change.
+func (d *Daemon) spared(ctx context.Context) (func(*bantam.Ban) bool, error) {
+	begun := time.Now()
 	bans, err := d.jails.Bans(ctx, "", bantam.ID{})
 	if err != nil {
 		return nil, err
@@ -36,12 +37,16 @@ func (d *Daemon) forced(ctx context.Context) (map[banKey]bool, error) {
 			forced[banKey{b.Jail, b.ID}] = true
 		}
 	}
-	return forced, nil
+	return func(b *bantam.Ban) bool {
+		return forced[banKey{b.Jail, b.ID}] || byOperator(b) && !b.Time.Before(begun)
+	}, nil
 }
 
+func byOperator(b *bantam.Ban) bool { return b.By == bantam.ByOperator }
+
 // liftIgnored ends the running bans of who is to be ignored by the rules of now, but for those
-// in but. No command is asked.
-func (d *Daemon) liftIgnored(ctx context.Context, but map[banKey]bool) error {
+// that are spared. No command is asked.
+func (d *Daemon) liftIgnored(ctx context.Context, spared func(*bantam.Ban) bool) error {
 	bans, err := d.jails.Bans(ctx, "", bantam.ID{})
 	if err != nil {
 		return err
@@ -50,7 +55,7 @@ func (d *Daemon) liftIgnored(ctx context.Context, but map[banKey]bool) error {
 	defer cancel()
 	var over []bantam.Decision
 	for _, b := range bans {
-		if but[banKey{b.Jail, b.ID}] {
+		if spared(&b) {
 			continue
 		}
 		by, is := d.lookup.Ignored(asking, b.Jail, b.ID)
@@ -71,10 +76,7 @@ func (d *Daemon) liftIgnored(ctx context.Context, but map[banKey]bool) error {
 // liftRestored ends the bans of the last run whose IDs are to be ignored by now, but for
 // those that an operator made: who was banned in spite of the rules stays so.
 func (d *Daemon) liftRestored(ctx context.Context) {
-	forced, err := d.forced(ctx)
-	if err == nil {
-		err = d.liftIgnored(ctx, forced)
-	}
+	err := d.liftIgnored(ctx, byOperator)
 	if err != nil && ctx.Err() == nil {
 		d.log.Error("bans of who is to be ignored cannot be lifted", "err", err)
 	}

@@ -117,14 +117,14 @@ func (d *Daemon) swap(ctx context.Context, old, p *plan, was, is *config.Jail) (
 		return d.apply(ctx, p)
 	}
 	if !reflect.DeepEqual(was.Lookup, is.Lookup) {
-		forced, err := d.forced(ctx)
+		spared, err := d.spared(ctx)
 		if err != nil {
 			return err
 		}
 		d.lookup.Configure(p.ignore...)
 		defer func() {
 			if err == nil {
-				err = d.liftIgnored(ctx, forced)
+				err = d.liftIgnored(ctx, spared)
 			}
 		}()
 	}

@@ -357,7 +357,7 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	if err != nil {
 		return err
 	}
-	forced, err := d.forced(ctx)
+	spared, err := d.spared(ctx)
 	if err != nil {
 		return err
 	}
@@ -380,5 +380,5 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	if err := d.sources.Configure(p.sources, resume); err != nil {
 		return err
 	}
-	return d.liftIgnored(ctx, forced)
+	return d.liftIgnored(ctx, spared)
 }
