@@ -118,6 +118,7 @@ func (d *Daemon) open(ctx context.Context, p *plan) (err error) {
 	if d.server, err = control.Listen(d.options.Socket); err != nil {
 		return err
 	}
+	d.share(p)
 	if err = d.openFail2Ban(p); err != nil {
 		return err
 	}
@@ -137,6 +138,23 @@ func (d *Daemon) open(ctx context.Context, p *plan) (err error) {
 		}
 	}
 	return d.build(ctx, p)
+}
+
+// share lets the group that the configuration names read through the API.
+func (d *Daemon) share(p *plan) {
+	gid := -1
+	var err error
+	if name := p.config.Daemon.APIGroup; name != "" {
+		gid, err = config.GroupID(name)
+	}
+	if err == nil {
+		err = d.server.Share(gid)
+	} else {
+		err = errors.Join(err, d.server.Share(-1))
+	}
+	if err != nil {
+		d.log.Error("only root can read through the API", "err", err)
+	}
 }
 
 // noJail is the error of a configuration of which no jail can run.

@@ -289,6 +289,7 @@ func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.Relo
 		return reply, unchanged(err.Error())
 	}
 	d.options.Override.apply(&p.config.Daemon)
+	before := d.plan.Load()
 	var wrong []string
 	for _, problem := range p.problems {
 		if problem.Warning {
@@ -305,6 +306,9 @@ func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.Relo
 	}
 	if err := d.apply(ctx, p); err != nil {
 		return reply, err
+	}
+	if p.config.Daemon.APIGroup != before.config.Daemon.APIGroup {
+		d.share(p)
 	}
 	for _, j := range p.jails {
 		reply.Jails = append(reply.Jails, j.Name)
