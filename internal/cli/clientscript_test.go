@@ -60,7 +60,7 @@ var script = []string{
 // differs is what must differ from the original, and why; each has its row in
 // docs/differences.md.
 var differs = map[string]string{
-	"version": "the package is older than the version that is answered for",
+	"version":                                "the package is older than the version that is answered for",
 	"get j2 failregex":                       unexpanded,
 	"set j1 addfailregex '^more <HOST>$'":    unexpanded,
 	"get j1 failregex":                       unexpanded,
