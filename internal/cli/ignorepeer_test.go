@@ -25,7 +25,7 @@ logpath = DIR/t.log
 failregex = ^\s*bad <HOST> user <F-USER>.*</F-USER>$
 action =
 ignoreself = no
-maxretry = 3
+maxretry = 20
 usedns = no
 ignorecommand = for v in ` + values + `; do printf '%%s|' "$v"; done >> DIR/asked; echo >> DIR/asked; case "<F-USER>" in friend*) exit 0;; odd) exit 2;; esac; exit 1
 [c]
@@ -36,6 +36,7 @@ logpath = DIR/t.log
 failregex = ^\s*bad <HOST> user <F-USER>.*</F-USER>$
 action =
 ignoreself = no
+maxretry = 20
 usedns = no
 ignorecommand = echo "<ip>" >> DIR/kept; exit 3
 ignorecache = key="<ip>", max-count=10, max-time=5m
