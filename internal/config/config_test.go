@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"bantam/internal/action"
+	"bantam/internal/lookup"
 	"bantam/internal/source"
 	"bantam/library"
 )
@@ -299,6 +300,60 @@ dbfile = /d
 	if u.PurgeAge != 48*time.Hour {
 		t.Errorf("bans are remembered for %s", u.PurgeAge)
 	}
+}
+
+func TestIgnoreCache(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"the key alone", `key="<ip>"`, "{<ip> 100 5m0s}"},
+		{"all of it", `key="<F-USER>@<ip-host>", max-count=1000, max-time=1h 30`, "{<F-USER>@<ip-host> 1000 1h0m30s}"},
+		{"without quotes", `key=<ip>,max-time=60`, "{<ip> 100 1m0s}"},
+		{"nothing", "  ", "{ 0 0s}"},
+		{"a parameter that nothing reads", `key=a, maxcount=5`, `{a 100 5m0s} ["maxcount"]`},
+		{"no key", "max-count=5", "the key is missing"},
+		{"an empty key", `key=""`, "the key is missing"},
+		{"no parameter at all", "100", `KEY=VALUE expected at "100"`},
+		{"a count that is none", "key=a, max-count=x", `max-count: "x" is not a whole number`},
+		{"a count of nothing", "key=a, max-count=0", "max-count 0 is not within 1 and 1048576"},
+		{"a time that is none", "key=a, max-time=soon", `max-time: `},
+		{"a time too long", "key=a, max-time=1000y", "292 years"},
+		{"a time that is over", "key=a, max-time=-1", "max-time must be more than zero"},
+	} {
+		cache, unknown, err := IgnoreCache(c.text)
+		got := fmt.Sprint(cache)
+		if len(unknown) > 0 {
+			got += fmt.Sprintf(" %q", unknown)
+		}
+		if err != nil {
+			got = err.Error()
+		}
+		if got != c.want && (err == nil || !strings.Contains(got, c.want)) {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	c := load(t, "-- jail.conf --\n[DEFAULT]\nlogpath = /t\nfailregex = ^x <HOST>\nfilter = f\naction = bantam\n[a]\nenabled = true\nignorecache = key=<ip>, max=3\n"+
+		"[b]\nenabled = true\nignorecommand = /bin/true <ip>\nignorecache = max-count=3\n-- filter.d/f.conf --\n[Definition]\n")
+	want := `warning: jail.conf:8: ignorecache: ignorecache has no parameter "max"
+hint: write key="<ip>", max-count=100, max-time=5m
+warning: jail.conf:8: ignorecache: there is nothing to keep: the jail has no ignorecommand
+jail.conf:12: ignorecache: the key is missing
+hint: write key="<ip>", max-count=100, max-time=5m
+`
+	if got := report(c); got != want {
+		t.Errorf("the report is\n%s", got)
+	}
+}
+
+// Whatever ignorecache holds, what is read of it can be obeyed.
+func FuzzIgnoreCache(f *testing.F) {
+	for _, text := range []string{`key="<ip>", max-count=100, max-time=5m`, "key=a]", "key='", "max-time=1h*2, key=b", "=,=,"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		cache, _, err := IgnoreCache(text)
+		if err == nil && cache.Validate() != nil || err != nil && cache != (lookup.Cache{}) {
+			t.Fatalf("%q is %+v, %v", text, cache, err)
+		}
+	})
 }
 
 func TestCommentBehindEnabled(t *testing.T) {
@@ -881,7 +936,7 @@ func TestEveryOptionIsKnown(t *testing.T) {
 		bantime.factor=1|bantime.formula=ban.Time|bantime.multipliers=1 2|bantime.maxtime=1w|bantime.rndtime=1m|bantime.overalljails=false|
 		action=|port=ssh|protocol=tcp|chain=INPUT|banaction=x|banaction_allports=y|mode=normal|mta=sendmail|destemail=a|sender=b|
 		tcpport=1|udpport=2|blocktype=DROP|returntype=RETURN|knocking_url=x|prefix4=0|prefix6=64|observe=no`
-	later := `ignorecache=key="<ip>"|ignorecountry=CH|bancountry=XX|ignoreasn=1|banasn=2|country.unknown=ban|bantime.country=cn:1w|weight=2:3|
+	later := `ignorecountry=CH|bancountry=XX|ignoreasn=1|banasn=2|country.unknown=ban|bantime.country=cn:1w|weight=2:3|
 		distinct=user|json=MESSAGE`
 	section := func(list string) string { return strings.NewReplacer("|", "\n", "\t", "").Replace(list) + "\n" }
 	c := load(t, "-- jail.conf --\n[t]\n"+section(obeyed)+section(later)+

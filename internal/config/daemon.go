@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -25,6 +27,8 @@ type Daemon struct {
 	DBMaxMatches int           // log lines kept per ban
 	DBPurgeAge   time.Duration // how long bans that are over are remembered
 	AllowIPv6    string        // "auto", "yes" or "no"
+	// APIGroup is the group, by name or number, that may read through the API; "" for none.
+	APIGroup string
 	// RuntimeCommands lets root set an action's commands through Fail2Ban's socket.
 	RuntimeCommands bool
 }
@@ -65,10 +69,15 @@ func (t *tree) daemon(extra map[string]*Value) (Daemon, []Problem, error) {
 		DBMaxMatches: 10,
 		DBPurgeAge:   24 * time.Hour,
 		AllowIPv6:    r.text("allowipv6"),
+		APIGroup:     r.text("apigroup"),
 	}
 	var known bool
 	if d.RuntimeCommands, known = boolean(r.text("runtimecommands")); !known {
 		r.problem("runtimecommands", quote(r.text("runtimecommands"))+" is none of yes and no", "")
+	}
+	if _, err := GroupID(d.APIGroup); d.APIGroup != "" && err != nil {
+		r.problem("apigroup", err.Error(), "until it is there only root reads through the API")
+		r.problems[len(r.problems)-1].Warning = true
 	}
 	if !slices.Contains(logLevels, d.LogLevel) {
 		r.problem("loglevel", "unknown level "+quote(d.LogLevel), "use one of "+strings.Join(logLevels, ", "))
@@ -109,6 +118,18 @@ func (t *tree) daemon(extra map[string]*Value) (Daemon, []Problem, error) {
 	}
 	r.unknown()
 	return d, r.problems, nil
+}
+
+// GroupID is the number of a group of this machine, given by name or number.
+func GroupID(name string) (int, error) {
+	if n, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return int(n), nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, fmt.Errorf("there is no group %s", quote(name))
+	}
+	return strconv.Atoi(g.Gid)
 }
 
 type daemonReader struct {

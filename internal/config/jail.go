@@ -479,6 +479,7 @@ func (r *jailReader) lookup() {
 	if _, text := r.get("ignorecommand"); text != "" {
 		c.IgnoreCommand = text
 	}
+	r.ignoreCache()
 	v, text := r.get("ignoreip")
 	if v == nil {
 		return
@@ -499,6 +500,69 @@ func (r *jailReader) lookup() {
 			c.IgnoreIP = append(c.IgnoreIP, word)
 		}
 	}
+}
+
+// ignoreCache reads how answers of ignorecommand are kept.
+func (r *jailReader) ignoreCache() {
+	v, text := r.get("ignorecache")
+	if v == nil || trim(text) == "" {
+		return
+	}
+	cache, unknown, err := IgnoreCache(text)
+	if err != nil {
+		r.fail(problemAt(v, err.Error(), cacheHint))
+		return
+	}
+	for _, key := range unknown {
+		r.warn(problemAt(v, "ignorecache has no parameter "+quote(key), cacheHint))
+	}
+	if trim(r.jail.Lookup.IgnoreCommand) == "" {
+		r.warn(problemAt(v, "there is nothing to keep: the jail has no ignorecommand", ""))
+	}
+	r.jail.Lookup.IgnoreCache = cache
+}
+
+const cacheHint = `write key="<ip>", max-count=100, max-time=5m`
+
+// IgnoreCache reads a value of ignorecache: key="…", max-count=N, max-time=T. unknown are
+// parameters that it has and nothing reads. An empty text is no cache.
+func IgnoreCache(text string) (c lookup.Cache, unknown []string, err error) {
+	if text = trim(text); text == "" {
+		return lookup.Cache{}, nil, nil
+	}
+	c = lookup.DefaultCache()
+	for rest := text; rest != ""; {
+		var p param
+		if p, rest, err = oneParam(rest); err != nil {
+			return lookup.Cache{}, nil, err
+		}
+		switch p.key {
+		case "key":
+			c.Key = p.value
+		case "max-count":
+			c.MaxCount, err = integer(p.value)
+		case "max-time":
+			var f float64
+			if f, err = seconds(p.value); err == nil {
+				var fits bool
+				if c.MaxTime, fits = duration(f); !fits {
+					err = errors.New("max-time is longer than 292 years")
+				}
+			}
+		default:
+			unknown = append(unknown, p.key)
+		}
+		if err != nil {
+			return lookup.Cache{}, nil, fmt.Errorf("%s: %w", p.key, err)
+		}
+	}
+	if c.Key == "" {
+		return lookup.Cache{}, nil, errors.New("the key is missing")
+	}
+	if err := c.Validate(); err != nil {
+		return lookup.Cache{}, nil, err
+	}
+	return c, unknown, nil
 }
 
 // ignore checks a word of ignoreip that looks like a prefix. A length that is too

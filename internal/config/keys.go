@@ -43,7 +43,8 @@ var jailKeys = []key{
 	{"usedns", kindWord, "the filter's, else warn", "whether host names in logs count: `yes`, `warn`, `no`, `raw`"},
 	{"ignoreip", kindWords, "", "addresses, prefixes and names that are never banned, and `file:PATH` with more of them"},
 	{"ignoreself", kindBool, "yes", "never ban this machine's own addresses"},
-	{"ignorecommand", kindText, "", "a shell command that says by its exit status 0 that a failure does not count"},
+	{"ignorecommand", kindText, "", "a shell command that says by its exit status 0 that a failure does not count, by 1 that it does; see below"},
+	{"ignorecache", kindText, "", "`key=\"…\", max-count=100, max-time=5m`: for how long and for how many its answers are kept; see below"},
 	{"maxretry", kindInt, "3", "failures that make a ban; 0 and 1 ban at the first"},
 	{"findtime", kindTime, "10m", "how long a failure counts; more than 0"},
 	{"bantime", kindTime, "10m", "how long a ban lasts; -1 is for ever"},
@@ -74,6 +75,7 @@ var daemonKeys = []key{
 	{"dbmaxmatches", kindInt, "10", "log lines kept per ban in the database"},
 	{"dbpurgeage", kindTime, "1d", "how long bans that are over are remembered"},
 	{"allowipv6", kindWord, "auto", "`auto`, `yes` or `no`"},
+	{"apigroup", kindWord, "", "a group whose members may read through Bantam's API (`bantam status` and its like); changes need root. None: only root does either"},
 	{"runtimecommands", kindBool, "no", "whether root may set the commands of actions through Fail2Ban's socket"},
 }
 
@@ -91,7 +93,7 @@ var laterDaemonKeys = map[string]string{
 var plainKeys = map[string]bool{}
 
 func init() {
-	for k := range strings.FieldsSeq(`ignorecountry bancountry ignoreasn banasn country.unknown bantime.country weight distinct ignorecache
+	for k := range strings.FieldsSeq(`ignorecountry bancountry ignoreasn banasn country.unknown bantime.country weight distinct
 		json`) {
 		laterKeys[k] = true
 	}

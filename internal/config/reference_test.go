@@ -43,7 +43,7 @@ func TestReference(t *testing.T) {
 		if !ok {
 			t.Fatalf("%s has no chapter %q", referencePage, table.title)
 		}
-		part, _, _ = strings.Cut(part, "\n## ")
+		part, _, _ = strings.Cut(part, "\n##")
 		var got []string
 		for line := range strings.Lines(part) {
 			if strings.HasPrefix(line, "| `") {

@@ -28,6 +28,7 @@ func serve(t *testing.T, handle func(*Server)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.patience = time.Second
 	Handle(s, Ping, func(context.Context, None) (Pong, error) { return Pong{"1.2.3", 42}, nil })
 	if handle != nil {
 		handle(s)
@@ -73,7 +74,7 @@ func TestRequestsAreAnswered(t *testing.T) {
 	if _, err := Call(t.Context(), c, Stop, StopRequest{}); err == nil || err.Error() != "broken" {
 		t.Errorf("a failure arrives as %v", err)
 	}
-	if _, err := Call(t.Context(), c, Reload, None{}); err == nil || !strings.Contains(err.Error(), "404") {
+	if _, err := Call(t.Context(), c, Reload, None{}); err == nil || err.Error() != `there is no request "POST" "/v1/reload"` && !strings.Contains(err.Error(), "ask it with") {
 		t.Errorf("what nobody handles answers %v", err)
 	}
 	info, err := os.Stat(socket)
@@ -92,6 +93,10 @@ func TestWrongRequestsAreRefused(t *testing.T) {
 	for _, c := range []struct{ name, body, want string }{
 		{"no JSON", "jail=sshd", "400"},
 		{"an unknown field", `{"jial":"sshd"}`, "jial"},
+		{"two requests in one", `{"jail":"sshd"}{"jail":"x"}`, "something follows"},
+		{"garbage behind it", `{"jail":"sshd"} x`, "something follows"},
+		{"a request that goes very deep", strings.Repeat(`{"jail":`, 20000), "400"},
+		{"a list", `[1]`, "400"},
 		{"a text for a number", `{"seconds":"1h"}`, "400"},
 		{"a body that is too long", `{"reason":"` + strings.Repeat("x", maxRequest) + `"}`, "too large"},
 	} {

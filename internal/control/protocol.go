@@ -22,23 +22,31 @@ import (
 )
 
 // An Endpoint is one request: how it is addressed, what it carries, what answers.
-type Endpoint[Request, Reply any] struct{ Method, Path string }
+type Endpoint[Request, Reply any] struct {
+	Method, Path string
+	// Reads is true if the request changes nothing: then whoever may read may ask it, and
+	// else only root.
+	Reads bool
+	// Summary says what it is for, in one line.
+	Summary string
+}
 
 // None is the body of requests and replies that carry nothing.
 type None struct{}
 
-// The requests.
+// The requests. Described lists them all.
 var (
-	Ping      = Endpoint[None, Pong]{http.MethodGet, "/v1/ping"}
-	GetStatus = Endpoint[None, Status]{http.MethodGet, "/v1/status"}
-	GetBans   = Endpoint[BansRequest, BansReply]{http.MethodPost, "/v1/bans"}
-	Ban       = Endpoint[BanRequest, BanReply]{http.MethodPost, "/v1/ban"}
-	Unban     = Endpoint[UnbanRequest, UnbanReply]{http.MethodPost, "/v1/unban"}
-	GetAllow  = Endpoint[None, AllowReply]{http.MethodGet, "/v1/allow"}
-	Allow     = Endpoint[AllowRequest, AllowReply]{http.MethodPost, "/v1/allow"}
-	Disallow  = Endpoint[AllowRequest, AllowReply]{http.MethodDelete, "/v1/allow"}
-	Reload    = Endpoint[None, ReloadReply]{http.MethodPost, "/v1/reload"}
-	Stop      = Endpoint[StopRequest, None]{http.MethodPost, "/v1/stop"}
+	Ping       = Endpoint[None, Pong]{http.MethodGet, "/v1/ping", true, "Who answers"}
+	GetStatus  = Endpoint[None, Status]{http.MethodGet, "/v1/status", true, "The state of everything"}
+	GetBans    = Endpoint[BansRequest, BansReply]{http.MethodPost, "/v1/bans", true, "The running bans"}
+	Ban        = Endpoint[BanRequest, BanReply]{http.MethodPost, "/v1/ban", false, "Ban an address or a prefix"}
+	Unban      = Endpoint[UnbanRequest, UnbanReply]{http.MethodPost, "/v1/unban", false, "End bans"}
+	GetAllow   = Endpoint[None, AllowReply]{http.MethodGet, "/v1/allow", true, "Who is never banned"}
+	Allow      = Endpoint[AllowRequest, AllowReply]{http.MethodPost, "/v1/allow", false, "Never ban these any more"}
+	Disallow   = Endpoint[AllowRequest, AllowReply]{http.MethodDelete, "/v1/allow", false, "Take these off the allow list"}
+	Reload     = Endpoint[None, ReloadReply]{http.MethodPost, "/v1/reload", false, "Read the configuration again"}
+	Stop       = Endpoint[StopRequest, None]{http.MethodPost, "/v1/stop", false, "Stop the daemon"}
+	GetOpenAPI = Endpoint[None, Document]{http.MethodGet, "/v1/openapi", true, "This description"}
 )
 
 // Pong says who answers.
@@ -169,8 +177,8 @@ type StopRequest struct {
 type Error struct {
 	Text string `json:"error"`
 	Hint string `json:"hint,omitempty"` // a way on
-	// Status is the HTTP status it travels with: 4xx for a wrong request, 5xx
-	// when the daemon could not.
+	// Status is the HTTP status it travels with: 4xx for a wrong request, 403 for one that
+	// who asks may not make, 5xx when the daemon could not.
 	Status int `json:"-"`
 }
 

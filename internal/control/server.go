@@ -5,11 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,14 +21,26 @@ import (
 const (
 	maxRequest     = 1 << 20 // bytes of a request's body
 	maxConnections = 256
+	maxHeader      = 16 << 10         // bytes of a request's head
+	headTimeout    = 5 * time.Second  // from a connection's first byte to the end of a request's head
 	ioTimeout      = 30 * time.Second // of a client that is slow to write or read
 	askTimeout     = 2 * time.Second  // of whoever holds the socket already
 )
 
 // A Server answers requests on a socket.
+//
+// Who asks is known by the uid that the kernel tells. Root, and whom the daemon runs as, may ask
+// everything; members of the group that Share names may ask what changes nothing.
 type Server struct {
 	listener net.Listener
+	path     string
 	mux      *http.ServeMux
+	shared   atomic.Bool // a group may read
+
+	mu    sync.Mutex             // guards quiet
+	quiet map[net.Conn]time.Time // connections that ask nothing, since when; their order is that of age
+
+	patience time.Duration // ioTimeout, but for tests
 }
 
 // Listen opens the socket, which only its owner can. A socket that a killed daemon
@@ -42,7 +58,100 @@ func Listen(path string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{listener: l, mux: http.NewServeMux()}, nil
+	s := &Server{listener: l, path: path, mux: http.NewServeMux(), quiet: map[net.Conn]time.Time{}, patience: ioTimeout}
+	l.(*limited).full = s.evict
+	s.mux.HandleFunc("/", unknown)
+	Handle(s, GetOpenAPI, func(context.Context, None) (Document, error) { return Describe(), nil })
+	return s, nil
+}
+
+// Share lets the members of a group, by its number, ask what changes nothing: they can open the
+// socket then. A negative number takes that back. It may be called at any time.
+func (s *Server) Share(gid int) error {
+	s.shared.Store(gid >= 0)
+	mode := fs.FileMode(0o600)
+	err := os.Chmod(s.path, mode)
+	if err == nil && gid >= 0 {
+		if err = os.Chown(s.path, -1, gid); err == nil {
+			mode = 0o660
+			err = os.Chmod(s.path, mode)
+		}
+	}
+	if err != nil {
+		s.shared.Store(false)
+		return fmt.Errorf("open the socket to group %d: %w", gid, err)
+	}
+	return nil
+}
+
+// peerKey is what a connection's context knows its Peer by.
+type peerKey struct{}
+
+// refuse says why who asks may not, or nil.
+func (s *Server) refuse(r *http.Request, reads bool) *Error {
+	peer, _ := r.Context().Value(peerKey{}).(Peer)
+	switch {
+	case peer.UID == 0 || peer.UID == os.Geteuid():
+		return nil
+	case peer.UID > 0 && reads && s.shared.Load():
+		return nil
+	case peer.UID > 0 && s.shared.Load():
+		return &Error{
+			Text: fmt.Sprintf("%s changes something, which only root may; you are uid %d", r.URL.Path, peer.UID),
+			Hint: "use sudo", Status: http.StatusForbidden,
+		}
+	}
+	return &Error{
+		Text: fmt.Sprintf("only root may ask; you are uid %d", peer.UID),
+		Hint: "use sudo, or let a group read with apigroup in bantam.conf", Status: http.StatusForbidden,
+	}
+}
+
+// unknown answers what is no request.
+func unknown(w http.ResponseWriter, r *http.Request) {
+	var methods []string
+	for _, e := range described {
+		if e.path == r.URL.Path {
+			methods = append(methods, e.method)
+		}
+	}
+	err := &Error{
+		Text: fmt.Sprintf("there is no request %.10q %.100q", r.Method, r.URL.Path),
+		Hint: "GET /v1/openapi describes every request", Status: http.StatusNotFound,
+	}
+	if len(methods) > 0 {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		err.Status, err.Hint = http.StatusMethodNotAllowed, "ask it with "+strings.Join(methods, " or ")
+	}
+	answer(w, err.Status, err)
+}
+
+// watch keeps count of the connections that ask nothing.
+func (s *Server) watch(conn net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == http.StateNew || state == http.StateIdle {
+		s.quiet[conn] = time.Now()
+	} else {
+		delete(s.quiet, conn)
+	}
+}
+
+// evict closes the connection that has asked nothing for the longest time, if there is one, so that
+// connections which nobody uses keep nobody out.
+func (s *Server) evict() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var oldest net.Conn
+	for conn, since := range s.quiet {
+		if oldest == nil || since.Before(s.quiet[oldest]) {
+			oldest = conn
+		}
+	}
+	if oldest != nil {
+		delete(s.quiet, oldest)
+		_ = oldest.Close() // its end is what is wanted
+	}
 }
 
 // openSocket listens on a socket of that mode in place of one that nobody answers on;
@@ -92,16 +201,18 @@ func openSocket(path string, mode fs.FileMode, hint string) (net.Listener, error
 // anything. An *Error goes to the client as it is.
 func Handle[Request, Reply any](s *Server, e Endpoint[Request, Reply], f func(context.Context, Request) (Reply, error)) {
 	s.mux.HandleFunc(e.Method+" "+e.Path, func(w http.ResponseWriter, r *http.Request) {
+		if err := s.refuse(r, e.Reads); err != nil {
+			answer(w, err.Status, err)
+			return
+		}
 		var req Request
-		if r.ContentLength != 0 {
-			d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
-			d.DisallowUnknownFields()
-			if err := d.Decode(&req); err != nil {
-				answer(w, http.StatusBadRequest, Refuse("docs/formats/control.md describes every request", "the request is not understood: %s", err))
-				return
-			}
+		if err := read(http.MaxBytesReader(w, r.Body, maxRequest), &req); err != nil {
+			answer(w, http.StatusBadRequest, Refuse("docs/formats/control.md describes every request", "the request is not understood: %s", err))
+			return
 		}
 		reply, err := f(r.Context(), req)
+		// However long it took to answer, the client has this long to read.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.patience)) // a connection that is gone says so at the write
 		var known *Error
 		switch {
 		case err == nil:
@@ -118,6 +229,22 @@ func Handle[Request, Reply any](s *Server, e Endpoint[Request, Reply], f func(co
 	})
 }
 
+// read reads a request's body: nothing, or one JSON value that says nothing unknown.
+func read(body io.Reader, into any) error {
+	d := json.NewDecoder(body)
+	d.DisallowUnknownFields()
+	switch err := d.Decode(into); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows behind it")
+	}
+	return nil
+}
+
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -129,8 +256,11 @@ func answer(w http.ResponseWriter, status int, body any) {
 // most a second, and removes the socket.
 func (s *Server) Run(ctx context.Context) error {
 	server := &http.Server{
-		Handler: s.mux, ReadHeaderTimeout: ioTimeout, ReadTimeout: ioTimeout,
-		IdleTimeout: ioTimeout, MaxHeaderBytes: 16 << 10,
+		Handler: s.mux, ReadHeaderTimeout: min(headTimeout, s.patience), ReadTimeout: s.patience,
+		IdleTimeout: s.patience, MaxHeaderBytes: maxHeader, ConnState: s.watch,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, peerKey{}, peerOf(c))
+		},
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(s.listener) }()
@@ -157,6 +287,7 @@ type limited struct {
 	net.Listener
 	path  string
 	slots chan struct{}
+	full  func() // makes room; may be nil
 }
 
 func (l *limited) Accept() (net.Conn, error) {
@@ -164,7 +295,14 @@ func (l *limited) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.slots <- struct{}{}
+	select {
+	case l.slots <- struct{}{}:
+	default:
+		if l.full != nil {
+			l.full()
+		}
+		l.slots <- struct{}{}
+	}
 	return &slotted{Conn: conn, free: func() { <-l.slots }}, nil
 }
 

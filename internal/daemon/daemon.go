@@ -127,6 +127,7 @@ func (d *Daemon) open(ctx context.Context, p *plan) (err error) {
 	if d.server, err = control.Listen(d.options.Socket); err != nil {
 		return err
 	}
+	d.share(p)
 	if err = d.openFail2Ban(p); err != nil {
 		return err
 	}
@@ -150,6 +151,23 @@ func (d *Daemon) open(ctx context.Context, p *plan) (err error) {
 		}
 	}
 	return d.build(ctx, p)
+}
+
+// share lets the group that the configuration names read through the API.
+func (d *Daemon) share(p *plan) {
+	gid := -1
+	var err error
+	if name := p.config.Daemon.APIGroup; name != "" {
+		gid, err = config.GroupID(name)
+	}
+	if err == nil {
+		err = d.server.Share(gid)
+	} else {
+		err = errors.Join(err, d.server.Share(-1))
+	}
+	if err != nil {
+		d.log.Error("only root can read through the API", "err", err)
+	}
 }
 
 // noJail is the error of a configuration of which no jail can run.
@@ -188,6 +206,7 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	restored := state.Restore(bans, now)
 	d.jails = jail.New(slog.New(slog.DiscardHandler), state) // failures are told before they reach it
 	d.lookup = lookup.New(part(d.log, "filter"), net.DefaultResolver)
+	d.lookup.UseCommands(d.world(p))
 	d.lookup.Configure(p.ignore...)
 	d.lookup.SetAllow(store.Prefixes(allowed))
 	effects := map[string]action.Effect{}
@@ -283,6 +302,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { d.note(decisions, told); return nil })
 	g.Go(func() error { d.store.Run(told, stored); return nil })
 	g.Go(func() error { d.actions.Run(stored, drain); return nil })
+	g.Go(func() error { d.liftRestored(ctx); return nil })
 	g.Go(func() error { d.purge(ctx); return nil })
 	g.Go(func() error { d.watch(ctx); return nil })
 	g.Go(func() error { d.watchFaults(ctx); return nil })

@@ -115,6 +115,9 @@ func (d *Daemon) option(c *config.Jail, name string) (v any, ok bool) {
 	case "ignorecommand":
 		return c.Lookup.IgnoreCommand, true
 	case "ignorecache":
+		if cache := &c.Lookup.IgnoreCache; cache.Key != "" {
+			return control.List{cache.Key, cache.MaxCount, secondsOf(cache.MaxTime)}, true
+		}
 		return nil, true
 	case "usedns":
 		return cmp.Or(c.Filter.UseDNS, "warn"), true

@@ -181,13 +181,13 @@ func (d *Daemon) attempt(ctx context.Context, name string, w words) (any, error)
 	if err != nil {
 		return nil, valueError("%s", err)
 	}
-	if by, is := d.lookup.Ignored(ctx, name, id); is {
+	now := time.Now()
+	lines := w.from(4)
+	f := bantam.Failure{Jail: name, ID: id, Time: now, Read: now, Lines: lines}
+	if by, is := d.lookup.IgnoredFailure(ctx, &f); is {
 		d.log.Info("ignored", "jail", name, "addr", id, "by", by)
 		return 0, nil
 	}
-	now := time.Now()
-	f := bantam.Failure{Jail: name, ID: id, Time: now, Read: now}
-	lines := w.from(4)
 	for i := range max(1, len(lines)) {
 		if len(lines) > 0 {
 			f.Lines = lines[i : i+1 : i+1]
@@ -255,8 +255,13 @@ func (d *Daemon) unbanByHand(ctx context.Context, name string, who []string) (an
 	return total, nil
 }
 
+// mayCommand reports whether who asks may set commands for the shell.
+func (d *Daemon) mayCommand(w words) bool {
+	return w.peer.UID == 0 && d.plan.Load().config.Daemon.RuntimeCommands
+}
+
 // errCommands keeps commands for the shell from coming through the socket.
-var errCommands = control.Invalid("commands are not set through the socket: write them into action.d and reload, or let root do it with runtimecommands = yes in fail2ban.local")
+var errCommands = control.Invalid("commands are not set through the socket: write them into the configuration and reload, or let root do it with runtimecommands = yes in fail2ban.local")
 
 // setAction adds an action, or changes a command of one. What came through the socket would
 // run as root, so that only root may, and only if the configuration says so.
@@ -275,7 +280,7 @@ func (d *Daemon) setAction(ctx context.Context, name, option string, w words) (a
 		return nil, valueError("Action %s already exists", title)
 	case option == "action" && missing != nil:
 		return nil, missing
-	case w.peer.UID != 0 || !d.plan.Load().config.Daemon.RuntimeCommands:
+	case !d.mayCommand(w):
 		return nil, errCommands
 	case option == "addaction" && len(w.list) > 4:
 		return nil, control.Invalid("a Python action cannot be added through the socket: name it in the jail's action and reload")
@@ -352,13 +357,11 @@ func (d *Daemon) setOption(ctx context.Context, name, option string, w words) (a
 	if name == jail.Manual {
 		return nil, errManual
 	}
+	if option == "ignorecommand" && len(w.from(3)) > 0 && strings.TrimSpace(w.from(3)[0]) != "" && !d.mayCommand(w) {
+		return nil, errCommands
+	}
 	if err := d.change(ctx, name, edit); err != nil {
 		return nil, err
-	}
-	if option == "addignoreip" {
-		if err := d.liftIgnored(ctx, name, w.from(3)); err != nil {
-			return nil, err
-		}
 	}
 	if shows == "" {
 		return nil, nil
@@ -369,32 +372,6 @@ func (d *Daemon) setOption(ctx context.Context, name, option string, w words) (a
 	}
 	v, _ := d.option(c, shows)
 	return v, nil
-}
-
-// liftIgnored ends the bans inside what is ignored from now on.
-func (d *Daemon) liftIgnored(ctx context.Context, name string, who []string) error {
-	var over []bantam.Decision
-	for _, word := range who {
-		id, err := bantam.ParsePrefix(word)
-		if err != nil {
-			continue
-		}
-		bans, err := d.bansIn(ctx, name)
-		if err != nil {
-			return err
-		}
-		for _, b := range bans {
-			if !id.Contains(b.ID) {
-				continue
-			}
-			ended, err := d.jails.Unban(ctx, name, b.ID, bantam.CauseAllowed)
-			if err != nil {
-				return err
-			}
-			over = append(over, ended...)
-		}
-	}
-	return d.carriedOut(ctx, over...)
 }
 
 // edit is how an option is changed, and what get shows of it afterwards.
@@ -459,8 +436,6 @@ func (d *Daemon) edit(option string, w words) (shows string, edit func(*config.J
 			}
 			return err
 		}, nil
-	case "ignorecache":
-		return "", nil, control.Invalid("answers of ignorecommand are kept as they need to be; there is no cache to set")
 	}
 	return option, func(c *config.Jail) error { return editValue(c, option, text) }, nil
 }
@@ -570,6 +545,12 @@ func editValue(c *config.Jail, option, text string) error {
 		c.Lookup.IgnoreSelf = toBool(text)
 	case "ignorecommand":
 		c.Lookup.IgnoreCommand = text
+	case "ignorecache":
+		cache, _, err := config.IgnoreCache(text)
+		if err != nil {
+			return valueError("ignorecache: %s", err)
+		}
+		c.Lookup.IgnoreCache = cache
 	case "prefregex":
 		c.Filter.Prefregex = text
 		if text != "" {

@@ -109,7 +109,7 @@ func checkAlone(p *plan, c *config.Jail) error {
 }
 
 // swap puts a plan to work that differs from the running one in one jail.
-func (d *Daemon) swap(ctx context.Context, old, p *plan, was, is *config.Jail) error {
+func (d *Daemon) swap(ctx context.Context, old, p *plan, was, is *config.Jail) (err error) {
 	if d.nft == nil && p.blocks() {
 		return errObserver
 	}
@@ -117,7 +117,16 @@ func (d *Daemon) swap(ctx context.Context, old, p *plan, was, is *config.Jail) e
 		return d.apply(ctx, p)
 	}
 	if !reflect.DeepEqual(was.Lookup, is.Lookup) {
+		spared, err := d.spared(ctx)
+		if err != nil {
+			return err
+		}
 		d.lookup.Configure(p.ignore...)
+		defer func() {
+			if err == nil {
+				err = d.liftIgnored(ctx, spared)
+			}
+		}()
 	}
 	if !reflect.DeepEqual(was.Jail, is.Jail) {
 		if err := d.jails.Configure(ctx, p.jails, nil); err != nil {

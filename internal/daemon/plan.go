@@ -158,11 +158,14 @@ func (p *plan) add(c config.Jail) *config.Problem {
 	}
 	ignore, err := lookup.Compile(c.Lookup)
 	if err != nil {
-		key := "ignoreip"
-		if c.Lookup.IgnoreCommand != "" {
-			key = "ignorecommand"
+		return refuse("ignoreip", "write addresses and prefixes into ignoreip", err)
+	}
+	if c.Lookup.IgnoreCommand != "" {
+		if err := action.CheckCommand(context.Background(), c.Lookup.IgnoreCommand); err != nil {
+			doubt := refuse("ignorecommand", "until it can be run every failure counts, also of those whom it would let off", fmt.Errorf("the command cannot work: %w", err))
+			doubt.Warning = true
+			p.problems = append(p.problems, *doubt)
 		}
-		return refuse(key, "write addresses and prefixes into ignoreip", err)
 	}
 	rule, run, wider, err := effects(&c)
 	if err != nil {
@@ -175,6 +178,13 @@ func (p *plan) add(c config.Jail) *config.Problem {
 		doubt := refuse("action", "give the actions the same ports, or the same protocols", errors.New("its actions bantam become one, which closes the ports of each for the protocols of all"))
 		doubt.Warning = true
 		p.problems = append(p.problems, *doubt)
+	}
+	for _, a := range c.Actions {
+		if a.Kind == action.Native && firewall.Inverts(a.Params) {
+			doubt := refuse("action", "name the action that opens the port, such as iptables, in place of bantam", errors.New("its action bantam shuts out, and does not let in as its blocktype or returntype wants"))
+			doubt.Warning = true
+			p.problems = append(p.problems, *doubt)
+		}
 	}
 	if !c.Jail.Observe {
 		for _, a := range run {

@@ -154,11 +154,6 @@ type replay struct {
 	known   map[banKey]bool
 }
 
-type banKey struct {
-	jail string
-	id   bantam.ID
-}
-
 // maxNames bounds how many host names are asked for and remembered.
 const maxNames = 10_000
 

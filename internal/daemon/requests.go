@@ -314,6 +314,9 @@ func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.Relo
 	if err := d.apply(ctx, p); err != nil {
 		return reply, err
 	}
+	if p.config.Daemon.APIGroup != before.config.Daemon.APIGroup {
+		d.share(p)
+	}
 	for _, j := range p.jails {
 		reply.Jails = append(reply.Jails, j.Name)
 	}
@@ -368,6 +371,10 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	if err != nil {
 		return err
 	}
+	spared, err := d.spared(ctx)
+	if err != nil {
+		return err
+	}
 	d.filters.Store(&p.filters)
 	d.lookup.Configure(p.ignore...)
 	if err := d.jails.Configure(ctx, p.jails, bans); err != nil {
@@ -384,5 +391,8 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	}
 	d.store.SetMaxMatches(p.config.Daemon.DBMaxMatches)
 	d.store.SetPurgeAge(p.config.Daemon.DBPurgeAge)
-	return d.sources.Configure(p.sources, resume)
+	if err := d.sources.Configure(p.sources, resume); err != nil {
+		return err
+	}
+	return d.liftIgnored(ctx, spared)
 }

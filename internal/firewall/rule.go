@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -15,19 +16,20 @@ import (
 //	protocol  tcp (default), udp…, several separated by commas, or all
 //
 // "0:65535", Fail2Ban's way to say every port, means every port of the protocols.
-// name, chain and actname, which stock configurations pass along, change nothing.
+// name, chain, actname, blocktype, returntype, actionstart_on_demand and actionrepair_on_unban,
+// which stock configurations pass along, change nothing; Inverts says when they were to.
 func ParseRule(jail string, params map[string]string) (Rule, error) {
 	r := Rule{Jail: jail}
 	kind, port, protocol := "multiport", "0:65535", "tcp"
-	for key, value := range params {
-		switch key {
+	for _, key := range slices.Sorted(maps.Keys(params)) {
+		switch value := params[key]; key {
 		case "type":
 			kind = value
 		case "port":
 			port = value
 		case "protocol":
 			protocol = value
-		case "name", "chain", "actname":
+		case "name", "chain", "actname", "blocktype", "returntype", "actionstart_on_demand", "actionrepair_on_unban":
 		default:
 			return r, fmt.Errorf("action bantam has no parameter %q; it has type, port and protocol", key)
 		}
@@ -64,6 +66,21 @@ func ParseRule(jail string, params map[string]string) (Rule, error) {
 		r.Ports = append(r.Ports, pr)
 	}
 	return r, nil
+}
+
+// Inverts reports whether the parameters of the action `bantam` were written to let
+// traffic through instead of shutting it out, which it never does: a target of iptables or
+// a verdict of nft that accepts what is banned, or drops what is not.
+func Inverts(params map[string]string) bool {
+	says := func(key string, words ...string) bool {
+		for _, word := range strings.Fields(params[key]) {
+			if slices.Contains(words, strings.ToLower(word)) {
+				return true
+			}
+		}
+		return false
+	}
+	return says("blocktype", "accept", "return") || says("returntype", "drop", "reject")
 }
 
 // withPorts are the protocols whose ports a rule can name.

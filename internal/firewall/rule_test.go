@@ -52,6 +52,12 @@ func TestParseRule(t *testing.T) {
 		{"no port", map[string]string{"port": " , "}, Rule{}, "port is empty"},
 		{"a protocol without ports", map[string]string{"protocol": "icmp"}, Rule{}, `protocol "icmp" has no ports`},
 		{"an unknown type", map[string]string{"type": "all"}, Rule{}, `type "all" is neither`},
+		{"two unknown parameters: the first by name", map[string]string{"prot": "22", "z": "", "pory": "1", "port": "shh"}, Rule{}, `no parameter "pory"`},
+		{
+			"what is about other firewalls", map[string]string{"port": "21", "blocktype": "RETURN", "returntype": "DROP", "actionrepair_on_unban": "true"},
+			Rule{Protocols: []string{"tcp"}, Ports: ports(21, 21)},
+			"",
+		},
 		{"an unknown parameter", map[string]string{"prot": "22"}, Rule{}, `no parameter "prot"`},
 	} {
 		got, err := ParseRule("sshd", c.params)
@@ -83,4 +89,23 @@ func FuzzParseRule(f *testing.F) {
 			t.Fatalf("%+v is read, but %v", r, err)
 		}
 	})
+}
+
+func TestWhatWasWrittenToLetInIsSeen(t *testing.T) {
+	for _, c := range []struct {
+		blocktype, returntype string
+		want                  bool
+	}{
+		{"", "", false},
+		{"REJECT --reject-with icmp-port-unreachable", "RETURN", false},
+		{"reject", "accept", false},
+		{"RETURN", "DROP", true},
+		{"ACCEPT", "", true},
+		{"counter accept", "", true},
+		{"", "reject with tcp reset", true},
+	} {
+		if got := Inverts(map[string]string{"blocktype": c.blocktype, "returntype": c.returntype}); got != c.want {
+			t.Errorf("blocktype %q, returntype %q: %v", c.blocktype, c.returntype, got)
+		}
+	}
 }

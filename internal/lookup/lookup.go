@@ -6,11 +6,13 @@
 // of its addresses. What has to be waited for holds back only the failures it
 // concerns, in their order; most pass straight on. The rules are plain data, replaced
 // as a whole; a failure is judged by the rules of the moment it is let through.
+//
+// The last rule may be a command of the administrator's, which is run by what the caller of
+// UseCommands hands in and asked about each failure that no other rule exempts.
 package lookup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -35,6 +37,8 @@ const (
 	ByDNS   = "dns"             // an address of a name of ignoreip
 	ByFile  = "file:"           // in a list of ignoreip; its path follows
 	ByAllow = "allow"           // on the operator's allow list
+
+	ByCommand = "command" // ignorecommand says so
 )
 
 // A Config is one jail's ignore rules.
@@ -45,8 +49,11 @@ type Config struct {
 	IgnoreIP []string
 	// IgnoreSelf ignores this machine's own addresses.
 	IgnoreSelf bool
-	// IgnoreCommand is a shell command that decides, or empty.
+	// IgnoreCommand is a shell command that decides about failures, or empty. Its tags are
+	// replaced each time it runs.
 	IgnoreCommand string
+	// IgnoreCache keeps the command's answers.
+	IgnoreCache Cache
 }
 
 // Rules are the checked ignore rules of one jail.
@@ -56,6 +63,7 @@ type Rules struct {
 	names    []string
 	lists    []*list
 	self     bool
+	command  askerConfig // no command if that is empty
 }
 
 // Compile checks a jail's ignore rules. What it cannot obey it refuses: an address
@@ -80,8 +88,11 @@ func Compile(c Config) (*Rules, error) {
 			return nil, err
 		}
 	}
-	if c.IgnoreCommand != "" {
-		return nil, errors.New("a command that decides whom to ignore is not built yet")
+	if strings.TrimSpace(c.IgnoreCommand) != "" {
+		if err := c.IgnoreCache.Validate(); err != nil {
+			return nil, fmt.Errorf("ignorecache: %w", err)
+		}
+		r.command = askerConfig{c.IgnoreCommand, c.IgnoreCache}
 	}
 	return r, nil
 }
@@ -89,11 +100,12 @@ func Compile(c Config) (*Rules, error) {
 // Lookup holds the rules of all jails. Its methods are safe for concurrent use, but
 // for Run, which is called once.
 type Lookup struct {
-	log   *slog.Logger
-	names *names
-	rules atomic.Pointer[map[string]*Rules]
-	allow atomic.Pointer[bart.Lite]
-	self  ownAddresses
+	log      *slog.Logger
+	names    *names
+	commands Commands // nil if none can be run
+	rules    atomic.Pointer[ruleSet]
+	allow    atomic.Pointer[bart.Lite]
+	self     ownAddresses
 
 	asking tasks // questions under way, and those who wait for them
 	ctx    context.Context
@@ -109,13 +121,32 @@ func New(log *slog.Logger, resolver Resolver) *Lookup {
 	return l
 }
 
-// Configure replaces the rules of all jails.
+// A ruleSet is the rules of all jails, and who asks their commands.
+type ruleSet struct {
+	rules  map[string]*Rules
+	askers map[string]*asker
+}
+
+// UseCommands hands in what runs commands. It is called before all other methods; without
+// it no command is run, and what only a command would exempt counts.
+func (l *Lookup) UseCommands(c Commands) { l.commands = c }
+
+// Configure replaces the rules of all jails. What a command has answered is kept where the
+// command and its cache stay the same. It is called by one at a time.
 func (l *Lookup) Configure(rules ...*Rules) {
-	byJail := make(map[string]*Rules, len(rules))
+	now := &ruleSet{rules: make(map[string]*Rules, len(rules)), askers: map[string]*asker{}}
+	old := l.rules.Load()
 	for _, r := range rules {
-		byJail[r.jail] = r
+		now.rules[r.jail] = r
+		switch {
+		case r.command.command == "" || l.commands == nil:
+		case old != nil && old.askers[r.jail] != nil && old.askers[r.jail].config == r.command:
+			now.askers[r.jail] = old.askers[r.jail]
+		default:
+			now.askers[r.jail] = newAsker(r.command, l.commands)
+		}
 	}
-	l.rules.Store(&byJail)
+	l.rules.Store(now)
 }
 
 // SetAllow replaces the operator's allow list, which holds for every jail.
@@ -129,7 +160,7 @@ func (l *Lookup) SetAllow(prefixes []netip.Prefix) {
 
 // Ignored reports whether an ID is never to be banned by a jail, and which rule
 // says so. A prefix is ignored if all of it is, texts never are. It waits for names
-// that were never asked for, until ctx ends.
+// that were never asked for, until ctx ends. No command is asked: those decide about failures.
 func (l *Lookup) Ignored(ctx context.Context, jail string, id bantam.ID) (by string, ignored bool) {
 	for {
 		by, wait := l.judge(jail, id)
@@ -144,6 +175,53 @@ func (l *Lookup) Ignored(ctx context.Context, jail string, id bantam.ID) (by str
 	}
 }
 
+// IgnoredFailure is Ignored for a failure, about which the jail's command is asked, too.
+func (l *Lookup) IgnoredFailure(ctx context.Context, f *bantam.Failure) (by string, ignored bool) {
+	if by, ignored = l.Ignored(ctx, f.Jail, f.ID); ignored {
+		return by, true
+	}
+	a := l.rules.Load().askers[f.Jail]
+	if a == nil {
+		return "", false
+	}
+	q := &question{done: make(chan struct{})}
+	a.ask(ctx, f, q, l.commandFailed(f))
+	if !q.ignored {
+		return "", false
+	}
+	return ByCommand, true
+}
+
+// commandFailed tells of a command that gave no answer.
+func (l *Lookup) commandFailed(f *bantam.Failure) func(error) {
+	jail, id := f.Jail, f.ID
+	return func(err error) {
+		l.log.Error("ignorecommand gave no answer; the failure counts", "jail", jail, "addr", id, "err", err)
+	}
+}
+
+// IgnoredNow is Ignored by what is known at once: names that would have to be asked for
+// exempt nobody.
+func (r *Rules) IgnoredNow(id bantam.ID) bool {
+	p, ok := id.Prefix()
+	if !ok {
+		return false
+	}
+	if r.prefixes.LookupPrefix(p) {
+		return true
+	}
+	for _, list := range r.lists {
+		prefixes, _, _ := list.read() // what cannot be read is told when a failure asks
+		if prefixes.LookupPrefix(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// Jail is the jail whose rules they are.
+func (r *Rules) Jail() string { return r.jail }
+
 // judge is which rule exempts an ID, if any does. It cannot say before wait, if that
 // is not nil, is closed.
 func (l *Lookup) judge(jail string, id bantam.ID) (by string, wait <-chan struct{}) {
@@ -154,7 +232,7 @@ func (l *Lookup) judge(jail string, id bantam.ID) (by string, wait <-chan struct
 	if l.allow.Load().LookupPrefix(p) {
 		return ByAllow, nil
 	}
-	r := (*l.rules.Load())[jail]
+	r := l.rules.Load().rules[jail]
 	switch {
 	case r == nil:
 		return "", nil

@@ -106,7 +106,9 @@ func TestRulesThatCannotBeObeyedAreRefused(t *testing.T) {
 		{"a range", Config{IgnoreIP: []string{"192.0.2.1-192.0.2.9"}}, "neither"},
 		{"a pattern", Config{IgnoreIP: []string{"192.0.2.*"}}, "neither"},
 		{"a list without a place", Config{IgnoreIP: []string{"file:friends"}}, "begins with /"},
-		{"a command", Config{IgnoreCommand: "/bin/true"}, "not built yet"},
+		{"a cache that keeps nothing", Config{IgnoreCommand: "true", IgnoreCache: Cache{Key: "<ip>", MaxTime: 1}}, "max-count 0"},
+		{"a cache that keeps too much", Config{IgnoreCommand: "true", IgnoreCache: Cache{Key: "<ip>", MaxCount: 1 << 30, MaxTime: 1}}, "max-count"},
+		{"a cache without time", Config{IgnoreCommand: "true", IgnoreCache: Cache{Key: "<ip>", MaxCount: 1}}, "max-time"},
 	} {
 		if _, err := Compile(c.c); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.name, err)
