@@ -57,11 +57,13 @@ type Status struct {
 	// Database is its path; empty means memory.
 	Database string `json:"database,omitempty"`
 	// Firewall names where bans go, "nftables inet bantam"; empty if nowhere.
-	Firewall string          `json:"firewall,omitempty"`
-	Memory   uint64          `json:"memory"` // bytes resident
-	Jails    []JailStatus    `json:"jails"`
-	Allowed  int             `json:"allowed"` // prefixes never banned, by the operator
-	Actions  []action.Status `json:"actions"`
+	Firewall string `json:"firewall,omitempty"`
+	Memory   uint64 `json:"memory"` // bytes resident
+	// Goroutines is how many there are: what hangs or leaks shows in it.
+	Goroutines int             `json:"goroutines"`
+	Jails      []JailStatus    `json:"jails"`
+	Allowed    int             `json:"allowed"` // prefixes never banned, by the operator
+	Actions    []action.Status `json:"actions"`
 	// Unsaved is how many decisions the database has not taken; StoreError why.
 	Unsaved    int    `json:"unsaved,omitempty"`
 	StoreError string `json:"store_error,omitempty"`
