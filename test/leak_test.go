@@ -139,7 +139,7 @@ func noPacketPasses(t *testing.T, banaction string, bans, turns int) {
 	}
 	// The proof can fail: without its ban a packet arrives.
 	h.run("unban", offender(1).String())
-	if !h.arrives(client, offender(1)) {
+	if !h.arrives(client, offender(1), patience) {
 		t.Error("who is not banned any more is not heard")
 	}
 	p.terminate()
@@ -257,8 +257,8 @@ func (a *attackers) end() (sent, heard uint64) {
 	return a.sent.Load(), a.good.Load()
 }
 
-// arrives reports whether a packet from an address is heard on port 9.
-func (h *host) arrives(client *nstest.Host, from netip.Addr) bool {
+// arrives reports whether a packet from an address is heard on port 9 within a time.
+func (h *host) arrives(client *nstest.Host, from netip.Addr, within time.Duration) bool {
 	h.Helper()
 	ear, err := h.net.ListenPacket("udp", ":9")
 	h.check(err)
@@ -268,7 +268,7 @@ func (h *host) arrives(client *nstest.Host, from netip.Addr) bool {
 	defer mouth.Close()
 	_, err = mouth.Write([]byte("x"))
 	h.check(err)
-	h.check(ear.SetReadDeadline(time.Now().Add(patience)))
+	h.check(ear.SetReadDeadline(time.Now().Add(within)))
 	_, who, err := ear.ReadFrom(make([]byte, 8))
 	return err == nil && strings.HasPrefix(who.String(), from.String()+":")
 }
