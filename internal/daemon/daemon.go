@@ -64,6 +64,7 @@ type Daemon struct {
 	sources  *source.Sources
 	actions  *action.Actions
 	database string
+	locked   *os.File // the database's lock
 	pidFile  string
 	fail2ban *control.Fail2Ban // nil if nobody is answered there
 	idle     *idle
@@ -124,8 +125,14 @@ func (d *Daemon) open(ctx context.Context, p *plan) (err error) {
 	if d.database = p.config.Daemon.DBFile; d.database == ":memory:" {
 		d.database = ""
 	}
+	if d.locked, err = lockDatabase(d.database, nil); err != nil {
+		return err
+	}
 	if d.store, err = p.storeConfig(d.database).Open(ctx, d.log); err != nil {
 		return &control.Error{Text: err.Error(), Hint: store.Hint(err)}
+	}
+	if d.locked, err = lockDatabase(d.database, d.locked); err != nil { // it may be a new one
+		return err
 	}
 	if !p.observes() {
 		d.nft, err = firewall.OpenNFTables(firewall.Options{Log: d.log})
@@ -362,7 +369,9 @@ func (d *Daemon) watch(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
+		var turn pace
 		err := d.stock.Watch(ctx, func() {
+			turn.wait(ctx)
 			d.log.Warn("somebody changed what stock actions made in the firewall; putting it right")
 			if err := d.stock.Repair(ctx); err != nil && ctx.Err() == nil {
 				d.log.Error("cannot put the bans back", "err", err)
@@ -372,7 +381,9 @@ func (d *Daemon) watch(ctx context.Context) {
 			d.log.Error("foreign changes of the firewall are not noticed any more", "err", err)
 		}
 	})
+	var turn pace
 	err := d.nft.Watch(ctx, func() {
+		turn.wait(ctx)
 		d.log.Warn("somebody changed the table of the bans; putting it right")
 		if err := d.guard.Resync(ctx); err != nil && ctx.Err() == nil {
 			d.log.Error("cannot put the bans back", "err", err)
@@ -425,6 +436,9 @@ func (d *Daemon) close() error {
 	}
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
+	}
+	if d.locked != nil {
+		errs = append(errs, d.locked.Close())
 	}
 	errs = append(errs, d.live.writes.close())
 	return errors.Join(errs...)
