@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -278,6 +279,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { d.purge(ctx); return nil })
 	g.Go(func() error { d.watch(ctx); return nil })
 	g.Go(func() error { d.watchFaults(ctx); return nil })
+	// What reading the configuration and restoring bans has left is not needed again.
+	g.Go(func() error { debug.FreeOSMemory(); return nil })
 	err := g.Wait()
 	err = errors.Join(err, d.store.SavePositions(d.jails.Positions()), d.close())
 	served()
