@@ -227,10 +227,11 @@ func (s *State) Fail(f bantam.Failure) (d bantam.Decision, ok bool) {
 		return d, false
 	}
 	start := time.Unix(0, t.last).In(f.Time.Location())
+	lines, user, data := t.offence.unpack()
 	return s.start(j, bantam.Ban{
 		Jail: j.Name, ID: id, Time: start, End: j.end(start),
 		Failures: int(t.failures), By: bantam.ByFailures,
-		Lines: t.offence.lines, User: t.offence.user, Data: t.offence.data,
+		Lines: lines, User: user, Data: data,
 	}, f.Read, true)
 }
 
