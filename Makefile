@@ -9,7 +9,7 @@ FUZZTIME ?= 10s
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build demo test test-differential lint fuzz bench bench-daemon bench-detect bench-hostile clean
+.PHONY: build demo test test-long test-differential lint fuzz bench bench-daemon bench-detect bench-hostile clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/bantam
@@ -22,6 +22,10 @@ test: packages
 	$(GO) vet ./...
 	$(GO) test -race ./...
 	$(GO) test ./bench/hostile # more lines than the race detector has time for
+
+# The proofs of the whole daemon in full size: ten minutes.
+test-long: packages
+	BANTAM_LONG=1 $(GO) test -v -timeout 1h -run 'TestNoPacketOfABannedAddressPasses|TestADayOfLife' ./test
 
 # The programs that tests use as peers and witnesses, where apt-get can install them.
 PEERS := nft:nftables ipset:ipset iptables:iptables ip:iproute2 python3:python3 \

@@ -1,39 +1,91 @@
 #!/usr/bin/env bash
-# Measures the daemon from outside, beside Fail2Ban's Debian package, in one run:
-# latency from the last failure to the kernel, a storm, a restart. Needs root, and
-# shared/ beside this tree. One JSON object per measurement goes to standard output.
+# Measures the daemon from outside, beside Fail2Ban's Debian package, in one run. Needs
+# root, and shared/ beside this tree. One JSON object per measurement goes to standard output.
 #
-#   bench/daemon.sh [latency|storm|restart|all] [bantam|fail2ban|both]
+#   bench/daemon.sh [latency|storm|restart|idle|offenders|catchup|all] [bantam|fail2ban|both]
+#
+# latency    last failure written to element in the kernel, and CPU per ban
+# storm      10,000 and 50,000 addresses fail at once
+# restart    10,000, 100,000 and 1,000,000 stored bans come back
+# idle       ready, stop, memory with 1 and 40 stock jails
+# offenders  a million addresses fail once each: memory and CPU
+# catchup    a million lines of an auth.log are read at the start
+#
+# On a busy machine BENCH_RUN='chrt -f 50' goes before each measurement: what else runs
+# waits then.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all} who=${2:-both}
-bench=../shared/bench/daemonbench.py
+bench=../shared/bench
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+peer() { # its package, unpacked, with inotify
+	[ -d "$work/f2b" ] || (
+		/usr/bin/python3 -c 'import pyinotify' 2>/dev/null || apt-get install -qq -y python3-pyinotify
+		cd "$work" && apt-get download -qq fail2ban && dpkg-deb -x fail2ban_*.deb f2b
+	) >/dev/null 2>&1
+}
+
+bench() { # shellcheck disable=SC2086 # BENCH_RUN is several words
+	${BENCH_RUN:-} /usr/bin/python3 $bench/daemonbench.py "$@"
+}
+
 ours() { # the library's defaults, one jail
-	/usr/bin/python3 "$bench" "$@" --label bantam --banaction bantam \
+	bench "$@" --label bantam --banaction bantam \
 		--start "$PWD/bin/bantam run -c {conf} --socket {dir}/api.sock --pidfile {pid}" \
 		--ready "cmd:$PWD/bin/bantam ping --socket {dir}/api.sock"
 }
 
-theirs() { # as its package comes, with inotify
-	[ -d "$work/f2b" ] || {
-		/usr/bin/python3 -c 'import pyinotify' 2>/dev/null || apt-get install -qq -y python3-pyinotify >/dev/null
-		(cd "$work" && apt-get download -qq fail2ban && dpkg-deb -x fail2ban_*.deb f2b) >/dev/null 2>&1
-	}
-	PYTHONPATH="$work/f2b/usr/lib/python3/dist-packages" /usr/bin/python3 "$bench" "$@" --label fail2ban \
+theirs() { # as its package comes
+	PYTHONPATH="$work/f2b/usr/lib/python3/dist-packages" bench "$@" --label fail2ban \
 		--base-config "$work/f2b/etc/fail2ban" --ready 'log:Jail .* started' \
 		--start "/usr/bin/python3 $work/f2b/usr/bin/fail2ban-server -f -c {conf} -s {sock} -p {pid}"
 }
 
-# Fail2Ban is given a tenth of the addresses where the full number takes it minutes.
+# measure WHAT OURS THEIRS [OPTION…] takes so many of what on each side; a dash is not measured.
 measure() {
-	[ "$what" = all ] || [ "$what" = "$1" ] || return 0
-	[ "$who" = fail2ban ] || ours "$1" -n "$2"
-	[ "$who" = bantam ] || theirs "$1" -n "$3"
+	local mode=$1 our=$2 their=$3
+	shift 3
+	[ "$who" = fail2ban ] || [ "$our" = - ] || ours "$mode" -n "$our" "$@"
+	[ "$who" = bantam ] || [ "$their" = - ] || theirs "$mode" -n "$their" "$@"
 }
 
-measure latency 200 200
-measure storm 10000 1000
-measure restart 10000 1000
+asked() { [ "$what" = all ] || [ "$what" = "$1" ]; }
+
+log() { # a fresh one: what is older than findtime is not read
+	[ -f "$work/$1.log" ] || $bench/genlog.py "$@" --lines 1000000 --start=-2000 --span 1900 -o "$work/$1.log"
+}
+
+[ "$who" = bantam ] || peer
+
+# Fail2Ban is given a tenth or less where the full number takes it minutes.
+if asked latency; then measure latency 200 200; fi
+if asked storm; then
+	measure storm 10000 1000
+	measure storm 50000 -
+fi
+if asked restart; then
+	# The first start makes the bans; for so many one failure each has to do. The second finds an
+	# empty kernel.
+	empty=(--stop "$PWD/bin/bantam stop --unban --socket {dir}/api.sock")
+	measure restart 10000 - "${empty[@]}"
+	measure restart 100000 - --maxretry 1 "${empty[@]}"
+	measure restart 1000000 - --maxretry 1 --limit 600 "${empty[@]}"
+	measure restart - 1000
+fi
+if asked idle; then
+	peer
+	for n in 1 40; do
+		[ "$who" = fail2ban ] || ours idle -n $n --watch 5 --base-config "$work/f2b/etc/fail2ban" --backend auto --banaction 'nftables[type=multiport]'
+		measure idle - $n --watch 5
+	done
+fi
+if asked offenders; then
+	log spread --attackers 1000000 --cycle
+	measure catchup 1 1 --log "$work/spread.log" --limit 600
+fi
+if asked catchup; then
+	log auth --attack 0.1
+	measure catchup 1 1 --log "$work/auth.log" --limit 600
+fi

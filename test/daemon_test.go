@@ -124,15 +124,16 @@ func (h *host) start() *process {
 // startAs is start with a command of the test's own.
 func (h *host) startAs(cmd *exec.Cmd) *process {
 	h.Helper()
-	p := &process{host: h, cmd: cmd, lines: make(chan string, 1<<16)}
+	lines := make(chan string, 1<<16)
+	p := &process{host: h, cmd: cmd, lines: lines}
 	pipe, err := p.cmd.StdoutPipe()
 	h.check(err)
 	p.cmd.Stderr = p.cmd.Stdout
 	h.check(h.net.Start(p.cmd))
 	go func() {
-		defer close(p.lines)
+		defer close(lines)
 		for s := bufio.NewScanner(pipe); s.Scan(); {
-			p.lines <- s.Text()
+			lines <- s.Text()
 		}
 		_, _ = io.Copy(io.Discard, pipe)
 	}()

@@ -68,7 +68,9 @@ type Status struct {
 	Firewall string `json:"firewall,omitempty"`
 	Memory   uint64 `json:"memory"` // bytes resident
 	// Privileges is what the process may do: all it was started with, or only what it needs.
-	Privileges string          `json:"privileges,omitempty"`
+	Privileges string `json:"privileges,omitempty"`
+	// Goroutines is how many there are: what hangs or leaks shows in it.
+	Goroutines int             `json:"goroutines"`
 	Jails      []JailStatus    `json:"jails"`
 	Allowed    int             `json:"allowed"` // prefixes never banned, by the operator
 	Actions    []action.Status `json:"actions"`

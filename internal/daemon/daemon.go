@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -68,6 +69,7 @@ type Daemon struct {
 	sources  *source.Sources
 	actions  *action.Actions
 	database string
+	locked   *os.File // the database's lock
 	pidFile  string
 	fail2ban *control.Fail2Ban // nil if nobody is answered there
 	idle     *idle
@@ -137,8 +139,14 @@ func (d *Daemon) open(ctx context.Context, p *plan) (err error) {
 	if d.database = p.config.Daemon.DBFile; d.database == ":memory:" {
 		d.database = ""
 	}
+	if d.locked, err = lockDatabase(d.database, nil); err != nil {
+		return err
+	}
 	if d.store, err = p.storeConfig(d.database).Open(ctx, part(d.log, "database")); err != nil {
 		return &control.Error{Text: err.Error(), Hint: store.Hint(err)}
+	}
+	if d.locked, err = lockDatabase(d.database, d.locked); err != nil { // it may be a new one
+		return err
 	}
 	d.log.Info("database opened", "path", cmp.Or(d.database, ":memory:"))
 	if !p.observes() {
@@ -310,6 +318,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.attend(ctx, d.pulse(func() bool { return len(failures) == cap(failures) }))
 		return nil
 	})
+	// What reading the configuration and restoring bans has left is not needed again.
+	g.Go(func() error { debug.FreeOSMemory(); return nil })
 	err := g.Wait()
 	d.tellStopped()
 	endLog()
@@ -376,7 +386,9 @@ func (d *Daemon) watch(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
+		var turn pace
 		err := d.stock.Watch(ctx, func() {
+			turn.wait(ctx)
 			d.log.Warn("somebody changed what stock actions made in the firewall; putting it right")
 			if err := d.stock.Repair(ctx); err != nil && ctx.Err() == nil {
 				d.log.Error("cannot put the bans back", "err", err)
@@ -386,7 +398,9 @@ func (d *Daemon) watch(ctx context.Context) {
 			d.log.Error("foreign changes of the firewall are not noticed any more", "err", err)
 		}
 	})
+	var turn pace
 	err := d.nft.Watch(ctx, func() {
+		turn.wait(ctx)
 		d.log.Warn("somebody changed the table of the bans; putting it right")
 		if err := d.guard.Resync(ctx); err != nil && ctx.Err() == nil {
 			d.log.Error("cannot put the bans back", "err", err)
@@ -440,6 +454,9 @@ func (d *Daemon) close() error {
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
 		d.log.Info("database closed")
+	}
+	if d.locked != nil {
+		errs = append(errs, d.locked.Close())
 	}
 	d.log.Info("stopped")
 	errs = append(errs, d.live.writes.close())

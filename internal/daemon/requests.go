@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/metrics"
 	"slices"
 	"strings"
@@ -44,7 +45,8 @@ func (d *Daemon) status(ctx context.Context, _ control.None) (control.Status, er
 	p := d.plan.Load()
 	st := control.Status{
 		Version: bantam.Version, PID: os.Getpid(), Since: d.since, Config: p.config.Dir,
-		Database: d.database, Memory: residentMemory(), Jails: []control.JailStatus{}, Actions: d.actions.Status(),
+		Database: d.database, Memory: residentMemory(), Goroutines: runtime.NumGoroutine(),
+		Jails: []control.JailStatus{}, Actions: d.actions.Status(),
 	}
 	if may := d.privileges.Load(); may != nil {
 		st.Privileges = *may

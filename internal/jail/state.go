@@ -138,7 +138,7 @@ func (s *State) enforce(j *one, now time.Time) []bantam.Decision {
 // Restore for each, to be carried out again. Bans of jails that are not configured
 // are left out, as are those that a jail only observed when it now bans.
 func (s *State) Restore(bans []bantam.Ban, now time.Time) []bantam.Decision {
-	var out []bantam.Decision
+	out := make([]bantam.Decision, 0, len(bans)) // there may be a million
 	for _, b := range bans {
 		j := s.jails[b.Jail]
 		if j == nil || j.bans[b.ID] != nil || b.Expired(now) || b.Observed && !j.Observe {
@@ -227,10 +227,11 @@ func (s *State) Fail(f bantam.Failure) (d bantam.Decision, ok bool) {
 		return d, false
 	}
 	start := time.Unix(0, t.last).In(f.Time.Location())
+	lines, user, data := t.offence.unpack()
 	return s.start(j, bantam.Ban{
 		Jail: j.Name, ID: id, Time: start, End: j.end(start),
 		Failures: int(t.failures), By: bantam.ByFailures,
-		Lines: t.offence.lines, User: t.offence.user, Data: t.offence.data,
+		Lines: lines, User: user, Data: data,
 	}, f.Read, true)
 }
 

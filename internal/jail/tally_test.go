@@ -1,8 +1,11 @@
 package jail
 
 import (
+	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,10 +90,26 @@ func TestKeptLines(t *testing.T) {
 		for _, l := range c.lines {
 			tl.keep(l, "", nil, c.maxmatches)
 		}
-		if got := tl.offence.lines; len(got) != len(c.want) || len(got) > 0 && got[0] != c.want[0] {
+		if got, _, _ := tl.offence.unpack(); len(got) != len(c.want) || len(got) > 0 && got[0] != c.want[0] {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
+}
+
+// What was packed comes out again, whatever an attacker wrote.
+func FuzzOffence(f *testing.F) {
+	f.Add("", "", "", "", "")
+	f.Add("a line", "another\x00", "root", "key", strings.Repeat("value", 100))
+	f.Fuzz(func(t *testing.T, line, other, user, key, value string) {
+		for _, lines := range [][]string{nil, {line}, {line, other}} {
+			for _, data := range []map[string]string{nil, {key: value}, {key: value, key + "2": line}} {
+				gotLines, gotUser, gotData := pack(lines, user, data).unpack()
+				if !slices.Equal(gotLines, lines) || gotUser != user || !maps.Equal(gotData, data) {
+					t.Errorf("%q, %q, %q come out as %q, %q, %q", lines, user, data, gotLines, gotUser, gotData)
+				}
+			}
+		}
+	})
 }
 
 func BenchmarkFail(b *testing.B) {

@@ -423,13 +423,20 @@ func (s *Store) Bans(ctx context.Context, now time.Time) ([]bantam.Ban, error) {
 		// A file that cannot be written can still be read.
 		s.log.Warn("cannot mark bans as ended", "err", err)
 	}
-	var out []bantam.Ban
-	rows, err := s.db.QueryContext(ctx, `SELECT jail, id, time, until, failures, count, made_by, reason, user, observed, lines, data
-		FROM bantam_ban WHERE ended IS NULL AND (until = 0 OR until >= ?) ORDER BY time, jail, id`, micros(now))
+	// A ban is large, and there may be a million: a list that grew would be copied, and be garbage,
+	// many times over.
+	const running = ` FROM bantam_ban WHERE ended IS NULL AND (until = 0 OR until >= ?) `
+	var n int
+	if err := s.db.QueryRowContext(ctx, `SELECT count(*)`+running, micros(now)).Scan(&n); err != nil {
+		return nil, fmt.Errorf("count the bans: %w", err)
+	}
+	rows, err := s.db.QueryContext(ctx, `SELECT jail, id, time, until, failures, count, made_by, reason, user, observed, lines, data`+
+		running+`ORDER BY time, jail, id`, micros(now))
 	if err != nil {
 		return nil, fmt.Errorf("read the bans: %w", err)
 	}
 	defer rows.Close()
+	out := make([]bantam.Ban, 0, n)
 	for rows.Next() {
 		b, err := scanBan(rows)
 		if err != nil {
