@@ -115,3 +115,16 @@ func BenchmarkIgnores(b *testing.B) {
 		}
 	}
 }
+
+// Whatever a key and the log hold, the text that comes of them is put together once.
+func FuzzExpand(f *testing.F) {
+	f.Add("<F-USER>@<ip>", "<F-USER>")
+	f.Add("<<ip>>", "x")
+	f.Add("<F-USER><br", "\xff")
+	f.Fuzz(func(t *testing.T, text, user string) {
+		got := asked().Expand(t.Context(), strings.ReplaceAll(text, "host", ""), failed(user))
+		if most := len(text) * (len(user) + 300); len(got) > most {
+			t.Fatalf("%d bytes come of %d", len(got), len(text))
+		}
+	})
+}

@@ -121,6 +121,9 @@ func jailStream(cfg *config.Config, j *config.Jail) []control.List {
 	if len(j.Lookup.IgnoreIP) > 0 {
 		set(append(control.List{"addignoreip"}, wordList(j.Lookup.IgnoreIP)...)...)
 	}
+	if v, ok := cfg.Value(j.Name, "ignorecache"); ok && v.Text != "" {
+		set("ignorecache", v.Text)
+	}
 	if f.LogTimezone != "" {
 		set("logtimezone", f.LogTimezone)
 	}

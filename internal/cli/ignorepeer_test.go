@@ -16,31 +16,14 @@ func commandPlace(t *testing.T, tree string) place {
 	t.Helper()
 	p := newPlace(t, tree)
 	const values = `"<ip>" "<fid>" "<family>" "<F-USER>" "<F-NONE>" "<matches>" "<failures>" "<bantime>" "<bancount>" "<restored>" "<time>" "<ipfailures>" "<ipmatches>" "<ip-rev>" "<sp>" "<unknown>"`
-	local := `
-[t]
-enabled = true
-filter =
-backend = polling
-logpath = DIR/t.log
-failregex = ^\s*bad <HOST> user <F-USER>.*</F-USER>$
-action =
-ignoreself = no
-maxretry = 20
-usedns = no
-ignorecommand = for v in ` + values + `; do printf '%%s|' "$v"; done >> DIR/asked; echo >> DIR/asked; case "<F-USER>" in friend*) exit 0;; odd) exit 2;; esac; exit 1
-[c]
-enabled = true
-filter =
-backend = polling
-logpath = DIR/t.log
-failregex = ^\s*bad <HOST> user <F-USER>.*</F-USER>$
-action =
-ignoreself = no
-maxretry = 20
-usedns = no
-ignorecommand = echo "<ip>" >> DIR/kept; exit 3
-ignorecache = key="<ip>", max-count=10, max-time=5m
-`
+	local := ""
+	for name, command := range map[string]string{
+		"t": `for v in ` + values + `; do printf '%%s|' "$v"; done >> DIR/asked; echo >> DIR/asked; case "<F-USER>" in friend*) exit 0;; odd) exit 2;; esac; exit 1`,
+		"c": "echo \"<ip>\" >> DIR/kept; exit 3\nignorecache = key=\"<ip>\", max-count=10, max-time=5m",
+	} {
+		local += "\n[" + name + "]\nenabled = true\nfilter =\naction =\nbackend = polling\nlogpath = DIR/t.log\nusedns = no\nignoreself = no\nmaxretry = 20\n" +
+			`failregex = ^\s*bad <HOST> user <F-USER>.*</F-USER>$` + "\nignorecommand = " + command + "\n"
+	}
 	write(t, filepath.Join(p.dir, "t.log"), "")
 	name := filepath.Join(p.conf, "jail.local")
 	before, err := os.ReadFile(name)

@@ -73,7 +73,7 @@ func (c *Client) explain(err error) error {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: nobody answers on %s", ErrNotRunning, c.socket)
 	case errors.Is(err, fs.ErrPermission):
-		return &Error{Text: fmt.Sprintf("%s is not open to you", c.socket), Hint: "use sudo"}
+		return &Error{Text: fmt.Sprintf("%s is not open to you", c.socket), Hint: "use sudo, or let a group read with apigroup in bantam.conf"}
 	}
 	return fmt.Errorf("ask %s: %w", c.socket, err)
 }

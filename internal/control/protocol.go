@@ -1,5 +1,5 @@
 // Package control is how a running daemon is asked: HTTP with JSON bodies on a unix
-// socket that only its owner can open. docs/formats/control.md describes it.
+// socket that its owner can open, and a group that may read. docs/formats/control.md describes it.
 //
 // protocol.go names every request and what it carries; Handle and Call are its two
 // ends, so a request is added in one line here, one in the daemon, and its use.
