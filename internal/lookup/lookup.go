@@ -200,28 +200,6 @@ func (l *Lookup) commandFailed(f *bantam.Failure) func(error) {
 	}
 }
 
-// IgnoredNow is Ignored by what is known at once: names that would have to be asked for
-// exempt nobody.
-func (r *Rules) IgnoredNow(id bantam.ID) bool {
-	p, ok := id.Prefix()
-	if !ok {
-		return false
-	}
-	if r.prefixes.LookupPrefix(p) {
-		return true
-	}
-	for _, list := range r.lists {
-		prefixes, _, _ := list.read() // what cannot be read is told when a failure asks
-		if prefixes.LookupPrefix(p) {
-			return true
-		}
-	}
-	return false
-}
-
-// Jail is the jail whose rules they are.
-func (r *Rules) Jail() string { return r.jail }
-
 // judge is which rule exempts an ID, if any does. It cannot say before wait, if that
 // is not nil, is closed.
 func (l *Lookup) judge(jail string, id bantam.ID) (by string, wait <-chan struct{}) {
