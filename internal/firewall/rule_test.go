@@ -54,7 +54,8 @@ func TestParseRule(t *testing.T) {
 		{"an unknown type", map[string]string{"type": "all"}, Rule{}, `type "all" is neither`},
 		{"two unknown parameters: the first by name", map[string]string{"prot": "22", "z": "", "pory": "1", "port": "shh"}, Rule{}, `no parameter "pory"`},
 		{
-			"what is about other firewalls", map[string]string{"port": "21", "blocktype": "RETURN", "returntype": "DROP", "actionrepair_on_unban": "true"},
+			"what is about other firewalls",
+			map[string]string{"port": "21", "blocktype": "RETURN", "returntype": "DROP", "actionrepair_on_unban": "true"},
 			Rule{Protocols: []string{"tcp"}, Ports: ports(21, 21)},
 			"",
 		},
