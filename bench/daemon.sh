@@ -54,7 +54,7 @@ measure() {
 asked() { [ "$what" = all ] || [ "$what" = "$1" ]; }
 
 log() { # a fresh one: what is older than findtime is not read
-	[ -f "$work/$1.log" ] || $bench/genlog.py "$@" --lines 1000000 --start=-2000 --span 1900 -o "$work/$1.log"
+	[ -f "$work/$1.log" ] || /usr/bin/python3 $bench/genlog.py "$@" --lines 1000000 --start=-2000 --span 1900 -o "$work/$1.log"
 }
 
 [ "$who" = bantam ] || peer

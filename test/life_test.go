@@ -195,21 +195,34 @@ func TestAJailSetAside(t *testing.T) {
 	p.terminate()
 }
 
-// On a full disk bans go on: all are in the kernel, and status says what is wrong.
-func TestAFullDisk(t *testing.T) {
-	h := newHost(t, lifeJail)
-	small := filepath.Join(h.dir, "small")
-	h.check(os.Mkdir(small, 0o700))
-	h.write("bantam.conf", "[Definition]\ndbfile = "+filepath.Join(small, "bantam.db")+"\n")
-	p := h.startAs(exec.Command("unshare", "--mount", "sh", "-c",
-		`mount -t tmpfs -o size=400k small "$0" && exec "$@"`, small, program, "run", "-c", h.dir, "--socket", filepath.Join(h.dir, "s"))).ready()
+// onDisk is the daemon with its database in the folder "disk", a file system that only it sees,
+// mounted with those options.
+func (h *host) onDisk(options string) *exec.Cmd {
+	h.Helper()
+	disk := filepath.Join(h.dir, "disk")
+	h.check(os.Mkdir(disk, 0o700))
+	h.write("bantam.conf", "[Definition]\ndbfile = "+filepath.Join(disk, "bantam.db")+"\n")
+	return exec.Command("unshare", "--mount", "sh", "-c", `mount -t tmpfs -o "$0" disk "$1" && shift && exec "$@"`,
+		options, disk, program, "run", "-c", h.dir, "--socket", filepath.Join(h.dir, "s"))
+}
+
+// attacked has so many addresses fail at once, and waits until they are banned.
+func (h *host) attacked(n int) {
+	h.Helper()
 	var log strings.Builder
-	const n = 2000
 	for i := range n {
 		log.WriteString(strings.Repeat(failed(address(i)), 5))
 	}
 	h.log("auth.log", log.String())
 	h.until("all are banned", func() bool { return len(h.banned("sshd")) == n })
+}
+
+// On a full disk bans go on: all are in the kernel, and status says what is wrong.
+func TestAFullDisk(t *testing.T) {
+	h := newHost(t, lifeJail)
+	p := h.startAs(h.onDisk("size=400k")).ready()
+	const n = 2000
+	h.attacked(n)
 	if out := h.run("status"); !strings.Contains(out, "The database takes nothing: ") || !strings.Contains(out, "full") {
 		t.Errorf("status says:\n%s", out)
 	}

@@ -81,22 +81,14 @@ action = bantam
 func TestAFullDiskThatIsMadeRoom(t *testing.T) {
 	h := newHost(t, lifeJail)
 	disk := filepath.Join(h.dir, "disk")
-	h.check(os.Mkdir(disk, 0o700))
-	h.write("bantam.conf", "[Definition]\ndbfile = "+filepath.Join(disk, "bantam.db")+"\n")
-	p := h.startAs(exec.Command("unshare", "--mount", "sh", "-c",
-		`mount -t tmpfs -o size=400k disk "$0" && exec "$@"`, disk, program, "run", "-c", h.dir, "--socket", filepath.Join(h.dir, "s"))).ready()
+	p := h.startAs(h.onDisk("size=400k")).ready()
 	unsaved := func() int {
 		st, err := control.Call(t.Context(), h.client, control.GetStatus, control.None{})
 		h.check(err)
 		return st.Unsaved
 	}
-	var log strings.Builder
 	const n = 2000
-	for i := range n {
-		log.WriteString(strings.Repeat(failed(address(i)), 5))
-	}
-	h.log("auth.log", log.String())
-	h.until("all are banned", func() bool { return len(h.banned("sshd")) == n })
+	h.attacked(n)
 	h.until("the disk is full", func() bool { return unsaved() > 0 })
 	inside := func(command ...string) {
 		t.Helper()
@@ -121,18 +113,14 @@ func TestAFullDiskThatIsMadeRoom(t *testing.T) {
 // On a disk that cannot be written a start says so, and how to go on.
 func TestAReadOnlyDisk(t *testing.T) {
 	h := newHost(t, lifeJail)
-	disk := filepath.Join(h.dir, "disk")
-	h.check(os.Mkdir(disk, 0o700))
-	h.write("bantam.conf", "[Definition]\ndbfile = "+filepath.Join(disk, "bantam.db")+"\n")
-	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "sh", "-c",
-		`mount -t tmpfs -o ro disk "$0" && exec "$@"`, disk, program, "run", "-c", h.dir, "--socket", filepath.Join(h.dir, "s"))
+	cmd := h.onDisk("ro")
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	h.check(h.net.Start(cmd))
 	if err := cmd.Wait(); err == nil {
 		t.Errorf("it ends as if nothing were wrong")
 	}
-	for _, want := range []string{filepath.Join(disk, "bantam.db"), "hint: "} {
+	for _, want := range []string{filepath.Join(h.dir, "disk", "bantam.db"), "hint: "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it does not say %q:\n%s", want, out.String())
 		}
