@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"time"
 
 	"bantam/internal/config"
 	"bantam/internal/control"
@@ -43,7 +44,7 @@ func (d *Daemon) jail(name string) (*config.Jail, error) {
 	}
 	if name == jail.Manual {
 		c := &config.Jail{Name: name, Jail: jail.DefaultConfig(name)}
-		c.Jail.BanTime = -1
+		c.Jail.BanTime = -time.Second
 		return c, nil
 	}
 	return nil, control.NoSuchJail(name)

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -121,7 +122,7 @@ func checked(cfg *config.Config, made map[string]*compiled, known map[string]rec
 		}
 	}
 	manual := jail.DefaultConfig(jail.Manual)
-	manual.BanTime = -1
+	manual.BanTime = -time.Second
 	p.jails = append(p.jails, manual)
 	p.jails[len(p.jails)-1].Observe = p.observes()
 	p.rules = append(p.rules, firewall.Rule{Jail: jail.Manual, OnDemand: true})

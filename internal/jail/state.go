@@ -61,7 +61,7 @@ func NewState() *State {
 // jail that stops observing starts the bans it had only written down.
 func (s *State) Configure(configs []Config, now time.Time) []bantam.Decision {
 	manual := DefaultConfig(Manual)
-	manual.BanTime = -1
+	manual.BanTime = -time.Second
 	if !slices.ContainsFunc(configs, func(c Config) bool { return c.Name == Manual }) {
 		configs = append(slices.Clip(configs), manual)
 	}
