@@ -578,9 +578,6 @@ func (j *judge) match(v *view, line *bantam.Line) {
 		}
 		if session {
 			m.quiet = !j.sessions.merge(m, line.Read)
-			if j.every {
-				m.data = kept(&m.data) // the next match may take over the session's memory
-			}
 		}
 		if j.found = j.found[:len(j.found)+1]; !j.every {
 			return
