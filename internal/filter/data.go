@@ -100,30 +100,32 @@ func (d *fields) setAll(other *fields) {
 	}
 }
 
-// keep sets what other has, in memory of its own: behind what is in room, which grows.
-func (d *fields) keep(other *fields, room *[]byte) {
+// keep sets what other has, in memory of its own.
+func (d *fields) keep(other *fields) {
+	size := 0
 	for i := range other.all() {
-		start := len(*room)
-		*room = append(*room, other.values[i]...)
-		d.set(i, onText((*room)[start:]))
+		size += len(other.values[i])
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for i := range other.all() {
+		start := b.Len()
+		b.WriteString(other.values[i])
+		d.set(i, b.String()[start:])
 	}
 }
 
 // kept is a copy in memory of its own.
 func kept(d *fields) (out fields) {
-	var room []byte
-	out.keep(d, &room)
+	out.keep(d)
 	return out
 }
-
-// onText is text as a string that changes with it.
-func onText(text []byte) string { return unsafe.String(unsafe.SliceData(text), len(text)) }
 
 // add sets the groups of a rule that took part in a match in text, to which they refer.
 func (d *fields) add(r *rule, text []byte, spans []int) {
 	for _, c := range r.captures {
 		if start, end := spans[2*c.group], spans[2*c.group+1]; start >= 0 {
-			d.set(c.field, onText(text[start:end]))
+			d.set(c.field, unsafe.String(unsafe.SliceData(text[start:]), end-start))
 		}
 	}
 }

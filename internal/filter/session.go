@@ -31,7 +31,6 @@ type session struct {
 	id      string
 	since   time.Time // wall time of its first line
 	data    fields
-	room    []byte   // what data, id and users are written in
 	users   []string // different names, empty ones aside
 	ended   bool     // it is forgotten
 	pending bool     // there was a failure, but nobody knows yet whose
@@ -102,7 +101,7 @@ func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
 			s.data.setAll(line) // it is gone before the line is
 			ss.passing = s
 		} else {
-			s.data.keep(line, &s.room)
+			s.data.keep(line)
 			ss.put(s)
 		}
 		s.addUser(s.data.get(fieldUser))
@@ -119,7 +118,7 @@ func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
 		if !quietBefore && !s.pending {
 			s.lines = s.lines[:0] // they were told already
 		}
-		s.learn(line)
+		s.data.keep(line)
 		s.addUser(s.data.get(fieldUser))
 		if forget {
 			ss.end(s)
@@ -210,7 +209,7 @@ func (ss *sessions) forgetOldest() {
 
 // keep has a session that is out of the order used again, unless it has grown large.
 func (ss *sessions) keep(s *session) {
-	if len(s.lines)+len(s.quiet) < maxTexts && cap(s.room) <= 2*maxRoom && len(ss.spare) < maxSessions {
+	if len(s.lines)+len(s.quiet) < maxTexts && len(ss.spare) < maxSessions {
 		ss.spare = append(ss.spare, s)
 	}
 }
@@ -219,19 +218,6 @@ func (ss *sessions) keep(s *session) {
 func (ss *sessions) end(s *session) {
 	delete(ss.byID, s.id)
 	s.ended = true
-}
-
-// maxRoom is what of a session's room is not written anew to be without what is outdated.
-const maxRoom = 1 << 10
-
-// learn takes what a line says.
-func (s *session) learn(line *fields) {
-	s.data.keep(line, &s.room)
-	if len(s.room) <= maxRoom {
-		return
-	}
-	s.room = nil // others may still look at the old one
-	s.data.keep(&s.data, &s.room)
 }
 
 func (s *session) addUser(name string) {
