@@ -207,16 +207,18 @@ func (s *Set) Candidates(dst []int, left, right []byte) []int {
 	default:
 		s.turns--
 	}
-	s.trial = s.trial[:0]
-	run, step := s.run, s.step
-	if trial {
-		run, step = s.try, s.tryStep
-	}
-	at := run(s.enter(s.start), left)
-	at = run(at, right)
 	// A group may have taken the line feed, and then gets another.
-	at = step(step(at, s.feed), s.feed)
-	step(at, s.end)
+	at := s.enter(s.start)
+	if trial {
+		s.trial = s.trial[:0]
+		at = s.try(s.try(at, left), right)
+		at = s.tryStep(s.tryStep(at, s.feed), s.feed)
+		s.tryStep(at, s.end)
+	} else {
+		at = s.run(s.run(at, left), right)
+		at = s.step(s.step(at, s.feed), s.feed)
+		s.step(at, s.end)
+	}
 	if s.work > maxLineWork {
 		clear(s.hit)
 		s.met = false
