@@ -2,18 +2,30 @@ package daemon
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"bantam/internal/config"
 	"bantam/internal/control"
 )
 
-// takeOver is the way on where a Fail2Ban is in the way.
-const takeOver = "stop it first: systemctl disable --now fail2ban, or fail2ban-client stop; its bans are taken over from its database"
+// Names of the servers that may be in the way.
+const (
+	fail2Ban      = "Fail2Ban"
+	anotherBantam = "another Bantam"
+)
+
+// wayOn is what to do where one of them is.
+var wayOn = map[string]string{
+	fail2Ban:      "stop it first: systemctl disable --now fail2ban, or fail2ban-client stop; its bans are taken over from its database",
+	anotherBantam: "stop it first, or give this one another pidfile and dbfile",
+}
 
 // alone refuses to start beside another that works for the same configuration or database: both
 // would ban, unban and write for each other. Whoever answers on the socket was asked before;
@@ -22,7 +34,7 @@ func alone(c config.Daemon, pidFile string) error {
 	if b, err := os.ReadFile(pidFile); pidFile != "" && err == nil {
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
 			if who := serverAt(pid); who != "" {
-				return &control.Error{Text: fmt.Sprintf("%s (pid %d) runs for the same configuration: %s names it", who, pid, pidFile), Hint: takeOver}
+				return &control.Error{Text: fmt.Sprintf("%s (pid %d) runs for the same configuration: %s names it", who, pid, pidFile), Hint: wayOn[who]}
 			}
 		}
 	}
@@ -40,7 +52,7 @@ func alone(c config.Daemon, pidFile string) error {
 		open, _ := os.ReadDir(filepath.Join(p, "fd")) // of a process that is gone there are none
 		for _, fd := range open {
 			if info, err := os.Stat(filepath.Join(p, "fd", fd.Name())); err == nil && os.SameFile(info, file) {
-				return &control.Error{Text: fmt.Sprintf("%s (pid %d) has the database %s open", who, pid, c.DBFile), Hint: takeOver}
+				return &control.Error{Text: fmt.Sprintf("%s (pid %d) has the database %s open", who, pid, c.DBFile), Hint: wayOn[who]}
 			}
 		}
 	}
@@ -62,10 +74,50 @@ func serverAt(pid int) string {
 	for i, w := range words {
 		switch name := filepath.Base(string(w)); {
 		case i < 4 && name == "fail2ban-server": // perhaps behind python3 and its options
-			return "Fail2Ban"
+			return fail2Ban
 		case i == 0 && name == "bantam" && len(words) > 1 && string(words[1]) == "run":
-			return "another Bantam"
+			return anotherBantam
 		}
 	}
 	return ""
+}
+
+// lockDatabase makes the file at path this daemon's until the lock is closed, which must not
+// be before SQLite has closed the file: closing any descriptor of a file gives up the locks that
+// the process has on it by fcntl(2), which are SQLite's. Ours is flock(2)'s, which SQLite does not see,
+// nor does Fail2Ban. The lock is nil if there is no file, or none that can be a database.
+//
+// held is the lock on the file that was there before, or nil. It is kept if that is the file still.
+func lockDatabase(path string, held *os.File) (*os.File, error) {
+	if path == "" {
+		return nil, nil
+	}
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return held, nil // the store knows better what is wrong with it
+	}
+	if held != nil {
+		if locked, err := held.Stat(); err == nil && os.SameFile(info, locked) {
+			return held, nil
+		}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return held, nil // as above
+	}
+	switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		_ = f.Close()
+		return held, &control.Error{
+			Text: fmt.Sprintf("%s uses the database %s", anotherBantam, path),
+			Hint: wayOn[anotherBantam],
+		}
+	case err != nil: // a file system without such locks
+		_ = f.Close()
+		return held, nil
+	}
+	if held != nil {
+		_ = held.Close() // the file has been set aside
+	}
+	return f, nil
 }

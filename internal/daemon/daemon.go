@@ -212,7 +212,7 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	}
 	state.Seed(seed)
 	restored := state.Restore(bans, now)
-	d.jails = jail.New(slog.New(slog.DiscardHandler), state) // failures are told before they reach it
+	d.jails = jail.New(state)
 	d.lookup = lookup.New(part(d.log, "filter"), net.DefaultResolver)
 	d.lookup.UseCommands(d.world(p))
 	d.lookup.Configure(p.ignore...)
@@ -375,39 +375,6 @@ func (d *Daemon) purge(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// watch puts the bans back when somebody else has taken them out of the kernel.
-func (d *Daemon) watch(ctx context.Context) {
-	if d.nft == nil {
-		return
-	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() {
-		var turn pace
-		err := d.stock.Watch(ctx, func() {
-			turn.wait(ctx)
-			d.log.Warn("somebody changed what stock actions made in the firewall; putting it right")
-			if err := d.stock.Repair(ctx); err != nil && ctx.Err() == nil {
-				d.log.Error("cannot put the bans back", "err", err)
-			}
-		})
-		if err != nil && ctx.Err() == nil {
-			d.log.Error("foreign changes of the firewall are not noticed any more", "err", err)
-		}
-	})
-	var turn pace
-	err := d.nft.Watch(ctx, func() {
-		turn.wait(ctx)
-		d.log.Warn("somebody changed the table of the bans; putting it right")
-		if err := d.guard.Resync(ctx); err != nil && ctx.Err() == nil {
-			d.log.Error("cannot put the bans back", "err", err)
-		}
-	})
-	if err != nil && ctx.Err() == nil {
-		d.log.Error("foreign changes of the firewall are not noticed any more", "err", err)
 	}
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -19,8 +20,9 @@ type idle struct {
 	told chan bantam.Failure // what was told by hand
 	woke chan struct{}       // holds one token: a jail is idle no more
 
-	mu   sync.Mutex // guards held
+	mu   sync.Mutex // guards what follows
 	held map[string][]bantam.Failure
+	due  []bantam.Failure // of jails that are idle no more
 
 	found func(f *bantam.Failure, how string) // is told of failures that are let in; nil for nobody
 }
@@ -77,15 +79,12 @@ func (i *idle) letIn(f bantam.Failure, how string, out chan<- bantam.Failure) {
 	out <- f
 }
 
-// awake marks failures of jails that are idle no more.
-const awake = "\x00"
-
 // ready takes what was held for jails that are idle no more.
 func (i *idle) ready() []bantam.Failure {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	out := i.held[awake]
-	delete(i.held, awake)
+	out := i.due
+	i.due = nil
 	return out
 }
 
@@ -113,9 +112,7 @@ func (i *idle) rest(jail string) {
 // wake ends a jail's rest.
 func (i *idle) wake(jail string) {
 	i.mu.Lock()
-	if held := i.held[jail]; len(held) > 0 {
-		i.held[awake] = slices.Concat(i.held[awake], held)
-	}
+	i.due = append(i.due, i.held[jail]...)
 	delete(i.held, jail)
 	i.mu.Unlock()
 	select {
@@ -127,12 +124,7 @@ func (i *idle) wake(jail string) {
 // wakeAll ends the rest of every jail.
 func (i *idle) wakeAll() {
 	i.mu.Lock()
-	var jails []string
-	for jail := range i.held {
-		if jail != awake {
-			jails = append(jails, jail)
-		}
-	}
+	jails := slices.Collect(maps.Keys(i.held))
 	i.mu.Unlock()
 	for _, jail := range jails {
 		i.wake(jail)

@@ -15,7 +15,6 @@ package jail
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"bantam"
@@ -30,7 +29,6 @@ const sweepEvery = time.Minute
 // Jails is all jails at work. Run owns the state; every other method is safe for
 // concurrent use, hands Run an order and waits for its answer.
 type Jails struct {
-	log    *slog.Logger
 	state  *State
 	orders chan order
 	done   chan struct{}
@@ -44,8 +42,8 @@ type order struct {
 }
 
 // New makes jails of a state. Nothing happens before Run.
-func New(log *slog.Logger, state *State) *Jails {
-	return &Jails{log: log, state: state, orders: make(chan order), done: make(chan struct{})}
+func New(state *State) *Jails {
+	return &Jails{state: state, orders: make(chan order), done: make(chan struct{})}
 }
 
 // Run decides until failures is closed, then closes decisions and returns. It
@@ -65,7 +63,7 @@ func (j *Jails) Run(failures <-chan bantam.Failure, decisions chan<- bantam.Deci
 			if !ok {
 				return
 			}
-			if d, ok := j.fail(f); ok {
+			if d, ok := j.state.Fail(f); ok {
 				decisions <- d
 			}
 		case o := <-j.orders:
@@ -81,13 +79,6 @@ func (j *Jails) Run(failures <-chan bantam.Failure, decisions chan<- bantam.Deci
 			j.state.Sweep(now)
 		}
 	}
-}
-
-func (j *Jails) fail(f bantam.Failure) (bantam.Decision, bool) {
-	if !f.Known && !f.ID.IsZero() { // who is to be ignored was told as such
-		j.log.Info("found", "jail", f.Jail, "addr", f.ID, "time", f.Time)
-	}
-	return j.state.Fail(f)
 }
 
 // arm sets the timer to the next end of a ban. An end is passed only when the

@@ -1,11 +1,8 @@
 package jail
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"log/slog"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +14,7 @@ import (
 func start(t *testing.T) (*Jails, chan<- bantam.Failure, <-chan bantam.Decision) {
 	t.Helper()
 	failures, decisions := make(chan bantam.Failure), make(chan bantam.Decision, 16)
-	j := New(slog.New(slog.DiscardHandler), newState(func(c *Config) { c.MaxRetry = 1 }))
+	j := New(newState(func(c *Config) { c.MaxRetry = 1 }))
 	go j.Run(failures, decisions)
 	return j, failures, decisions
 }
@@ -37,24 +34,6 @@ func TestBansEndByTheWallClock(t *testing.T) {
 		close(failures)
 		if _, more := <-decisions; more {
 			t.Error("decisions are not closed")
-		}
-	})
-}
-
-func TestWhoIsIgnoredIsNotFound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
-		failures, decisions := make(chan bantam.Failure), make(chan bantam.Decision, 16)
-		go New(slog.New(slog.NewTextHandler(&out, nil)), newState()).Run(failures, decisions)
-		now := time.Now()
-		failures <- bantam.Failure{Jail: "sshd", Time: now, Read: now}
-		failures <- bantam.Failure{Jail: "sshd", ID: id(t, "192.0.2.7"), Time: now, Read: now}
-		close(failures)
-		for range decisions {
-			t.Error("a decision was made")
-		}
-		if got := out.String(); strings.Count(got, "msg=found") != 1 || !strings.Contains(got, "addr=192.0.2.7") {
-			t.Errorf("the log says\n%s", got)
 		}
 	})
 }
