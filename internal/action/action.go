@@ -164,21 +164,20 @@ func (a *Actions) share(decisions []bantam.Decision, last uint64) {
 	defer a.mu.Unlock()
 	a.last = last
 	of := map[string][]bantam.Decision{}
-	for _, d := range decisions {
-		of[d.Ban.Jail] = append(of[d.Ban.Jail], d)
-	}
-	for _, q := range a.queues {
-		if q.jail == "" {
-			q.add(decisions, last)
-		} else {
-			q.add(of[q.jail], last)
+	if slices.ContainsFunc(a.queues, func(q *queue) bool { return q.jail != "" }) {
+		for _, d := range decisions {
+			of[d.Ban.Jail] = append(of[d.Ban.Jail], d)
 		}
+	}
+	of[""] = decisions // for those that are for all jails
+	for _, q := range a.queues {
+		q.add(of[q.jail], last)
 	}
 	if len(a.byJail) == 0 {
 		return
 	}
-	for i, d := range decisions {
-		for _, w := range a.byJail[d.Ban.Jail] {
+	for i := range decisions {
+		for _, w := range a.byJail[decisions[i].Ban.Jail] {
 			w.add(decisions[i])
 		}
 	}

@@ -252,7 +252,7 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 func (d *Daemon) natives(p *plan) map[string]action.Effect {
 	effects := map[string]action.Effect{}
 	for _, n := range p.natives {
-		effects[n.Jail] = d.stock.Jail(n.Jail)
+		effects[n.Jail] = d.stock // the queue has the jail's decisions alone
 	}
 	return effects
 }

@@ -255,22 +255,42 @@ func (p *plan) recognize() {
 	}
 	_ = g.Wait() // none of them fails
 	p.known = known
+	p.settle()
+}
+
+// settle says of each action whether its objects are made by ourselves: two that want the same
+// object cannot both have it.
+func (p *plan) settle() {
 	var natives []firewall.Native
 	var whose []*action.Config
 	for i := range p.config.Jails {
 		for k := range p.config.Jails[i].Actions {
-			if a := &p.config.Jails[i].Actions[k]; a.Kind == action.Shell {
-				r := known[commandsKey(a)]
-				if a.Made, a.WhyShell = r.err == nil, ""; !a.Made {
-					a.WhyShell = r.err.Error()
-					continue
-				}
+			a := &p.config.Jails[i].Actions[k]
+			if a.Kind != action.Shell {
+				continue
+			}
+			if r := p.known[commandsKey(a)]; r.err != nil {
+				runAsShell(a, r.err)
+			} else {
 				natives, whose = append(natives, r.native), append(whose, a)
 			}
 		}
 	}
-	for i, err := range firewall.Conflicts(natives) {
-		whose[i].Made, whose[i].WhyShell = false, err.Error()
+	conflicts := firewall.Conflicts(natives)
+	for i, a := range whose {
+		runAsShell(a, conflicts[i])
+	}
+}
+
+// runAsShell writes down that an action is run as shell because of why, or not if that is nil. What
+// is so already is left alone: the running plan may share it.
+func runAsShell(a *action.Config, why error) {
+	made, text := why == nil, ""
+	if !made {
+		text = why.Error()
+	}
+	if a.Made != made || a.WhyShell != text {
+		a.Made, a.WhyShell = made, text
 	}
 }
 

@@ -303,9 +303,8 @@ func (w *work) settle() work {
 }
 
 // Do carries decisions out, those on texts excepted. An object whose state is in
-// doubt, after an error or a notice, is made equal as a whole. What the kernel
-// refuses one jail keeps the others' decisions in the queue of whoever calls: Jail
-// tells them apart.
+// doubt, after an error or a notice, is made equal as a whole. The error
+// is about the jails of these decisions: with a queue for each jail none delays another.
 func (s *Stock) Do(ctx context.Context, decisions []bantam.Decision) (retry bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -313,28 +312,6 @@ func (s *Stock) Do(ctx context.Context, decisions []bantam.Decision) (retry bool
 		return false, errClosed
 	}
 	return s.carry(ctx, decisions, func(*object) bool { return false })
-}
-
-// A StockJail is what a Stock does for one jail: an effect of its own, so that its
-// troubles delay no other jail.
-type StockJail struct {
-	stock *Stock
-	jail  string
-}
-
-// Jail is the effect of a jail, which may have no action yet.
-func (s *Stock) Jail(name string) StockJail { return StockJail{s, name} }
-
-// Do is the Stock's for the decisions of its jail.
-func (j StockJail) Do(ctx context.Context, decisions []bantam.Decision) (retry bool, err error) {
-	foreign := func(d bantam.Decision) bool { return d.Ban.Jail != j.jail }
-	if slices.ContainsFunc(decisions, foreign) {
-		decisions = slices.DeleteFunc(slices.Clone(decisions), foreign)
-	}
-	if len(decisions) == 0 {
-		return false, nil
-	}
-	return j.stock.Do(ctx, decisions)
 }
 
 // carry carries decisions out, and makes objects equal as a whole that all names
