@@ -158,3 +158,11 @@ type Decision struct {
 	// restart the lines before them decide nothing twice.
 	Positions []Position `json:"positions,omitempty"`
 }
+
+// A News is a decision that somebody is still to be told. Its Decision's Ban is what the
+// store remembers of it now, so that its End may be later than when it was decided.
+type News struct {
+	// Number grows with every decision that is kept to be told, also across restarts.
+	Number   int64
+	Decision Decision
+}

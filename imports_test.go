@@ -32,6 +32,13 @@ var mayImport = map[string][]string{
 	"internal/store":     {".", "tools"},
 	"internal/action":    {".", "tools"},
 	"internal/firewall":  {".", "tools"},
+	"internal/notify":    {".", "tools"},
+	"internal/report":    {".", "tools"},
+	"internal/outbox":    {"."},
+	"internal/secret":    {},
+	"internal/smtp":      {"tools"},
+	"internal/whois":     {"tools"},
+	"internal/geo":       {"tools"},
 	"internal/timestamp": {".", "tools"},
 	"internal/tag":       {},
 	"pyre":               {},
@@ -45,9 +52,12 @@ var mayImport = map[string][]string{
 var groups = map[string][]string{
 	"stages": {
 		"internal/source", "internal/filter", "internal/lookup", "internal/jail", "internal/store",
-		"internal/action", "internal/firewall",
+		"internal/action", "internal/firewall", "internal/notify", "internal/report",
 	},
-	"tools": {"internal/tag", "internal/timestamp", "pyre"},
+	"tools": {
+		"internal/tag", "internal/timestamp", "internal/outbox", "internal/secret", "internal/smtp", "internal/whois",
+		"internal/geo", "pyre",
+	},
 }
 
 // packages are the module's packages by folder, with their files, tests left out.

@@ -2,7 +2,6 @@ package hostile
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,9 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
+	"bantam/internal/peertest"
 	"bantam/pyre"
 )
 
@@ -175,25 +174,8 @@ func stock(t *testing.T) []*pattern {
 	if known != nil {
 		return known
 	}
-	tree := os.Getenv("BANTAM_FAIL2BAN")
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	if tree == "" {
-		dir := t.TempDir()
-		tree = filepath.Join(dir, "tree")
-		get := exec.CommandContext(ctx, "sh", "-c",
-			"{ apt-get download -qq fail2ban || { apt-get update -qq && apt-get download -qq fail2ban; }; } && dpkg-deb -x fail2ban_*.deb tree")
-		get.Dir = dir
-		if out, err := get.CombinedOutput(); err != nil {
-			why := fmt.Sprintf("the package whose patterns are tried cannot be had: %v: %s", err, bytes.TrimSpace(out))
-			without(t, why)
-		}
-	}
-	python := "/usr/bin/python3"
-	if _, err := os.Stat(python); err != nil {
-		python = "python3"
-	}
-	cmd := exec.CommandContext(ctx, python, "-B", "stock.py", tree)
+	tree := peertest.Tree(t)
+	cmd := exec.CommandContext(t.Context(), peertest.Python(), "-B", "stock.py", tree)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -212,7 +194,7 @@ func stock(t *testing.T) []*pattern {
 		t.Fatalf("%s has only %d patterns\n%s", tree, len(list), stderr.Bytes())
 	}
 	logs = map[string][]string{}
-	files, err := filepath.Glob(filepath.Join(tree, "usr/lib/python3/dist-packages/fail2ban/tests/files/logs/*"))
+	files, err := filepath.Glob(filepath.Join(peertest.Modules(tree), "fail2ban/tests/files/logs/*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,15 +214,6 @@ func stock(t *testing.T) []*pattern {
 	}
 	known = list
 	return list
-}
-
-// without skips a test that lacks its peer, unless BANTAM_NEED_PEERS says that it must run.
-func without(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("BANTAM_NEED_PEERS") != "" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 // The lines are what they are said to be: as long as asked for, mostly text, and nearly

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"bantam/internal/peertest"
 	"bantam/pyre"
 )
 
@@ -33,7 +34,7 @@ func TestStockPatternsAnswerAsPython(t *testing.T) {
 	const python = "python3"
 	version, err := exec.Command(python, "-c", "import sys; print(sys.version_info[:2] == (3, 11))").Output()
 	if err != nil || strings.TrimSpace(string(version)) != "True" {
-		without(t, "python3 is not Python 3.11, whose answers are wanted")
+		peertest.Without(t, "python3 is not Python 3.11, whose answers are wanted")
 	}
 	cmd := exec.CommandContext(t.Context(), python, "-B", "../../pyre/testdata/record.py", "-")
 	var stderr bytes.Buffer

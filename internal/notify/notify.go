@@ -1,0 +1,76 @@
+// Package notify tells the operator: who was banned, why, and what to do about it, by mail
+// and chat.
+//
+// A channel is one way to one receiver, however many jails use it. Its first event goes out at once;
+// what follows within the digest's interval becomes one message that counts and lists it,
+// so a storm of bans makes a handful of messages. Nothing here delays a ban: news are read from
+// the store after the fact, and letters wait in the outbox.
+package notify
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"bantam"
+	"bantam/internal/geo"
+	"bantam/internal/outbox"
+	"bantam/internal/whois"
+)
+
+// A World is what messages may say beyond what a decision does. All functions may be nil, and
+// all are safe for concurrent use.
+type World struct {
+	// Host is the machine's full name.
+	Host string
+	// Values knows the tags of a decision, as action.World does; it may ask DNS and the
+	// database.
+	Values func(ctx context.Context, d *bantam.Decision) func(tag string) (value string, ok bool)
+	Place  func(netip.Addr) geo.Place
+	Whois  func(ctx context.Context, addr netip.Addr) (whois.Answer, error)
+}
+
+// An Event is one decision as a message tells it.
+type Event struct {
+	Decision bantam.Decision
+	Place    geo.Place
+	Host     string        // the address's own name, "" if it has none or was not asked for
+	Whois    *whois.Answer // nil if it was not asked for or did not answer
+	// Values are what tags stand for.
+	Values func(tag string) (value string, ok bool)
+}
+
+// An Edition is what one message says.
+type Edition struct {
+	// Key is the letter's.
+	Key string
+	// Host is the machine that speaks.
+	Host string
+	At   time.Time // wall time
+	// Events are those that are told one by one, oldest first; a single one is told in full.
+	Events []Event
+	// More is how many others are only counted.
+	More int
+	// Bans and Unbans are how many events there were of each kind in all, by jail.
+	Bans, Unbans map[string]int
+	// Since is when the digest began to gather; zero for a message about one event.
+	Since time.Time
+	// Started and Stopped are jails that did so.
+	Started, Stopped []string
+	// Test is true for a message by which an operator tries the channel.
+	Test bool
+}
+
+// A channel is one kind of way to somebody, with its parameters.
+type channel interface {
+	outbox.Sender
+	// compose makes the body of a letter out of an edition. It asks nobody.
+	compose(e *Edition) (body []byte, err error)
+	// wants are what the channel is told, beyond what all channels have in common.
+	wants() wants
+}
+
+// wants are what a channel asks to have looked up for a single event.
+type wants struct {
+	whois, host bool
+}

@@ -1,0 +1,3 @@
+// Package report tells the world: the abuse desk of the network that an attack came from, and public
+// lists of attackers.
+package report
