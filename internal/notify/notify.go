@@ -15,8 +15,61 @@ import (
 	"bantam"
 	"bantam/internal/geo"
 	"bantam/internal/outbox"
+	"bantam/internal/secret"
+	"bantam/internal/smtp"
 	"bantam/internal/whois"
 )
+
+// Kinds of channels beside those of mail, which are named as smtp's transports.
+const (
+	Telegram = "telegram"
+	Discord  = "discord"
+	Slack    = "slack"
+	Ntfy     = "ntfy"
+	Webhook  = "webhook"
+)
+
+// Events that a channel may be told, for Config.On.
+const (
+	OnBan   = "ban"
+	OnUnban = "unban"
+	OnStart = "start" // a jail has started
+	OnStop  = "stop"  // a jail has stopped
+)
+
+// A Config is one channel.
+type Config struct {
+	// Channel is its name, by which operators try it: that of the action, or JAIL/TITLE where
+	// several differ.
+	Channel string
+	Kind    string
+	// Jails are those that use it.
+	Jails []string
+	// On are the events that it is told.
+	On []string
+	// Digest is how long events are gathered after a message; 0 sends a message for each.
+	Digest time.Duration
+	// Lines has the matched log lines in the message, Whois what is known of the network.
+	Lines, Whois bool
+
+	// Mail is for the kinds of mail: how it travels, and from whom to whom.
+	Mail smtp.Config
+	From string
+	To   []string
+
+	// URL is the receiver of Discord, Slack and Webhook, and the server of Telegram and Ntfy if it is not
+	// the usual one. Discord's and Slack's are secrets themselves.
+	URL secret.Value
+	// Token is Telegram's and Ntfy's; Chat is Telegram's, Topic Ntfy's.
+	Token       secret.Value
+	Chat, Topic string
+	// Method, Headers and Template are Webhook's; tags in Template are put in as the Content-Type
+	// needs it. Key signs the body.
+	Method   string
+	Headers  []secret.Value // "Name: value"
+	Template string
+	Key      secret.Value
+}
 
 // A World is what messages may say beyond what a decision does. All functions may be nil, and
 // all are safe for concurrent use.

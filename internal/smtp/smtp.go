@@ -5,7 +5,34 @@ package smtp
 import (
 	"context"
 	"time"
+
+	"bantam/internal/secret"
 )
+
+// Kinds of transports, named as the actions that use them.
+const (
+	Relay    = "smtp"      // a mail server that we speak SMTP with
+	Gmail    = "gmail"     // Relay with Gmail's server
+	GmailAPI = "gmail-api" // Gmail's REST call, with OAuth2
+	MTA      = "mta"       // the machine's sendmail program
+)
+
+// A Config says how mails travel.
+type Config struct {
+	Kind string
+	// Server is host:port of a relay; "" is smtp.gmail.com:587 for Gmail.
+	Server string
+	// TLS is "starttls", required, "tls" from the first byte, or "none".
+	TLS string
+	// User and Password log in; both empty for no login. Gmail's user is From's address.
+	User     string
+	Password secret.Value
+	// Client is the file with the OAuth2 client that Google's console offers for download, Token
+	// the file with the token that the login has obtained.
+	Client, Token string
+	// Program is sendmail's path; "" for /usr/sbin/sendmail.
+	Program string
+}
 
 // A Mail is a message before it is written out.
 type Mail struct {
