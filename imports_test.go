@@ -22,7 +22,7 @@ var mayImport = map[string][]string{
 	"cmd/bantam":         {"internal/cli", "library"},
 	"internal/cli":       {".", "internal/action", "internal/config", "internal/control", "internal/daemon", "internal/filter", "internal/jail", "internal/source"},
 	"internal/daemon":    {".", "library", "internal/config", "internal/control", "stages"},
-	"internal/control":   {".", "stages"},
+	"internal/control":   {".", "stages", "tools"},
 	"internal/config":    {".", "library", "stages", "tools"},
 	"library":            {},
 	"internal/source":    {".", "tools"},

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"bantam/internal/peertest"
 )
 
 // shared is the folder of what several programs are measured by; it stands beside
@@ -34,10 +36,10 @@ const (
 // Every record of Fail2Ban's own sample logs, with its own filters: match, host,
 // user and time are right.
 func TestStockFiltersOnStockSamples(t *testing.T) {
-	tree := fail2ban(t)
+	tree := peertest.Tree(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, python(), "-B", tool(t, "run_compat.py"), tree,
+	cmd := exec.CommandContext(ctx, peertest.Python(), "-B", tool(t, "run_compat.py"), tree,
 		"--no-test-filters", "--require", "100", "--show", "30", "--template",
 		program+" regex --json --config {config} --now {now} --options {options} {logfile} {filter}")
 	out, err := cmd.CombinedOutput()
@@ -55,7 +57,7 @@ func TestStockFiltersOnStockSamples(t *testing.T) {
 // The lines of the shared corpus, which is of a later release, with the package's filters:
 // whatever Fail2Ban says of a line on the same tree is the answer.
 func TestCorpusAsThePeerAnswers(t *testing.T) {
-	tree := fail2ban(t)
+	tree := peertest.Tree(t)
 	adapter := tool(t, "f2b_adapter.py")
 	files, err := filepath.Glob(filepath.Join(shared, "corpus", "*.jsonl"))
 	if err != nil || len(files) == 0 {
@@ -92,7 +94,7 @@ func TestCorpusAsThePeerAnswers(t *testing.T) {
 					"regex", "--json", "--config", config, "--now", compatClock,
 					"--options", group.options, log, service,
 				}
-				want, refused := answers(ctx, python(), append([]string{"-B", adapter, "--f2b", tree}, args...)...)
+				want, refused := answers(ctx, peertest.Python(), append([]string{"-B", adapter, "--f2b", tree}, args...)...)
 				got, failed := answers(ctx, program, args...)
 				mu.Lock()
 				defer mu.Unlock()
@@ -240,24 +242,6 @@ func recordsByOptions(file string) ([]*sample, error) {
 	return groups, s.Err()
 }
 
-// fail2ban is a folder with Debian's package of the peer, unpacked, or
-// the one that BANTAM_FAIL2BAN names, which may hold another release.
-func fail2ban(t *testing.T) string {
-	t.Helper()
-	if tree := os.Getenv("BANTAM_FAIL2BAN"); tree != "" {
-		return tree
-	}
-	tool(t, "run_compat.py")
-	dir := t.TempDir()
-	get := exec.CommandContext(t.Context(), "sh", "-c",
-		"{ apt-get download -qq fail2ban || { apt-get update -qq && apt-get download -qq fail2ban; }; } && dpkg-deb -x fail2ban_*.deb tree")
-	get.Dir = dir
-	if out, err := get.CombinedOutput(); err != nil {
-		without(t, fmt.Sprintf("the peer's package cannot be had: %v: %s", err, bytes.TrimSpace(out)))
-	}
-	return filepath.Join(dir, "tree")
-}
-
 // tool is the path of a program that stands in shared.
 func tool(t *testing.T, name string) string {
 	t.Helper()
@@ -266,24 +250,7 @@ func tool(t *testing.T, name string) string {
 		_, err = os.Stat(path)
 	}
 	if err != nil {
-		without(t, fmt.Sprintf("no conformance runner: %v", err))
+		peertest.Without(t, fmt.Sprintf("no conformance runner: %v", err))
 	}
 	return path
-}
-
-// without skips a test that lacks its peer, unless BANTAM_NEED_PEERS says that it must run.
-func without(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("BANTAM_NEED_PEERS") != "" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
-
-// python is the interpreter that the package was made for, where there is one.
-func python() string {
-	if _, err := os.Stat("/usr/bin/python3"); err == nil {
-		return "/usr/bin/python3"
-	}
-	return "python3"
 }

@@ -48,26 +48,10 @@ func (w *World) Ignores(ctx context.Context, command string, f *bantam.Failure) 
 // of them: what stands there is never run. A tag that nothing knows stays.
 func (w *World) Expand(ctx context.Context, text string, f *bantam.Failure) string {
 	value := w.ofFailure(f).values(ctx)
-	var out strings.Builder
-	for {
-		start, end := tag.Next(text, 0)
-		if start < 0 {
-			return out.String() + text
-		}
-		out.WriteString(text[:start])
-		name := text[start+1 : end-1]
-		put, _, known := value(name)
-		switch {
-		case name == "br":
-			put = "\n"
-		case name == "sp":
-			put = " "
-		case !known:
-			put = text[start:end]
-		}
-		out.WriteString(put)
-		text = text[end:]
-	}
+	return tag.Expand(text, func(tag string) (string, bool) {
+		v, _, ok := value(tag)
+		return v, ok
+	})
 }
 
 // ofFailure is what tags stand for in a command about a failure.

@@ -4,32 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-)
 
-// stockTree is Debian's fail2ban package unpacked; BANTAM_FAIL2BAN may name one. Without the
-// package the test is skipped, unless BANTAM_NEED_PEERS says that it must run.
-func stockTree(t testing.TB) string {
-	t.Helper()
-	if tree := os.Getenv("BANTAM_FAIL2BAN"); tree != "" {
-		return tree
-	}
-	dir := t.TempDir()
-	get := exec.CommandContext(t.Context(), "sh", "-c", "apt-get download -qq fail2ban && dpkg-deb -x fail2ban_*.deb tree")
-	get.Dir = dir
-	if out, err := get.CombinedOutput(); err != nil {
-		why := fmt.Sprintf("the distribution's package cannot be had: %v: %s", err, out)
-		if os.Getenv("BANTAM_NEED_PEERS") != "" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
-	return filepath.Join(dir, "tree")
-}
+	"bantam/internal/peertest"
+)
 
 // stockFolder is the configuration of the package with every jail enabled and reading a log
 // that is empty, and how many jails that is.
@@ -62,7 +43,7 @@ func stockFolder(t testing.TB, tree, defaults string) (dir string, jails int) {
 // What check says of the package with every jail on is true: nothing keeps a jail from
 // running.
 func TestCheckOfAllStockJails(t *testing.T) {
-	tree := stockTree(t)
+	tree := peertest.Tree(t)
 	dir, jails := stockFolder(t, tree, "")
 	if jails < 80 {
 		t.Fatalf("the package has %d jails", jails)
@@ -120,7 +101,7 @@ func TestCheckOfAllStockJails(t *testing.T) {
 }
 
 func BenchmarkCheckOfAllStockJails(b *testing.B) {
-	dir, _ := stockFolder(b, stockTree(b), "")
+	dir, _ := stockFolder(b, peertest.Tree(b), "")
 	b.ReportAllocs()
 	for b.Loop() {
 		if code, _, errs := program(b, "bantam", "check", "-c", dir); code != ExitOK {

@@ -16,32 +16,6 @@ import (
 	"bantam/internal/peertest"
 )
 
-// stock unpacks the distribution's fail2ban package into a folder of the test,
-// which it skips when the package cannot be had.
-func stock(t *testing.T) (root string) {
-	t.Helper()
-	dir := t.TempDir()
-	for _, name := range []string{"apt-get", "dpkg-deb"} {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skip("the distribution's package cannot be had: ", err)
-		}
-	}
-	get := exec.CommandContext(t.Context(), "apt-get", "download", "fail2ban")
-	get.Dir = dir
-	if out, err := get.CombinedOutput(); err != nil {
-		t.Skipf("the distribution's package cannot be had: %v\n%s", err, out)
-	}
-	packages, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil || len(packages) != 1 {
-		t.Skipf("the distribution's package cannot be had: found %q", packages)
-	}
-	root = filepath.Join(dir, "root")
-	if out, err := exec.CommandContext(t.Context(), "dpkg-deb", "-x", packages[0], root).CombinedOutput(); err != nil {
-		t.Fatalf("unpack the package: %v\n%s", err, out)
-	}
-	return root
-}
-
 // literals turns lines of Python literals into JSON.
 const literals = `
 import ast, json, sys
@@ -51,7 +25,7 @@ print(json.dumps([ast.literal_eval(l) for l in sys.stdin if l.startswith('[')]))
 // What the package's own reader hands its server is what we hand the filter, for
 // every jail of the package.
 func TestStockTree(t *testing.T) {
-	root := stock(t)
+	root := peertest.Tree(t)
 	dir := filepath.Join(root, "etc/fail2ban")
 	c, err := Load(dir, testLib)
 	if err != nil {

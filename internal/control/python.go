@@ -4,8 +4,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"bantam/internal/tag"
 )
 
 // An Exception is an error as Fail2Ban's socket tells it: a Python class and what it was
@@ -72,9 +72,9 @@ func Repr(v any) string {
 	case float64:
 		return reprFloat(v)
 	case string:
-		return reprString(v)
+		return tag.Repr(v)
 	case Bytes:
-		return "b" + reprString(string(v))
+		return "b" + tag.Repr(string(v))
 	case []string:
 		items := make(List, len(v))
 		for i, s := range v {
@@ -134,44 +134,4 @@ func reprFloat(f float64) string {
 		s += ".0"
 	}
 	return s
-}
-
-func reprString(s string) string {
-	quote := byte('\'')
-	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
-		quote = '"'
-	}
-	const hex = "0123456789abcdef"
-	var b strings.Builder
-	b.WriteByte(quote)
-	escape := func(letter byte, digits int, r rune) {
-		b.WriteByte('\\')
-		b.WriteByte(letter)
-		for i := digits - 1; i >= 0; i-- {
-			b.WriteByte(hex[r>>(4*i)&0xf])
-		}
-	}
-	for _, r := range s {
-		switch {
-		case r == '\\' || r == rune(quote):
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\r':
-			b.WriteString(`\r`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case r != utf8.RuneError && unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r < 0x100:
-			escape('x', 2, r)
-		case r < 0x10000:
-			escape('u', 4, r)
-		default:
-			escape('U', 8, r)
-		}
-	}
-	b.WriteByte(quote)
-	return b.String()
 }

@@ -1,16 +1,15 @@
 package filter
 
 import (
-	"fmt"
 	"iter"
 	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
-	"unicode"
 	"unsafe"
 
 	"bantam"
+	"bantam/internal/tag"
 )
 
 // fields are what the named groups of a match captured, by the number of the name. A group
@@ -186,35 +185,7 @@ func (d *fields) repr(field int) string {
 	if !ok {
 		return "None"
 	}
-	quote := '\''
-	if strings.ContainsRune(text, '\'') && !strings.ContainsRune(text, '"') {
-		quote = '"'
-	}
-	var b strings.Builder
-	b.WriteRune(quote)
-	for _, r := range text {
-		switch {
-		case r == quote || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\r':
-			b.WriteString(`\r`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r < 0x100:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		case r < 0x10000:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		}
-	}
-	b.WriteRune(quote)
-	return b.String()
+	return tag.Repr(text)
 }
 
 // target is the field that an alternative's name stands for: <F-ALT_USER_1> feeds user.

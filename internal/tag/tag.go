@@ -10,6 +10,7 @@ package tag
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"unicode"
@@ -122,55 +123,78 @@ var ErrTooLong = errors.New("the command is longer than 120 KiB")
 // in double quotes both look alike, and in single quotes the variable's name appears.
 // A value longer than 96 KiB is cut, and zero bytes, which no argument can hold, are left out.
 func Command(text string, value func(tag string) (value, name string, ok bool)) ([]string, error) {
-	var script, vars strings.Builder
+	var vars strings.Builder
 	var args []string
 	seen := map[string]string{} // what each tag becomes
 	size := 0
+	script, fits := expand(text, maxScript, func(tag string) (string, bool) {
+		put, known := seen[tag]
+		if known {
+			return put, true
+		}
+		v, name, ok := value(tag)
+		if !ok {
+			return "", false
+		}
+		if v = clean(v); harmless(v) {
+			put = v
+		} else {
+			v = cut(v, min(maxValue, maxValues-size))
+			size += len(v)
+			variable := "f2bV_" + word(name)
+			for strings.Contains(vars.String(), variable+"=") { // of another tag
+				variable += "_"
+			}
+			fmt.Fprintf(&vars, "%s=%s ", variable, position(len(args)))
+			args = append(args, v)
+			put = "$" + variable
+		}
+		seen[tag] = put
+		return put, true
+	})
+	if !fits {
+		return nil, ErrTooLong
+	}
+	if vars.Len() == 0 {
+		return checked([]string{script})
+	}
+	return checked(append([]string{vars.String() + "\n" + script}, args...))
+}
+
+// Expand puts what value knows for the tags of a text, each once and never looked at again; <br> is
+// a newline and <sp> a blank. A tag that value does not know stays. Nothing is special about what is
+// put in: the text must not be run.
+func Expand(text string, value func(tag string) (string, bool)) string {
+	out, _ := expand(text, math.MaxInt, value)
+	return out
+}
+
+// expand is Expand that gives up when the text grows beyond limit bytes.
+func expand(text string, limit int, value func(tag string) (string, bool)) (out string, fits bool) {
+	var b strings.Builder
 	for {
 		start, end := Next(text, 0)
 		if start < 0 {
-			script.WriteString(text)
-			break
+			b.WriteString(text)
+			return b.String(), true
 		}
-		script.WriteString(text[:start])
-		tag := text[start+1 : end-1]
-		put, known := seen[tag]
-		if !known {
-			v, name, ok := value(tag)
-			switch {
-			case tag == "br":
-				put = "\n"
-			case tag == "sp":
-				put = " "
-			case !ok:
+		b.WriteString(text[:start])
+		switch tag := text[start+1 : end-1]; tag {
+		case "br":
+			b.WriteByte('\n')
+		case "sp":
+			b.WriteByte(' ')
+		default:
+			put, known := value(tag)
+			if !known {
 				put = text[start:end]
-			default:
-				if v = clean(v); harmless(v) {
-					put = v
-					break
-				}
-				v = cut(v, min(maxValue, maxValues-size))
-				size += len(v)
-				variable := "f2bV_" + word(name)
-				for strings.Contains(vars.String(), variable+"=") { // of another tag
-					variable += "_"
-				}
-				fmt.Fprintf(&vars, "%s=%s ", variable, position(len(args)))
-				args = append(args, v)
-				put = "$" + variable
 			}
-			seen[tag] = put
+			b.WriteString(put)
 		}
-		script.WriteString(put)
-		text = text[end:]
-		if script.Len() > maxScript {
-			return nil, ErrTooLong
+		if text = text[end:]; b.Len() > limit {
+			return "", false
 		}
 	}
-	if vars.Len() == 0 {
-		return checked([]string{script.String()})
-	}
-	return checked(append([]string{vars.String() + "\n" + script.String()}, args...))
 }
 
 func checked(args []string) ([]string, error) {

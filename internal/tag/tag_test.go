@@ -234,3 +234,20 @@ func BenchmarkCommand(b *testing.B) {
 		}
 	}
 }
+
+func TestReprIsPythons(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain":           "'plain'",
+		"it's":            `"it's"`,
+		`it's "so"`:       `'it\'s "so"'`,
+		"a\\b\n\r\t\x00":  `'a\\b\n\r\t\x00'`,
+		"é\u00a0\u200b":   `'é\xa0\u200b'`,
+		"\U000e0001":      `'\U000e0001'`,
+		"\ufffd is shown": "'\ufffd is shown'",
+		"\xff is none":    `'\udcff is none'`,
+	} {
+		if got := Repr(text); got != want {
+			t.Errorf("Repr(%q) = %s, want %s", text, got, want)
+		}
+	}
+}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bantam/internal/peertest"
 )
 
 // A peerJob is what testdata/peer.py is asked.
@@ -66,19 +68,6 @@ func (p *peerDate) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// unpackPeer gets the distribution's Fail2Ban into a folder of the test's own and
-// says where its Python packages are.
-func unpackPeer(t *testing.T) (packages string) {
-	t.Helper()
-	dir := t.TempDir()
-	get := exec.CommandContext(t.Context(), "sh", "-c", "apt-get download -qq fail2ban && dpkg-deb -x fail2ban_*.deb tree")
-	get.Dir = dir
-	if out, err := get.CombinedOutput(); err != nil {
-		t.Skipf("the peer's package cannot be had: %v: %s", err, bytes.TrimSpace(out))
-	}
-	return filepath.Join(dir, "tree/usr/lib/python3/dist-packages")
-}
-
 // askPeer has the peer do the jobs.
 func askPeer(t *testing.T, packages string, jobs []peerJob) [][]*peerDate {
 	t.Helper()
@@ -89,7 +78,7 @@ func askPeer(t *testing.T, packages string, jobs []peerJob) [][]*peerDate {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), "python3", filepath.Join("testdata", "peer.py"),
+	cmd := exec.CommandContext(t.Context(), peertest.Python(), filepath.Join("testdata", "peer.py"),
 		packages, fmt.Sprint(peerNow().Unix()))
 	var errs bytes.Buffer
 	cmd.Stdin, cmd.Stderr = &in, &errs
@@ -459,7 +448,7 @@ func (r dice) spoil(s string) string {
 // The distribution's Fail2Ban reads the same. BANTAM_PEER_FULL=1 asks it about five
 // times as many lines.
 func TestPeer(t *testing.T) {
-	packages := unpackPeer(t)
+	packages := peertest.Modules(peertest.Tree(t))
 	for name, test := range map[string]func(*testing.T, string){
 		"dates": peerReadsTheSameDates, "order": peerRanksTheSame,
 		"patterns": peerReadsTheSamePatterns, "special patterns": peerReadsTheSameSpecialPatterns,
