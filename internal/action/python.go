@@ -163,7 +163,7 @@ func (p *python) begin(ctx context.Context) error {
 	go func() {
 		err := cmd.Wait()
 		c.kill()
-		_ = w.Close()
+		_ = w.Close() // nobody reads it any more
 		c.waited <- err
 	}()
 	p.child = c

@@ -89,7 +89,7 @@ func clientOptions() []clientOption {
 			c.override.LogLevel = v
 			return nil
 		}},
-		{0, "logtarget", "TARGET", "where the log goes: a file, STDOUT, STDERR", false, text(func(c *client) *string { return &c.override.LogTarget })},
+		{0, "logtarget", "TARGET", "where the log goes: a file, STDOUT, STDERR, SYSLOG, SYSTEMD-JOURNAL, SYSOUT", false, text(func(c *client) *string { return &c.override.LogTarget })},
 		{0, "syslogsocket", "auto|FILE", "the socket of syslog", false, text(func(c *client) *string { return &c.override.SyslogSocket })},
 		{'d', "", "", "print the configuration as a list of commands", false, flag(func(c *client) *bool { return &c.dump })},
 		{0, "dp", "", "the same", false, flag(func(c *client) *bool { return &c.dump })},
@@ -573,7 +573,7 @@ func (c *client) awaitGone(ctx context.Context) bool {
 		if err != nil {
 			return ctx.Err() == nil
 		}
-		_ = conn.Close()
+		_ = conn.Close() // it was only to see whether anybody answers
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

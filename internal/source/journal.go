@@ -1,14 +1,12 @@
 package source
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -16,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"bantam"
@@ -407,22 +404,11 @@ var errEnded = errors.New("journalctl ended")
 func (j *journal) follow(whole context.Context) error {
 	ctx, cancel := context.WithCancel(whole)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, j.system.program, j.args()...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=")
-	// A group of its own is out of the terminal's reach and can be ended whole.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
-	var complaint lastLine
-	cmd.Stderr = &complaint
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return fmt.Errorf("start %s: %w", j.system.program, err)
-	}
-	if err := cmd.Start(); err != nil {
-		if errors.Is(err, exec.ErrNotFound) {
-			return fmt.Errorf("%s is not installed, and nothing else can read the journal", j.system.program)
-		}
+	child, err := startChild(ctx, []string{"LC_ALL=C.UTF-8", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER="}, j.system.program, j.args()...)
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return fmt.Errorf("%s is not installed, and nothing else can read the journal", j.system.program)
+	case err != nil:
 		return fmt.Errorf("start %s: %w", j.system.program, err)
 	}
 	j.state(nil)
@@ -439,15 +425,15 @@ func (j *journal) follow(whole context.Context) error {
 			}
 		}
 	}()
-	readErr := j.read(ctx, whole, stdout)
+	readErr := j.read(ctx, whole, child.stdout)
 	cancelled := ctx.Err() != nil
 	if readErr != nil {
 		cancel() // the stream is of no use any more
 	}
-	waitErr := cmd.Wait()
+	waitErr := child.cmd.Wait()
 	cancel()
 	<-quit
-	switch text := complaint.String(); {
+	switch text := child.complaint.String(); {
 	case cancelled:
 		return nil
 	case readErr != nil && !errors.Is(readErr, io.ErrUnexpectedEOF):
@@ -562,31 +548,4 @@ func (j *journal) state(err error) {
 	default:
 		j.log.Info("journal is read", "match", strings.Join(j.matches(), " "))
 	}
-}
-
-// A lastLine keeps the last line written to it that is not empty, cut.
-type lastLine struct {
-	mu   sync.Mutex
-	line []byte
-}
-
-const maxComplaint = 200
-
-func (l *lastLine) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.line = append(l.line, p...)
-	if t := bytes.TrimRight(l.line, "\n"); bytes.IndexByte(t, '\n') >= 0 {
-		l.line = append(l.line[:0], l.line[bytes.LastIndexByte(t, '\n')+1:]...)
-	}
-	if len(l.line) > maxComplaint {
-		l.line = l.line[:maxComplaint]
-	}
-	return len(p), nil
-}
-
-func (l *lastLine) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.ToValidUTF8(strings.TrimSpace(string(l.line)), "\uFFFD")
 }

@@ -9,12 +9,10 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -278,27 +276,17 @@ func serveCommand(command string) func(context.Context, *stream) error {
 	return func(whole context.Context, s *stream) error {
 		ctx, cancel := context.WithCancel(whole)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
-		// A group of its own can be ended whole, with all that the shell has started.
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-		cmd.WaitDelay = time.Second
-		var complaint lastLine
-		cmd.Stderr = &complaint
-		stdout, err := cmd.StdoutPipe()
+		child, err := startChild(ctx, nil, "/bin/sh", "-c", command)
 		if err != nil {
 			return fmt.Errorf("start the command: %w", err)
 		}
-		if err := cmd.Start(); err != nil {
-			return fmt.Errorf("start the command: %w", err)
-		}
 		s.reading()
-		readErr := s.follow(ctx, stdout)
+		readErr := s.follow(ctx, child.stdout)
 		if !errors.Is(readErr, io.EOF) {
 			cancel()
 		}
-		waitErr := cmd.Wait()
-		switch text := complaint.String(); {
+		waitErr := child.cmd.Wait()
+		switch text := child.complaint.String(); {
 		case whole.Err() != nil:
 			return whole.Err()
 		case !errors.Is(readErr, io.EOF):
