@@ -38,7 +38,7 @@ const purgeEvery = time.Hour
 // one is a jail.
 type one struct {
 	Config
-	tallies map[bantam.ID]tally
+	failing offenders
 	bans    map[bantam.ID]*bantam.Ban
 	past    *history // the running bans included
 
@@ -81,7 +81,6 @@ func (s *State) Configure(configs []Config, now time.Time) []bantam.Decision {
 		}
 		s.jails[c.Name] = &one{
 			Config:    c,
-			tallies:   map[bantam.ID]tally{},
 			bans:      map[bantam.ID]*bantam.Ban{},
 			past:      s.history(c.Name),
 			positions: map[string]bantam.Position{},
@@ -214,23 +213,23 @@ func (s *State) Fail(f bantam.Failure) (d bantam.Decision, ok bool) {
 	if !f.Known {
 		j.failures++
 	}
-	t := j.tallies[id]
+	t := j.failing.tally(id)
 	count := t.add(f.Time, j.FindTime, j.weigh(id, f))
 	t.keep(f.Lines, f.User, f.Data, j.MaxMatches)
 	if count < j.MaxRetry {
-		j.tallies[id] = t
 		return d, false
 	}
-	delete(j.tallies, id)
+	all := *t
+	j.failing.drop(id)
 	if f.Known {
-		j.past.repeated(id, time.Unix(0, t.last).UnixMicro())
+		j.past.repeated(id, time.Unix(0, all.last).UnixMicro())
 		return d, false
 	}
-	start := time.Unix(0, t.last).In(f.Time.Location())
-	lines, user, data := t.offence.unpack()
+	start := time.Unix(0, all.last).In(f.Time.Location())
+	lines, user, data := all.offence.unpack()
 	return s.start(j, bantam.Ban{
 		Jail: j.Name, ID: id, Time: start, End: j.end(start),
-		Failures: int(t.failures), By: bantam.ByFailures,
+		Failures: int(all.failures), By: bantam.ByFailures,
 		Lines: lines, User: user, Data: data,
 	}, f.Read, true)
 }
@@ -432,11 +431,7 @@ func (s *State) Sweep(now time.Time) {
 		s.purge(now)
 	}
 	for _, j := range s.jails {
-		for id, t := range j.tallies {
-			if t.expired(now, j.FindTime) {
-				delete(j.tallies, id)
-			}
-		}
+		j.failing.dropIf(func(t *tally) bool { return t.expired(now, j.FindTime) })
 	}
 }
 
@@ -502,7 +497,7 @@ func (s *State) Status(now time.Time) []Status {
 	for _, name := range s.order {
 		j := s.jails[name]
 		failing := 0
-		for _, t := range j.tallies {
+		for t := range j.failing.all() {
 			if t.last > now.Add(-j.FindTime).UnixNano() {
 				failing++
 			}
@@ -511,7 +506,7 @@ func (s *State) Status(now time.Time) []Status {
 			Jail: name, Failing: failing, Failures: j.failures, Banned: len(j.bans), Bans: j.banned,
 			LastBan: j.lastBan, Observe: j.Observe, MaxRetry: max(1, j.MaxRetry),
 			FindTime: j.FindTime.Seconds(), BanTime: j.BanTime.Seconds(),
-			Prefix4: j.Prefix4, Prefix6: j.Prefix6, OffendersKnown: len(j.tallies),
+			Prefix4: j.Prefix4, Prefix6: j.Prefix6, OffendersKnown: j.failing.len(),
 		})
 	}
 	return out

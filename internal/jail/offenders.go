@@ -1,0 +1,147 @@
+package jail
+
+import (
+	"iter"
+
+	"bantam"
+)
+
+// offenders are those who have failed in one jail and are not banned for it yet, with their
+// tallies. An attacker can make them a million, so that a key takes no more than the bits of an address,
+// and what a map grows by is small. Its zero value has none.
+type offenders struct {
+	nets  map[netKey]uint32
+	texts map[string]uint32 // IDs that are no prefix
+	rows  []*[rowsAtOnce]tally
+	used  uint32   // rows that were ever given away
+	free  []uint32 // those of them that were given back
+}
+
+// A netKey is a prefix: its address in 16 bytes, as IPv6 maps IPv4, and its length in that.
+type netKey [17]byte
+
+const (
+	rowsAtOnce = 512
+	// tidyFrom is the number of rows from which it is worth while to give memory back.
+	tidyFrom = 8 * rowsAtOnce
+)
+
+func keyOf(id bantam.ID) (key netKey, ok bool) {
+	p, ok := id.Prefix()
+	if !ok {
+		return key, false
+	}
+	addr := p.Addr().As16()
+	copy(key[:], addr[:])
+	key[16] = byte(p.Bits())
+	if p.Addr().Is4() {
+		key[16] += 96
+	}
+	return key, true
+}
+
+func (o *offenders) row(n uint32) *tally { return &o.rows[n/rowsAtOnce][n%rowsAtOnce] }
+
+// tally is the tally of an ID, one without a failure if it has none. It is valid until the next
+// call of drop or dropIf.
+func (o *offenders) tally(id bantam.ID) *tally {
+	key, isNet := keyOf(id)
+	n, known := o.nets[key]
+	if !isNet {
+		n, known = o.texts[id.String()]
+	}
+	if known {
+		return o.row(n)
+	}
+	n = o.take()
+	switch {
+	case isNet && o.nets == nil:
+		o.nets = map[netKey]uint32{key: n}
+	case isNet:
+		o.nets[key] = n
+	case o.texts == nil:
+		o.texts = map[string]uint32{id.String(): n}
+	default:
+		o.texts[id.String()] = n
+	}
+	return o.row(n)
+}
+
+// take is a row that nobody has.
+func (o *offenders) take() uint32 {
+	if last := len(o.free) - 1; last >= 0 {
+		n := o.free[last]
+		o.free = o.free[:last]
+		return n
+	}
+	n := o.used
+	if o.used++; n/rowsAtOnce == uint32(len(o.rows)) {
+		o.rows = append(o.rows, new([rowsAtOnce]tally))
+	}
+	return n
+}
+
+func (o *offenders) giveBack(n uint32) {
+	*o.row(n) = tally{}
+	o.free = append(o.free, n)
+}
+
+// drop forgets an ID.
+func (o *offenders) drop(id bantam.ID) {
+	if key, isNet := keyOf(id); isNet {
+		if n, known := o.nets[key]; known {
+			delete(o.nets, key)
+			o.giveBack(n)
+		}
+	} else if n, known := o.texts[id.String()]; known {
+		delete(o.texts, id.String())
+		o.giveBack(n)
+	}
+}
+
+// dropIf forgets those whose tally is so, and gives memory back that was for many
+// more than are left.
+func (o *offenders) dropIf(is func(*tally) bool) {
+	dropRows(o, o.nets, is)
+	dropRows(o, o.texts, is)
+	if left := o.len(); o.used < tidyFrom || left > int(o.used)/4 {
+		return
+	}
+	var small offenders
+	small.nets, small.texts = moved(o, &small, o.nets), moved(o, &small, o.texts)
+	*o = small
+}
+
+func dropRows[K comparable](o *offenders, m map[K]uint32, is func(*tally) bool) {
+	for key, n := range m {
+		if is(o.row(n)) {
+			delete(m, key)
+			o.giveBack(n)
+		}
+	}
+}
+
+// moved is a map whose rows were copied from one to another.
+func moved[K comparable](from, to *offenders, m map[K]uint32) map[K]uint32 {
+	out := make(map[K]uint32, len(m))
+	for key, n := range m {
+		at := to.take()
+		*to.row(at) = *from.row(n)
+		out[key] = at
+	}
+	return out
+}
+
+// len is how many there are.
+func (o *offenders) len() int { return len(o.nets) + len(o.texts) }
+
+// all are the tallies, in no order.
+func (o *offenders) all() iter.Seq[*tally] {
+	return func(yield func(*tally) bool) {
+		for n := range o.used {
+			if t := o.row(n); t.count > 0 && !yield(t) {
+				return
+			}
+		}
+	}
+}
