@@ -301,6 +301,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	answering.Go(func() error { return d.stopOnError(d.server.Run(serving)) })
 	answering.Go(func() error { return d.stopOnError(d.serveFail2Ban(serving)) })
 
+	defer keepLean()()
 	endLog := d.live.writes.start(drain)
 	var g errgroup.Group
 	g.Go(func() error { defer close(failures); return d.stopOnError(d.sources.Run(ctx, failures)) })

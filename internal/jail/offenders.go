@@ -13,6 +13,8 @@ type offenders struct {
 	nets  map[netKey]uint32
 	texts map[string]uint32 // IDs that are no prefix
 	rows  []*[rowsAtOnce]tally
+	told  shelf
+	pack  []byte   // of the last offence; its memory is used again
 	used  uint32   // rows that were ever given away
 	free  []uint32 // those of them that were given back
 }
@@ -81,7 +83,41 @@ func (o *offenders) take() uint32 {
 	return n
 }
 
+// keep remembers what a failure said that was added to a tally: the newest lines up to
+// maxmatches, and the first failure's user and data. The very first lines are kept even where
+// maxmatches is 0, until the second failure arrives.
+func (o *offenders) keep(t *tally, lines []string, user string, data map[string]string, maxmatches int) {
+	if t.failures > 1 {
+		var old []string
+		old, user, data = o.told.get(t.told).view() // until it is packed
+		lines = append(old, lines...)
+		lines = lines[max(0, len(lines)-maxmatches):]
+	}
+	o.pack = appendOffence(o.pack[:0], lines, user, data)
+	o.told.drop(t.told)
+	t.told = o.told.put(o.pack)
+	if cap(o.pack) > board {
+		o.pack = nil
+	}
+	o.tidy()
+}
+
+// tidy moves what is told of all to a new shelf, if the old one is not worth its room any more.
+func (o *offenders) tidy() {
+	if !o.told.untidy() {
+		return
+	}
+	var told shelf
+	for t := range o.all() {
+		if t.told != 0 {
+			t.told = told.put(o.told.get(t.told))
+		}
+	}
+	o.told = told
+}
+
 func (o *offenders) giveBack(n uint32) {
+	o.told.drop(o.row(n).told)
 	*o.row(n) = tally{}
 	o.free = append(o.free, n)
 }
@@ -97,6 +133,7 @@ func (o *offenders) drop(id bantam.ID) {
 		delete(o.texts, id.String())
 		o.giveBack(n)
 	}
+	o.tidy()
 }
 
 // dropIf forgets those whose tally is so, and gives memory back that was for many
@@ -105,6 +142,7 @@ func (o *offenders) dropIf(is func(*tally) bool) {
 	dropRows(o, o.nets, is)
 	dropRows(o, o.texts, is)
 	if left := o.len(); o.used < tidyFrom || left > int(o.used)/4 {
+		o.tidy()
 		return
 	}
 	var small offenders
@@ -126,7 +164,11 @@ func moved[K comparable](from, to *offenders, m map[K]uint32) map[K]uint32 {
 	out := make(map[K]uint32, len(m))
 	for key, n := range m {
 		at := to.take()
-		*to.row(at) = *from.row(n)
+		t := to.row(at)
+		*t = *from.row(n)
+		if t.told != 0 {
+			t.told = to.told.put(from.told.get(t.told))
+		}
 		out[key] = at
 	}
 	return out

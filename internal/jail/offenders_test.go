@@ -51,11 +51,22 @@ func TestOffendersAreAMap(t *testing.T) {
 				t.Fatalf("%s has %d, want %d", id, tl.count, want[id])
 			}
 			tl.count++
+			tl.failures = tl.count
 			want[id]++
+			got.keep(tl, []string{fmt.Sprint(id, tl.count)}, "", nil, 2)
 		}
 		if odd := r.Int32N(3); odd > 0 {
 			got.dropIf(func(tl *tally) bool { return tl.count > odd })
 			maps.DeleteFunc(want, func(_ bantam.ID, n int32) bool { return n > odd })
+		}
+		for id, n := range want {
+			lines, _, _ := got.told.get(got.tally(id).told).unpack()
+			if len(lines) != min(int(n), 2) || lines[len(lines)-1] != fmt.Sprint(id, n) {
+				t.Fatalf("%s with %d failures has the lines %q", id, n, lines)
+			}
+		}
+		if got.told.untidy() {
+			t.Fatal("the shelf is not put in order")
 		}
 		var all []int32
 		for tl := range got.all() {

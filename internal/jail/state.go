@@ -215,18 +215,18 @@ func (s *State) Fail(f bantam.Failure) (d bantam.Decision, ok bool) {
 	}
 	t := j.failing.tally(id)
 	count := t.add(f.Time, j.FindTime, j.weigh(id, f))
-	t.keep(f.Lines, f.User, f.Data, j.MaxMatches)
+	j.failing.keep(t, f.Lines, f.User, f.Data, j.MaxMatches)
 	if count < j.MaxRetry {
 		return d, false
 	}
 	all := *t
+	lines, user, data := j.failing.told.get(t.told).unpack()
 	j.failing.drop(id)
 	if f.Known {
 		j.past.repeated(id, time.Unix(0, all.last).UnixMicro())
 		return d, false
 	}
 	start := time.Unix(0, all.last).In(f.Time.Location())
-	lines, user, data := all.offence.unpack()
 	return s.start(j, bantam.Ban{
 		Jail: j.Name, ID: id, Time: start, End: j.end(start),
 		Failures: int(all.failures), By: bantam.ByFailures,

@@ -86,11 +86,15 @@ func TestKeptLines(t *testing.T) {
 		{"the first failure keeps all its lines", 1, [][]string{{"a", "b"}}, []string{"a", "b"}},
 		{"none are kept from the second on", 0, [][]string{{"a"}, {"b"}}, nil},
 	} {
-		var tl tally
-		for _, l := range c.lines {
-			tl.keep(l, "", nil, c.maxmatches)
+		var o offenders
+		var got []string
+		for i, l := range c.lines {
+			tl := o.tally(idOf([4]byte{10, 0, 0, 1}))
+			tl.add(at(float64(i)), time.Minute, 1)
+			o.keep(tl, l, "", nil, c.maxmatches)
+			got, _, _ = o.told.get(tl.told).unpack()
 		}
-		if got, _, _ := tl.offence.unpack(); len(got) != len(c.want) || len(got) > 0 && got[0] != c.want[0] {
+		if len(got) != len(c.want) || len(got) > 0 && got[0] != c.want[0] {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
@@ -100,10 +104,11 @@ func TestKeptLines(t *testing.T) {
 func FuzzOffence(f *testing.F) {
 	f.Add("", "", "", "", "")
 	f.Add("a line", "another\x00", "root", "key", strings.Repeat("value", 100))
+	f.Add("for root from 192.0.2.1", "", "root", "ip", "192.0.2.1")
 	f.Fuzz(func(t *testing.T, line, other, user, key, value string) {
 		for _, lines := range [][]string{nil, {line}, {line, other}} {
 			for _, data := range []map[string]string{nil, {key: value}, {key: value, key + "2": line}} {
-				gotLines, gotUser, gotData := pack(lines, user, data).unpack()
+				gotLines, gotUser, gotData := appendOffence(nil, lines, user, data).unpack()
 				if !slices.Equal(gotLines, lines) || gotUser != user || !maps.Equal(gotData, data) {
 					t.Errorf("%q, %q, %q come out as %q, %q, %q", lines, user, data, gotLines, gotUser, gotData)
 				}
