@@ -14,7 +14,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -319,8 +318,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.attend(ctx, d.pulse(func() bool { return len(failures) == cap(failures) }))
 		return nil
 	})
-	// What reading the configuration and restoring bans has left is not needed again.
-	g.Go(func() error { debug.FreeOSMemory(); return nil })
+	g.Go(func() error {
+		if err := forgetStart(); err != nil {
+			d.log.Debug("what the start has used stays in memory", "err", err)
+		}
+		return nil
+	})
 	err := g.Wait()
 	d.tellStopped()
 	endLog()

@@ -1,10 +1,16 @@
 package daemon
 
 import (
+	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"strconv"
+	"strings"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // spare is how many bytes of garbage may lie around where much is kept. Where little is, it may
@@ -41,4 +47,57 @@ func keepLean() (end func()) {
 		over.Store(true)
 		debug.SetGCPercent(before)
 	}
+}
+
+// forgetStart gives back what only the start has used: the heap of reading the configuration, and the
+// pages of the program itself. The kernel keeps those of the program as long as it has room for them, and
+// whatever is used again comes back by itself.
+func forgetStart() error {
+	debug.FreeOSMemory()
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		return err
+	}
+	program, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	for _, m := range pristine(string(smaps), program) {
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED); errno != 0 {
+			return fmt.Errorf("give back pages of the program: %w", errno)
+		}
+	}
+	return nil
+}
+
+// A mapping is a piece of the address space.
+type mapping struct{ from, to uintptr }
+
+// pristine are the mappings of a file, out of proc_pid_smaps(5), that nobody can write to and nobody
+// has: each page of them is as it is in the file.
+func pristine(smaps, file string) []mapping {
+	var out []mapping
+	var m mapping
+	wanted := false
+	for line := range strings.Lines(smaps) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		if !strings.HasSuffix(fields[0], ":") { // FROM-TO MODE OFFSET DEVICE INODE FILE
+			from, to, _ := strings.Cut(fields[0], "-")
+			a, errA := strconv.ParseUint(from, 16, 64)
+			b, errB := strconv.ParseUint(to, 16, 64)
+			m = mapping{uintptr(a), uintptr(b)}
+			wanted = errA == nil && errB == nil && a < b && len(fields) == 6 && fields[5] == file && (fields[1] == "r-xp" || fields[1] == "r--p")
+			continue
+		}
+		if wanted && fields[0] == "Anonymous:" {
+			if fields[1] == "0" {
+				out = append(out, m)
+			}
+			wanted = false
+		}
+	}
+	return out
 }
