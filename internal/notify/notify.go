@@ -106,6 +106,8 @@ type Edition struct {
 	More int
 	// Bans and Unbans are how many events there were of each kind in all, by jail.
 	Bans, Unbans map[string]int
+	// Observed are how many of them were of bans that are only observed, never carried out.
+	Observed map[string]int
 	// Since is when the digest began to gather; zero for a message about one event.
 	Since time.Time
 	// Started and Stopped are jails that did so.
