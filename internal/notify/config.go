@@ -3,6 +3,7 @@ package notify
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -22,13 +23,21 @@ const maxDigest = 31 * 24 * time.Hour
 func Defaults(kind string) Config {
 	c := Config{Kind: kind, Channel: kind, On: []string{OnBan}, Digest: DefaultDigest, Lines: true}
 	if isMail(kind) {
-		c.Mail = smtp.Config{Kind: kind, TLS: "starttls"}
+		c.Mail.Kind = kind
 	}
 	return c
 }
 
 // Kinds are the kinds of channels there are, sorted.
 func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+// logger is where the channel writes what it does.
+func (c *Config) logger() *slog.Logger {
+	if c.log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return c.log
+}
 
 func isMail(kind string) bool {
 	switch kind {

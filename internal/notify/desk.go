@@ -56,8 +56,10 @@ func (d *Desk) Configure(configs []Config) error {
 	var errs []error
 	seen := map[string]bool{}
 	channels := make([]channel, len(configs))
+	configs = slices.Clone(configs)
 	for i := range configs {
 		c := &configs[i]
+		c.log = d.log.With("channel", c.Channel)
 		err := c.Validate()
 		if err == nil && seen[c.Channel] {
 			err = errors.New("there are two channels of this name")
@@ -78,7 +80,7 @@ func (d *Desk) Configure(configs []Config) error {
 		c := known[config.Channel]
 		if c == nil {
 			c = &clerk{
-				name: config.Channel, log: d.log.With("channel", config.Channel), box: d.box, world: &d.world,
+				name: config.Channel, log: config.log, box: d.box, world: &d.world,
 				news: make(chan struct{}, 1), poked: make(chan struct{}, 1),
 			}
 		}

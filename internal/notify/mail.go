@@ -31,7 +31,7 @@ func newMail(c *Config) (channel, error) {
 			errs = append(errs, fmt.Errorf("to: %w", err))
 		}
 	}
-	transport, err := openMail(c.Mail)
+	transport, err := c.Mail.Open(c.logger())
 	if err = errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
@@ -49,12 +49,6 @@ func (m *mailChannel) compose(e *Edition) ([]byte, error) {
 	}
 	return json.Marshal(packet)
 }
-
-type unsent struct{}
-
-func (unsent) Send(context.Context, smtp.Packet) error { return errors.New("mails cannot be sent") }
-
-func openMail(smtp.Config) (smtp.Transport, error) { return unsent{}, nil }
 
 // maxSubject is in characters.
 const maxSubject = 180

@@ -101,15 +101,15 @@ func editions() map[string]*Edition {
 
 	one("hostile", hostile())
 
-	put("digest", storm(37, false))
-	put("storm", storm(10_000, true))
+	put("digest", flood(37, false))
+	put("flood", flood(10_000, true))
 	put("started", Edition{Started: []string{"nginx-http-auth", "postfix", "sshd"}, Stopped: []string{"dovecot"}})
 	put("test", Edition{Test: true})
 	return all
 }
 
-// storm is a digest of n bans and, if mixed, some ends of bans and some that are only observed.
-func storm(n int, mixed bool) Edition {
+// flood is a digest of n bans and, if mixed, some ends of bans and some that are only observed.
+func flood(n int, mixed bool) Edition {
 	var g digest
 	for i := range n {
 		d := sshdBan()

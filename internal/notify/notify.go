@@ -9,6 +9,7 @@ package notify
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -69,6 +70,8 @@ type Config struct {
 	Headers  []secret.Value // "Name: value"
 	Template string
 	Key      secret.Value
+
+	log *slog.Logger // nil but for channels of a Desk
 }
 
 // A World is what messages may say beyond what a decision does. All functions may be nil, and

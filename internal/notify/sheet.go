@@ -248,36 +248,34 @@ func counts(e *Edition, jail string) string {
 	return strings.Join(out, ", ")
 }
 
-// rows are the events of a digest, one line each, in columns.
+// rows are the events of a digest, one line each, in columns: when, in which jail, who, and
+// with how many failures and as whom.
 func rows(e *Edition) []string {
-	var table [][]string
 	zone := e.At.Location()
-	day, oneKind := e.At.Format(time.DateOnly), true
+	clock := "15:04:05"
 	for i := range e.Events {
-		event := &e.Events[i]
-		if event.Decision.At.In(zone).Format(time.DateOnly) != day {
-			day = ""
+		if e.Events[i].Decision.At.In(zone).Format(time.DateOnly) != e.At.Format(time.DateOnly) {
+			clock = "2 Jan 15:04:05"
 		}
-		oneKind = oneKind && event.verb() == e.Events[0].verb()
 	}
+	var table [][]string
 	for i := range e.Events {
 		event := &e.Events[i]
 		b := &event.Decision.Ban
-		at := event.Decision.At.In(zone)
-		row := []string{at.Format("15:04:05")}
-		if day == "" {
-			row[0] = at.Format("2 Jan 15:04:05")
+		var notes []string
+		if b.Observed {
+			notes = append(notes, "observed")
 		}
-		row = append(row, plain(b.Jail, 16))
-		if !oneKind {
-			row = append(row, event.verb())
+		if event.Decision.Kind == bantam.End {
+			notes = append(notes, "unbanned")
+		} else if b.Failures > 0 {
+			notes = append(notes, grouped(b.Failures)+"×")
 		}
-		row = append(row, event.id()+event.where())
-		detail := plain(b.User, 32)
-		if b.Failures > 0 {
-			detail = strings.TrimSpace(grouped(b.Failures) + "× " + detail)
-		}
-		table = append(table, append(row, detail))
+		notes = append(notes, plain(b.User, 32))
+		table = append(table, []string{
+			event.Decision.At.In(zone).Format(clock), plain(b.Jail, 12), event.id() + event.where(),
+			strings.TrimSpace(strings.Join(notes, " ")),
+		})
 	}
 	return columns(table)
 }
@@ -353,16 +351,16 @@ const width = 78
 // text is the sheet as plain text.
 func (p *sheet) text() string {
 	var b strings.Builder
-	put := func(indent, line string) {
-		for _, l := range wrap(line, width-len(indent), "  ") {
+	put := func(indent, line, hang string) {
+		for _, l := range wrap(line, width-len(indent), hang) {
 			b.WriteString(strings.TrimRight(indent+l, " "))
 			b.WriteByte('\n')
 		}
 	}
-	put("", p.title)
+	put("", p.title, "")
 	if p.intro != "" {
 		b.WriteByte('\n')
-		put("", p.intro)
+		put("", p.intro, "")
 	}
 	if len(p.facts) > 0 {
 		b.WriteByte('\n')
@@ -385,7 +383,7 @@ func (p *sheet) text() string {
 	}
 	for _, block := range p.blocks {
 		b.WriteByte('\n')
-		put("", block.title+":")
+		put("", block.title+":", "")
 		b.WriteByte('\n')
 		for _, line := range block.lines {
 			switch {
@@ -394,7 +392,7 @@ func (p *sheet) text() string {
 			case block.rows:
 				b.WriteString("  " + plain(line, width-2) + "\n")
 			default:
-				put("  ", line)
+				put("  ", line, "  ")
 			}
 		}
 	}
@@ -420,7 +418,7 @@ func (p *sheet) html() string {
 <title>`, esc(p.subject), `</title>
 <style>@media (prefers-color-scheme: dark) {
 .page { background: #14161a !important; color: #e6e8eb !important }
-.card { background: #1e2126 !important; border-color: #343941 !important }
+.card { background: #1e2126 !important; border-right-color: #343941 !important; border-bottom-color: #343941 !important; border-left-color: #343941 !important }
 .soft { color: #9aa3ad !important }
 .cell { border-color: #2d3239 !important }
 .code { background: #14161a !important; color: #d5d9de !important }
