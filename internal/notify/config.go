@@ -18,6 +18,9 @@ const DefaultDigest = 10 * time.Minute
 // maxDigest bounds Config.Digest: who is told less often than once a month is not told.
 const maxDigest = 31 * 24 * time.Hour
 
+// maxChannel is how long a channel's name may be, in bytes.
+const maxChannel = 200
+
 // Defaults is a channel of a kind as it is if nothing else is said: bans, with their log lines,
 // gathered for DefaultDigest. What only the operator can know is missing.
 func Defaults(kind string) Config {
@@ -54,8 +57,11 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("unknown kind of channel %q: there are %s", plain(c.Kind, maxName), strings.Join(Kinds(), ", "))
 	}
 	var errs []error
-	if c.Channel == "" {
+	switch {
+	case c.Channel == "":
 		errs = append(errs, errors.New("the channel has no name"))
+	case len(c.Channel) > maxChannel || plain(c.Channel, maxChannel) != c.Channel:
+		errs = append(errs, fmt.Errorf("the channel's name %q is longer than %d bytes or not printable", plain(c.Channel, maxName), maxChannel))
 	}
 	for _, on := range c.On {
 		switch on {

@@ -31,6 +31,7 @@ type memory struct {
 	broken  error // what every call answers
 	reads   int
 	commits int
+	written chan outbox.Letter // if not nil, gets each letter
 }
 
 func newMemory() *memory {
@@ -55,6 +56,9 @@ func (m *memory) Commit(ctx context.Context, reader string, b outbox.Batch) erro
 	for _, l := range b.Letters {
 		if !slices.ContainsFunc(m.letters, func(known outbox.Letter) bool { return known.Key == l.Key }) {
 			m.letters = append(m.letters, l)
+			if m.written != nil {
+				m.written <- l
+			}
 		}
 	}
 	for key, value := range b.Notes {
@@ -491,7 +495,7 @@ func TestAStopIsWrittenDownBeforeTheDaemonEnds(t *testing.T) {
 	})
 }
 
-func TestLookUpsAreBoundedAndHoldUpNoOther(t *testing.T) {
+func TestTrapT31_LookUpsAreBoundedAndHoldUpNoOther(t *testing.T) {
 	inOffice(t, func(o *office) {
 		slates.Store("slow", &slate{asks: wants{whois: true, host: true}})
 		slates.Store("halfslow", &slate{asks: wants{host: true}})

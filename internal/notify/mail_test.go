@@ -1,16 +1,13 @@
 package notify
 
 import (
-	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
-	"io"
-	"mime"
-	"mime/multipart"
-	"mime/quotedprintable"
-	"net/mail"
+	"log/slog"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -22,7 +19,10 @@ import (
 
 	"bantam"
 	"bantam/internal/geo"
+	"bantam/internal/outbox"
+	"bantam/internal/secret"
 	"bantam/internal/smtp"
+	"bantam/internal/smtp/smtptest"
 	"bantam/internal/whois"
 )
 
@@ -241,8 +241,8 @@ func checkMail(t *testing.T, m *smtp.Mail) {
 	}
 }
 
-// What arrives is read by the standard library's own parser: two parts, our headers and no others.
-func TestNobodyElsesTextBecomesAHeader(t *testing.T) {
+// What arrives is our headers and no others, and two parts, whatever strangers wrote.
+func TestTrapT16T36T38_NobodyElsesTextBecomesAHeader(t *testing.T) {
 	c := mailConfig()
 	c.Whois = true
 	for name, e := range editions() {
@@ -255,44 +255,243 @@ func TestNobodyElsesTextBecomesAHeader(t *testing.T) {
 		if err := json.Unmarshal(body, &p); err != nil {
 			t.Fatal(err)
 		}
-		if want := []string{"admin@example.org"}; p.From != "bantam@example.org" || !slices.Equal(p.To, want) {
+		if p.From != "bantam@example.org" || !slices.Equal(p.To, []string{"admin@example.org"}) {
 			t.Errorf("%s: from %s to %s", name, p.From, p.To)
 		}
-		msg, err := mail.ReadMessage(bytes.NewReader(p.Data))
+		got, err := smtptest.Read(p.Data)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		for key, values := range msg.Header {
+		for key, values := range got.Header {
 			if len(values) != 1 || !slices.Contains([]string{"From", "To", "Subject", "Date", "Message-Id", "Mime-Version", "Content-Type", "Auto-Submitted"}, key) {
 				t.Errorf("%s: header %s: %q", name, key, values)
 			}
 		}
-		if got := msg.Header.Get("Message-ID"); got != "<"+e.Key+"@example.org>" {
-			t.Errorf("%s: Message-ID %s", name, got)
+		if id := got.Header.Get("Message-ID"); id != "<"+e.Key+"@example.org>" {
+			t.Errorf("%s: Message-ID %s", name, id)
 		}
-		subject, err := new(mime.WordDecoder).DecodeHeader(msg.Header.Get("Subject"))
-		if err != nil || !strings.HasPrefix(subject, "[bantam] x") || strings.ContainsAny(subject, "\r\n") {
-			t.Errorf("%s: subject %q, %v", name, subject, err)
+		if !strings.HasPrefix(got.Subject, `[bantam] x\r\nBcc: victim`) {
+			t.Errorf("%s: subject %q", name, got.Subject)
 		}
-		_, params, err := mime.ParseMediaType(msg.Header.Get("Content-Type"))
+		if got.Shape != "multipart/alternative(text/plain text/html)" {
+			t.Errorf("%s: %s", name, got.Shape)
+		}
+	}
+}
+
+// A mail goes from a decision to the server as it would at work: over TLS, by a login, with the same
+// text that was composed, lines of a single point and mailx's commands in it.
+func TestTrapT11_AMailArrivesAsItWasWritten(t *testing.T) {
+	server := smtptest.New(t, smtptest.Options{User: "bantam", Password: "not a secret"})
+	c := mailConfig()
+	c.Whois = true
+	c.Mail.Server, c.Mail.CAs = server.Addr(), server.CA()
+	c.Mail.User, c.Mail.Password = "bantam", secret.New("not a secret")
+	box := newMemory()
+	desk := New(slog.New(slog.DiscardHandler), box, World{
+		Host: "gate.example.org",
+		Whois: func(context.Context, netip.Addr) (whois.Answer, error) {
+			return whois.Answer{Org: "Zażółć GmbH", Text: "~! touch /tmp/pwned\n.\nQUIT\n..x\n"}, nil
+		},
+	})
+	if err := desk.Configure([]Config{c}); err != nil {
+		t.Fatal(err)
+	}
+	box.written = make(chan outbox.Letter, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ended := make(chan error, 1)
+	go func() { ended <- desk.Run(ctx) }()
+	defer func() {
+		cancel()
+		<-ended
+	}()
+	d := sshdBan()
+	d.Ban.User = "jörg"
+	box.put("notify/smtp", d)
+	desk.Wake()
+	var l outbox.Letter
+	select {
+	case l = <-box.written:
+	case <-ctx.Done():
+		t.Fatal("no letter was written")
+	}
+	if err := desk.Senders()["smtp"].Send(ctx, l); err != nil {
+		t.Fatal(err)
+	}
+	mail, err := server.Next(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !mail.TLS || mail.User != "bantam" {
+		t.Errorf("TLS %v, user %q", mail.TLS, mail.User)
+	}
+	got, err := mail.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "[bantam] gate.example.org: sshd banned 192.0.2.7"; got.Subject != want {
+		t.Errorf("subject %q, want %q", got.Subject, want)
+	}
+	for _, want := range []string{"  ~! touch /tmp/pwned\n  .\n  QUIT\n  ..x\n", "user           jörg\n", "Zażółć GmbH\n", "\n  bantam why 192.0.2.7\n  bantam unban 192.0.2.7\n"} {
+		if text := strings.ReplaceAll(got.Text, "\r\n", "\n"); !strings.Contains(text, want) {
+			t.Errorf("%q is not in the text:\n%s", want, text)
+		}
+	}
+	if err := desk.Test(ctx, "smtp"); err != nil {
+		t.Errorf("Test: %v", err)
+	}
+	server.Answer(func(verb, _ string) smtptest.Reply {
+		if verb == "AUTH" {
+			return smtptest.Reply{Code: 535, Text: "5.7.8 wrong password"}
+		}
+		return smtptest.Reply{}
+	})
+	if err := desk.Test(ctx, "smtp"); err == nil || !strings.Contains(err.Error(), "535") || strings.Contains(err.Error(), "not a secret") {
+		t.Errorf("Test: %v", err)
+	}
+}
+
+var boundary = regexp.MustCompile(`boundary="?([0-9a-zA-Z]+)"?`)
+
+// The whole mail as it travels.
+func TestTheMailAsItTravels(t *testing.T) {
+	packet, err := mailOf(t, mailConfig()).letter(editions()["ban"]).Packet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := string(packet.Data)
+	if m := boundary.FindStringSubmatch(data); m != nil { // it is another in each mail
+		data = strings.ReplaceAll(data, m[1], "BOUNDARY")
+	}
+	golden(t, "ban.eml", strings.ReplaceAll(data, "\r\n", "\n"))
+}
+
+// FuzzMail holds what checkMail holds, whatever strangers write, and in a time that does not depend on it.
+func FuzzMail(f *testing.F) {
+	f.Add("sshd", "root", "192.0.2.7", "Failed password", "scan.example.net", "inetnum: x", 1)
+	f.Add(evil, evil, evil, evil, evil, evil, 3)
+	f.Add("\u202e", "\xff", "-rf", strings.Repeat("e\u0301", 9000), "a b", "\r\r\n", 60)
+	c := mailConfig()
+	c.Whois = true
+	f.Fuzz(func(t *testing.T, jail, user, id, line, host, text string, n int) {
+		var e Edition
+		e.Key, e.Host, e.At = "k", host, noon
+		e.Bans, e.Observed = map[string]int{jail: n}, map[string]int{user: n}
+		e.Started = []string{jail, user}
+		for i := range min(max(n, 1), maxEvents) {
+			d := sshdBan()
+			d.Ban.Jail, d.Ban.User, d.Ban.Reason, d.Ban.ID = jail, user, line, bantam.TextID(id)
+			d.Ban.Lines = []string{line, text}
+			d.Ban.Observed = i%2 == 1
+			e.Events = append(e.Events, Event{
+				Decision: d, Host: host, Place: geo.Place{Country: id, City: user, ASOrg: text},
+				Whois: &whois.Answer{Org: user, Text: text, Abuse: []string{line}},
+			})
+		}
+		ch := mailOf(t, c)
+		checkMail(t, ch.letter(&e))
+		if _, err := ch.compose(&e); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What is pasted into a shell is one word there, and the name itself.
+func TestCommandsAreSafeToPaste(t *testing.T) {
+	for _, name := range []string{"192.0.2.7", "user@example.org", "it's", "$(reboot)", "`id`; rm -rf / #", "-all", "a\\b", "\"x\" & y"} {
+		id, err := bantam.ParsePrefix(name)
 		if err != nil {
-			t.Fatal(err)
+			id = bantam.TextID(name)
 		}
-		parts := multipart.NewReader(msg.Body, params["boundary"])
-		for _, want := range []string{"text/plain; charset=UTF-8", "text/html; charset=UTF-8"} {
-			part, err := parts.NextRawPart()
-			if err != nil {
-				t.Fatalf("%s: %s: %v", name, want, err)
-			}
-			if got := part.Header.Get("Content-Type"); got != want {
-				t.Errorf("%s: a part is %s, want %s", name, got, want)
-			}
-			if _, err := io.Copy(io.Discard, quotedprintable.NewReader(part)); err != nil {
-				t.Errorf("%s: %s: %v", name, want, err)
-			}
+		words, _ := strings.CutPrefix(command("why", id), "bantam why ")
+		script := "set x " + words + `; shift; [ "$1" = -- ] && shift; printf %s "$*"`
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", script).CombinedOutput()
+		if err != nil || string(out) != name {
+			t.Errorf("%s prints %q, %v", script, out, err)
 		}
-		if _, err := parts.NextRawPart(); err != io.EOF {
-			t.Errorf("%s: there is a third part (%v)", name, err)
+	}
+	for _, name := range []string{"a\nb", "\x1b[2J", "a\u202eb", "", strings.Repeat("x", 1000)} {
+		if got := command("why", bantam.TextID(name)); got != "" {
+			t.Errorf("%q becomes %s", name, got)
 		}
+	}
+}
+
+func TestPlain(t *testing.T) {
+	for _, test := range []struct {
+		name, in string
+		max      int
+		want     string
+	}{
+		{"a text stays as it is", "Zażółć 日本 😀", 80, "Zażółć 日本 😀"},
+		{"line ends are shown", "a\r\nb\u2028c", 80, `a\r\nb\u2028c`},
+		{"a tab is a blank", "a\tb", 80, "a b"},
+		{"escape sequences are shown", "\x1b]52;c;eA==\x07", 80, `\x1b]52;c;eA==\a`},
+		{"what turns the direction is shown", "a\u202eb\u2066c\u200f", 80, `a\u202eb\u2066c\u200f`},
+		{"what is not UTF-8 is shown", "a\xffb", 80, `a\xffb`},
+		{"as much as fits", "abcde", 5, "abcde"},
+		{"one more is cut", "abcdef", 5, "abcd…"},
+		{"an escape is not torn", "abc\x1b", 5, "abc…"},
+	} {
+		if got := plain(test.in, test.max); got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+func TestPeriod(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0 seconds", 10 * time.Minute: "10 minutes", 90 * time.Minute: "1 hour 30 minutes", 7*24*time.Hour + 3*time.Hour: "1 week",
+		26*time.Hour + 29*time.Minute: "1 day 2 hours", 61 * time.Second: "1 minute 1 second", 400 * time.Millisecond: "0 seconds", 364 * 24 * time.Hour: "52 weeks",
+	} {
+		if got := period(d); got != want {
+			t.Errorf("%s is %q, want %q", d, got, want)
+		}
+	}
+}
+
+func BenchmarkMailOfOneEvent(b *testing.B) { benchmarkMail(b, editions()["whois"]) }
+
+func BenchmarkMailOfADigest(b *testing.B) { benchmarkMail(b, editions()["flood"]) }
+
+func benchmarkMail(b *testing.B, e *Edition) {
+	c := mailConfig()
+	c.Whois = true
+	ch := mailOf(b, c)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ch.compose(e); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// What 10,000 bans cost to gather, from the news to the mail.
+func BenchmarkGatherTenThousand(b *testing.B) {
+	var news []bantam.News
+	for i := range 10_000 {
+		news = append(news, bantam.News{Number: int64(i + 1), Decision: ban(i)})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		var g digest
+		for i := range news {
+			g = g.with(&news[i])
+		}
+		if g.More != 10_000-maxEvents {
+			b.Fatal(g.More)
+		}
+	}
+}
+
+// What a decision costs those who decide.
+func BenchmarkWake(b *testing.B) {
+	d := New(slog.New(slog.DiscardHandler), newMemory(), World{})
+	if err := d.Configure([]Config{plainChannel("a"), plainChannel("b"), plainChannel("c"), plainChannel("d")}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		d.Wake()
 	}
 }

@@ -262,20 +262,18 @@ func rows(e *Edition) []string {
 	for i := range e.Events {
 		event := &e.Events[i]
 		b := &event.Decision.Ban
-		var notes []string
-		if b.Observed {
-			notes = append(notes, "observed")
+		note := plain(b.User, 32)
+		switch over := event.Decision.Kind == bantam.End; {
+		case over && b.Observed:
+			note = "observed end"
+		case over:
+			note = "unbanned"
+		case b.Observed:
+			note = "observed"
+		case b.Failures > 0:
+			note = strings.TrimSpace(grouped(b.Failures) + "× " + note)
 		}
-		if event.Decision.Kind == bantam.End {
-			notes = append(notes, "unbanned")
-		} else if b.Failures > 0 {
-			notes = append(notes, grouped(b.Failures)+"×")
-		}
-		notes = append(notes, plain(b.User, 32))
-		table = append(table, []string{
-			event.Decision.At.In(zone).Format(clock), plain(b.Jail, 12), event.id() + event.where(),
-			strings.TrimSpace(strings.Join(notes, " ")),
-		})
+		table = append(table, []string{event.Decision.At.In(zone).Format(clock), plain(b.Jail, 12), event.id() + event.where(), note})
 	}
 	return columns(table)
 }
@@ -345,8 +343,9 @@ func verbs(e *Edition) []string {
 	return out
 }
 
-// width is how long the lines of a text are, RFC 5322's 78.
-const width = 78
+// width is how long the lines of a text are at most: within RFC 5322's 78, and as many as quoted-printable
+// leaves in one piece (RFC 2045 6.7).
+const width = 75
 
 // text is the sheet as plain text.
 func (p *sheet) text() string {
@@ -396,7 +395,8 @@ func (p *sheet) text() string {
 			}
 		}
 	}
-	b.WriteString("\n-- \n" + p.foot + "\n")
+	b.WriteString("\n-- \n")
+	put("", p.foot, "")
 	return b.String()
 }
 
@@ -414,6 +414,7 @@ func (p *sheet) html() string {
 	esc := escapes.Replace
 	put(`<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="format-detection" content="telephone=no,date=no,address=no,email=no,url=no">
 <meta name="color-scheme" content="light dark"><meta name="supported-color-schemes" content="light dark">
 <title>`, esc(p.subject), `</title>
 <style>@media (prefers-color-scheme: dark) {
