@@ -99,7 +99,7 @@ func editions() map[string]*Edition {
 	}}}
 	one("by-hand", byHand)
 
-	one("hostile", hostile())
+	one("hostile", hostileEvent())
 
 	put("digest", flood(37, false))
 	put("flood", flood(10_000, true))
@@ -138,7 +138,7 @@ func flood(n int, mixed bool) Edition {
 // evil is a text that would like to be more than a text.
 const evil = "x\r\nBcc: victim@example.com\r\n\r\n<script>alert(1)</script>\x1b]8;;http://example.com\x07\u202etxt\u2028=?utf-8?q?a?= \"'&\x00\xff\u200b"
 
-func hostile() Event {
+func hostileEvent() Event {
 	d := sshdBan()
 	d.Ban.Jail, d.Ban.User, d.Ban.Reason = evil, evil, evil
 	d.Ban.ID = bantam.TextID("$(reboot) `id` " + "'; rm -rf / #")
