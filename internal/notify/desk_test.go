@@ -679,7 +679,7 @@ func TestValidate(t *testing.T) {
 		want   string // in the error; "" for none
 	}{
 		{"the defaults with from and to", func(*Config) {}, ""},
-		{"a kind that there is not", func(c *Config) { c.Kind = "pigeon" }, `unknown kind of channel "pigeon": there are gmail, `},
+		{"a kind that there is not", func(c *Config) { c.Kind = "pigeon" }, `gmail, gmail-api, mta, `},
 		{"nobody to tell", func(c *Config) { c.To = nil }, "to: say whom to tell"},
 		{"from nobody", func(c *Config) { c.From = "" }, "from: say whom the mails are from"},
 		{"from what is no address", func(c *Config) { c.From = "gate" }, `from: address "gate"`},

@@ -90,12 +90,12 @@ func (g digest) with(n *bantam.News) digest {
 	if g.empty() {
 		return digest{
 			Since: d.At, Events: []bantam.Decision{d}, Number: n.Number,
-			Bans: counted(nil, d, d.Kind != bantam.End), Unbans: counted(nil, d, d.Kind == bantam.End), Observed: counted(nil, d, d.Ban.Observed),
+			Bans: counted(nil, d, d.Kind != bantam.End), Unbans: counted(nil, d, d.Kind == bantam.End), Observed: counted(nil, d, d.Ban.Observed && d.Kind != bantam.End),
 		}
 	}
 	g.Bans = counted(g.Bans, d, d.Kind != bantam.End)
 	g.Unbans = counted(g.Unbans, d, d.Kind == bantam.End)
-	g.Observed = counted(g.Observed, d, d.Ban.Observed)
+	g.Observed = counted(g.Observed, d, d.Ban.Observed && d.Kind != bantam.End)
 	if len(g.Events) >= maxEvents {
 		g.More++
 		return g

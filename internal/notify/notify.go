@@ -109,7 +109,7 @@ type Edition struct {
 	More int
 	// Bans and Unbans are how many events there were of each kind in all, by jail.
 	Bans, Unbans map[string]int
-	// Observed are how many of them were of bans that are only observed, never carried out.
+	// Observed are how many of Bans were only observed, not carried out.
 	Observed map[string]int
 	// Since is when the digest began to gather; zero for a message about one event.
 	Since time.Time

@@ -141,25 +141,13 @@ func (e *Event) colour() string {
 func (p *sheet) digest(e *Edition) {
 	zone := e.At.Location()
 	bans, unbans, observed := sum(e.Bans), sum(e.Unbans), sum(e.Observed)
-	var what []string
-	if bans > 0 {
-		what = append(what, many(bans, "ban"))
-	}
-	if unbans > 0 {
-		what = append(what, many(unbans, "unban"))
-	}
-	p.title = strings.Join(what, ", ")
+	p.title = totals(bans, unbans, observed)
 	switch {
-	case observed > 0 && observed == bans+unbans:
-		p.title += ", only observed"
+	case bans > observed:
+		p.colour = red
 	case observed > 0:
-		p.title += fmt.Sprintf(" (%s only observed)", grouped(observed))
-	}
-	p.colour = red
-	switch {
-	case observed == bans+unbans:
 		p.colour = amber
-	case bans == 0:
+	default:
 		p.colour = green
 	}
 	if !e.Since.IsZero() && e.At.After(e.Since) {
@@ -173,7 +161,7 @@ func (p *sheet) digest(e *Edition) {
 			p.facts = append(p.facts, fact{"…", many(len(jails)-i, "more jail")})
 			break
 		}
-		p.facts = append(p.facts, fact{plain(jail, maxName), counts(e, jail)})
+		p.facts = append(p.facts, fact{plain(jail, maxName), totals(e.Bans[jail], e.Unbans[jail], e.Observed[jail])})
 	}
 	title := "Events"
 	if e.More > 0 {
@@ -233,17 +221,17 @@ func topJails(jails []string, e *Edition) string {
 	return strings.Join(out, ", ")
 }
 
-// counts are a jail's figures in words.
-func counts(e *Edition, jail string) string {
+// totals are figures in words. observed are among bans.
+func totals(bans, unbans, observed int) string {
 	var out []string
-	if n := e.Bans[jail]; n > 0 {
+	if n := bans - observed; n > 0 {
 		out = append(out, many(n, "ban"))
 	}
-	if n := e.Unbans[jail]; n > 0 {
-		out = append(out, many(n, "unban"))
+	if unbans > 0 {
+		out = append(out, many(unbans, "unban"))
 	}
-	if n := e.Observed[jail]; n > 0 {
-		out = append(out, grouped(n)+" only observed")
+	if observed > 0 {
+		out = append(out, many(observed, "ban")+" only observed")
 	}
 	return strings.Join(out, ", ")
 }
