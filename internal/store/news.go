@@ -273,8 +273,8 @@ func (s *Store) Notes(ctx context.Context, owner string) (out []outbox.Note, err
 func (s *Store) Letters(ctx context.Context) (out []outbox.Letter, err error) {
 	var l outbox.Letter
 	var made, due int64
-	err = s.query(ctx, `SELECT key, channel, about, made, due, tries, err, failed FROM bantam_letter ORDER BY made, number`, nil,
-		[]any{&l.Key, &l.Channel, &l.About, &made, &due, &l.Tries, &l.Err, &l.Failed}, func() error {
+	err = s.query(ctx, `SELECT key, channel, about, length(body), made, due, tries, err, failed FROM bantam_letter ORDER BY made, number`, nil,
+		[]any{&l.Key, &l.Channel, &l.About, &l.Size, &made, &due, &l.Tries, &l.Err, &l.Failed}, func() error {
 			l.Made, l.Due = fromMicros(made), fromMicros(due)
 			out = append(out, l)
 			return nil
