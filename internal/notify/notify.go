@@ -9,6 +9,7 @@ package notify
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -69,6 +70,8 @@ type Config struct {
 	Headers  []secret.Value // "Name: value"
 	Template string
 	Key      secret.Value
+
+	log *slog.Logger // nil but for channels of a Desk
 }
 
 // A World is what messages may say beyond what a decision does. All functions may be nil, and
@@ -106,6 +109,8 @@ type Edition struct {
 	More int
 	// Bans and Unbans are how many events there were of each kind in all, by jail.
 	Bans, Unbans map[string]int
+	// Observed are how many of Bans were only observed, not carried out.
+	Observed map[string]int
 	// Since is when the digest began to gather; zero for a message about one event.
 	Since time.Time
 	// Started and Stopped are jails that did so.

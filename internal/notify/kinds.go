@@ -1,0 +1,12 @@
+package notify
+
+import "bantam/internal/smtp"
+
+// kinds are the ways to tell somebody, by Config.Kind: each makes the channel of a Config, or says
+// what is wrong with it. They ask nobody and start nothing.
+var kinds = map[string]func(*Config) (channel, error){
+	smtp.Relay:    newMail,
+	smtp.Gmail:    newMail,
+	smtp.GmailAPI: newMail,
+	smtp.MTA:      newMail,
+}
