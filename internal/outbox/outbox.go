@@ -11,6 +11,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"bantam"
@@ -64,20 +65,42 @@ type Batch struct {
 	Notes map[string][]byte
 }
 
+// A Note is what an author remembers.
+type Note struct {
+	Key   string
+	Value []byte
+	At    time.Time // when it was written, wall time
+}
+
 // A Keeper keeps across restarts what is still to be told. The store is one. It is safe for
 // concurrent use.
 type Keeper interface {
 	// News are the decisions that reader has not done with yet, at most max, oldest first. A
-	// reader that was never there before begins with what is decided from now on.
+	// reader that was never there before begins with what is decided from now on. A call
+	// may return fewer than there are; none means that there are none.
 	News(ctx context.Context, reader string, max int) ([]bantam.News, error)
-	// Commit writes all of b or nothing.
+	// Commit writes all of b or nothing. A letter whose key is kept already is that letter: it
+	// stays as it is.
 	Commit(ctx context.Context, reader string, b Batch) error
 	// Note is what owner remembers by key, and since when; nil for nothing.
 	Note(ctx context.Context, owner, key string) (value []byte, at time.Time, err error)
-	// Letters are all that are kept, oldest first.
+	// Letters are all that are kept, oldest first, without their bodies.
 	Letters(ctx context.Context) ([]Letter, error)
 	// KeepLetter replaces the letter of the same key, but for its Body.
 	KeepLetter(ctx context.Context, l Letter) error
 	// DropLetter forgets a letter.
 	DropLetter(ctx context.Context, key string) error
 }
+
+// A Shelf is a Keeper that hands out the letters' bodies one by one, so that memory does not
+// hold what waits for days. The store is one.
+type Shelf interface {
+	Keeper
+	// Body is that of a letter. Its error wraps ErrNoLetter if there is no such letter.
+	Body(ctx context.Context, key string) ([]byte, error)
+	// Notes are all that owner remembers, in the order of their keys.
+	Notes(ctx context.Context, owner string) ([]Note, error)
+}
+
+// ErrNoLetter is wrapped by errors about a key that no letter has.
+var ErrNoLetter = errors.New("there is no such letter")

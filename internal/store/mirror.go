@@ -357,6 +357,9 @@ func (s *Store) writeDecisions(st *statements, decisions []bantam.Decision) erro
 			return fmt.Errorf("write the position of %s in %s: %w", at.jail, p.Source, err)
 		}
 	}
+	if err := s.writeNews(st, decisions); err != nil {
+		return fmt.Errorf("write the news: %w", err)
+	}
 	return nil
 }
 
@@ -435,7 +438,7 @@ type statements struct {
 // write a ban.
 var hot = []string{
 	insertBans, insertHistory, insertLast, startBan, deleteOne, insertHistory1, insertLast1,
-	knowJail, putPosition, putLog, endBan,
+	knowJail, putPosition, putLog, endBan, insertNews, insertNews1, putNumber,
 }
 
 func (st *statements) exec(query string, args ...any) error {

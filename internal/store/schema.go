@@ -65,6 +65,43 @@ var migrations = []string{
 	`ALTER TABLE bantam_meta ADD COLUMN mirrored INTEGER NOT NULL DEFAULT 0;
 	ALTER TABLE bantam_meta ADD COLUMN agreed TEXT;
 	DROP INDEX bantam_ban_id;`,
+
+	// What is still to be told, one row for each reader, and what those who tell it keep.
+	// news is the last number. It begins at the time in microseconds, so that a number, of
+	// which keys of letters are made, does not come again when the database is made anew.
+	`ALTER TABLE bantam_meta ADD COLUMN news INTEGER NOT NULL DEFAULT 0;
+	UPDATE bantam_meta SET news = unixepoch() * 1000000;
+	CREATE TABLE bantam_news (
+		reader TEXT    NOT NULL,
+		number INTEGER NOT NULL,
+		jail   TEXT    NOT NULL, -- with id and time the key of the ban
+		id     TEXT    NOT NULL,
+		time   INTEGER NOT NULL,
+		until  INTEGER NOT NULL,
+		kind   TEXT    NOT NULL,
+		at     INTEGER NOT NULL, -- wall time of the decision
+		cause  TEXT    NOT NULL,
+		PRIMARY KEY (reader, number)
+	) WITHOUT ROWID;
+	CREATE TABLE bantam_letter (
+		number  INTEGER PRIMARY KEY,
+		key     TEXT    NOT NULL UNIQUE,
+		channel TEXT    NOT NULL,
+		about   TEXT    NOT NULL,
+		made    INTEGER NOT NULL,
+		due     INTEGER NOT NULL,
+		tries   INTEGER NOT NULL,
+		err     TEXT    NOT NULL,
+		failed  INTEGER NOT NULL,
+		body    BLOB    NOT NULL -- last, so that the others are read without it
+	);
+	CREATE TABLE bantam_note (
+		owner TEXT    NOT NULL,
+		key   TEXT    NOT NULL,
+		at    INTEGER NOT NULL,
+		value BLOB    NOT NULL,
+		PRIMARY KEY (owner, key)
+	);`,
 }
 
 // versionOf is the version of our own tables, 0 if there are none.

@@ -1,5 +1,5 @@
-// Package store remembers bans, how far each log was read, and whom the operator
-// allowed, across restarts. It is one SQLite file.
+// Package store remembers bans, how far each log was read, whom the operator allowed, and
+// what is still to be told, across restarts. It is one SQLite file.
 //
 // A decision is written before anybody acts on it, together with the positions of
 // the lines that led to it, so that after a crash at any moment nothing is lost and
@@ -80,9 +80,13 @@ type Store struct {
 
 	prepared map[string]*sql.Stmt // those of hot, by their text; not changed after Open
 
+	followers atomic.Pointer[followers] // nil until Follow is called
+
 	mu      sync.Mutex // guards the rest
 	unsaved held
 	err     error
+	number  int64 // of the last news
+	maxNews int64
 }
 
 // Open is Config.Open with what Fail2Ban keeps, at path, or in memory if that is empty.
@@ -95,7 +99,7 @@ func Open(ctx context.Context, log *slog.Logger, path string) (*Store, error) {
 // Fail2Ban changed since we closed the file counts. One that another program has locked is
 // waited for, ten seconds long. Errors name the file.
 func (c Config) Open(ctx context.Context, log *slog.Logger) (*Store, error) {
-	s := &Store{log: log, banTime: c.BanTime}
+	s := &Store{log: log, banTime: c.BanTime, maxNews: maxNews}
 	s.SetMaxMatches(c.MaxMatches)
 	s.SetPurgeAge(c.PurgeAge)
 	if s.banTime == nil {
@@ -206,6 +210,9 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return err
 	}
 	if err := s.agree(ctx, peer == peerVersion, mode == "wal"); err != nil {
+		return err
+	}
+	if err := s.db.QueryRowContext(ctx, `SELECT news FROM bantam_meta`).Scan(&s.number); err != nil {
 		return err
 	}
 	s.prepared = map[string]*sql.Stmt{}
@@ -448,12 +455,12 @@ func (s *Store) Bans(ctx context.Context, now time.Time) ([]bantam.Ban, error) {
 }
 
 // scanBan reads a row of jail, id, time, until, failures, count, made_by, reason, user,
-// observed, lines and data.
-func scanBan(rows *sql.Rows) (b bantam.Ban, err error) {
+// observed, lines and data, and into first what stands before them.
+func scanBan(rows *sql.Rows, first ...any) (b bantam.Ban, err error) {
 	var id string
 	var lines, data sql.NullString
 	var start, until int64
-	if err := rows.Scan(&b.Jail, &id, &start, &until, &b.Failures, &b.Count, &b.By, &b.Reason, &b.User, &b.Observed, &lines, &data); err != nil {
+	if err := rows.Scan(append(first, &b.Jail, &id, &start, &until, &b.Failures, &b.Count, &b.By, &b.Reason, &b.User, &b.Observed, &lines, &data)...); err != nil {
 		return b, err
 	}
 	b.Time, b.End = fromMicros(start), fromMicros(until)
@@ -548,9 +555,20 @@ func (s *Store) Seed(ctx context.Context) ([]byte, error) {
 
 // Purge forgets bans that ended before the wall time before and count as earlier ones no
 // more: the last of an ID does until three times its length have passed since it began,
-// too. Those still running stay. If the file is larger than a gigabyte after that, what is
-// over is forgotten, the oldest first, until it is not. Fail2Ban's tables forget the same.
+// too. Those still running stay, and those of which somebody is still to be told. If the file
+// is larger than a gigabyte after that, what is over is forgotten, the oldest first, until it
+// is not. Fail2Ban's tables forget the same. Of notes too many or too large the oldest go.
 func (s *Store) Purge(ctx context.Context, before time.Time) (forgotten int64, err error) {
+	if err := s.purgeNews(); err != nil {
+		return 0, fmt.Errorf("purge the news: %w", err)
+	}
+	oldest, err := s.oldestNews(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("purge the database: %w", err)
+	}
+	if !oldest.IsZero() && oldest.Before(before) {
+		before = oldest
+	}
 	return s.purge(ctx, before, maxSize)
 }
 

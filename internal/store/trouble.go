@@ -117,6 +117,9 @@ var salvaged = []struct{ table, columns, order string }{
 	{"bips", "jail, ip, timeofban, bantime, bancount, data", "rowid"},
 	{"bans", "jail, ip, timeofban, bantime, bancount, data", "rowid"},
 	{"logs", "jail, path, firstlinemd5, lastfilepos", "rowid"},
+	{"bantam_news", "reader, number, jail, id, time, until, kind, at, cause", "reader, number"},
+	{"bantam_letter", "number, key, channel, about, made, due, tries, err, failed, body", "number"},
+	{"bantam_note", "owner, key, at, value", "owner, key"},
 }
 
 // salvage copies out of a damaged file what can still be read, from both ends of each
