@@ -197,9 +197,19 @@ type World struct {
 	Bans func(ctx context.Context, id bantam.ID) ([]bantam.Ban, error)
 	// Zone is the one that the logs are written in; nil for the machine's.
 	Zone *time.Location
+	// Transport opens the way that mails travel by; it does not connect. Kind Abuse needs it.
+	Transport func(smtp.Config) (smtp.Transport, error)
 	// Client sends to the lists' APIs; nil for one that gives up after half a minute.
 	Client *http.Client
 	// Spoofable reports whether attackers of a jail may have written a false address: it counts what
 	// comes by UDP alone.
 	Spoofable func(jail string) bool
+}
+
+// transport opens the way of mails.
+func (w *World) transport(via smtp.Config) (smtp.Transport, error) {
+	if w.Transport == nil {
+		return nil, errors.New("there is no way to send mails")
+	}
+	return w.Transport(via)
 }
