@@ -115,3 +115,18 @@ func TestCountriesWithoutDatabase(t *testing.T) {
 		t.Errorf("named are %q, want %q", got, want)
 	}
 }
+
+// An action that has an option of its own with the name of a tag means that one.
+func TestOptionsOfActionsWinOverTags(t *testing.T) {
+	for name, c := range map[string]struct{ action, init, want string }{
+		"the tag":        {"a", "", "echo <country> <asn>"},
+		"in the file":    {"a", "[Init]\ncountry = here\n", "echo here <asn>"},
+		"as a parameter": {"a[asn=mine]", "", "echo <country> mine"},
+	} {
+		cfg := load(t, "-- jail.conf --\n[j]\nenabled = true\nlogpath = /v/x.log\nfailregex = ^x <HOST>\naction = "+c.action+
+			"\n-- action.d/a.conf --\n[Definition]\nactionban = echo <country> <asn>\n"+c.init)
+		if got := cfg.Jails[0].Actions[0].Inet4.Ban; got != c.want {
+			t.Errorf("%s: the command is %q, want %q", name, got, c.want)
+		}
+	}
+}
