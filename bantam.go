@@ -70,6 +70,9 @@ type Failure struct {
 	User string `json:"user,omitempty"`
 	// Data are the filter's other named groups by lower-case name, or nil.
 	Data map[string]string `json:"data,omitempty"`
+	// Country is where the ID is, as ISO 3166-1 alpha-2 in capitals; lookup finds it. Empty
+	// where that is not known.
+	Country string `json:"country,omitempty"`
 	// Read is the wall time at which its last line was read. What was older than
 	// findtime by then does not count, unless Known.
 	Read time.Time `json:"-"`
@@ -108,6 +111,8 @@ type Ban struct {
 	User string `json:"user,omitempty"`
 	// Data are the first failure's other named groups.
 	Data map[string]string `json:"data,omitempty"`
+	// Country is the last failure's, or that of the ID an operator banned. It is not stored.
+	Country string `json:"country,omitempty"`
 	// By is one of ByFailures, ByOperator, ByPeer.
 	By string `json:"by"`
 	// Reason is what the operator gave as one.

@@ -93,7 +93,7 @@ func (t *ticket) unasked(name string) (value, variable string, ok bool) {
 	if _, isF := fTag(name); isF {
 		return "x", name, true
 	}
-	return "x", name, name == "family" || slices.Contains(keys, name) || name == "fq-hostname" || name == "sh-hostname"
+	return "x", name, name == "family" || slices.Contains(keys, name) || slices.Contains(remote, name) || name == "fq-hostname" || name == "sh-hostname"
 }
 
 // checkProgram says why a file cannot be run.

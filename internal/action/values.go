@@ -1,10 +1,12 @@
 package action
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"bantam"
+	"bantam/internal/geo"
+	"bantam/internal/whois"
 )
 
 // A History tells of earlier bans.
@@ -40,6 +44,11 @@ type World struct {
 	NoIPv6 bool
 	// BanTime is how long the bans of a jail last by itself, for Python actions; it may be nil.
 	BanTime func(jail string) time.Duration
+	// Place says where an address is, Whois what its registry knows of it, and Contacts who takes
+	// complaints about it. Each may be nil: then nothing is known.
+	Place    func(netip.Addr) geo.Place
+	Whois    func(context.Context, netip.Addr) (whois.Answer, error)
+	Contacts func(context.Context, netip.Addr) ([]string, error)
 
 	mu    sync.Mutex // guards the rest
 	hosts map[string]host
@@ -55,6 +64,7 @@ type host struct {
 // Bounds of asking for names.
 const (
 	askFor    = 5 * time.Second
+	askAbout  = 10 * time.Second // of registries
 	keepHosts = 5 * time.Minute
 	maxHosts  = 4096
 )
@@ -166,6 +176,26 @@ func address(b *bantam.Ban) (bantam.ID, string) {
 var keys = []string{
 	"bancount", "bantime", "failures", "family", "fid", "ip", "ip-host", "ip-rev", "ipfailures", "ipjailfailures", "ipjailmatches", "ipmatches",
 	"jail.banned", "jail.banned_total", "jail.found", "jail.found_total", "jail.name", "matches", "raw-ticket", "restored", "time",
+	"country", "country-name", "city", "asn", "as-org",
+}
+
+// remote are further tags, for which a registry is asked: they are left out of the mapping, for a class
+// that copies it would ask with every ban.
+var remote = []string{"network", "abuse-contact"}
+
+// unknown is what stands for a place or network that is not known: commands count their words, and
+// nothing at all would move those behind it.
+const unknown = "unknown"
+
+// Values is what tags stand for in what is said about a decision; ctx ends what has to be asked
+// for. The tags are those of commands, without brackets.
+func (w *World) Values(ctx context.Context, d *bantam.Decision) func(tag string) (value string, ok bool) {
+	t := &ticket{world: w, jail: d.Ban.Jail, ban: &d.Ban, family: family(&d.Ban), restored: d.Kind == bantam.Restore}
+	value := t.values(ctx)
+	return func(tag string) (string, bool) {
+		v, _, ok := value(tag)
+		return v, ok
+	}
 }
 
 // values is what tags stand for, and the names of their variables: the argument of
@@ -260,8 +290,85 @@ func (t *ticket) known(ctx context.Context, tag string) (string, bool) {
 		return "0", true
 	case "raw-ticket":
 		return t.raw(b), true
+	case "country", "country-name", "city", "asn", "as-org":
+		return cmp.Or(t.place(tag, b), unknown), true
+	case "network":
+		return cmp.Or(t.network(ctx, b), unknown), true
+	case "abuse-contact":
+		// Empty if there is none: no word must ever be taken for the address of a mail.
+		return strings.Join(t.contacts(ctx, b), ","), true
 	}
 	return "", false
+}
+
+// addr is the address that a ban is about, the first one of a prefix; the zero Addr if there is none.
+func addr(b *bantam.Ban) netip.Addr {
+	id, _ := address(b)
+	p, _ := id.Prefix()
+	return p.Addr()
+}
+
+// place is what the databases know of a ban's address, empty if nothing.
+func (t *ticket) place(tag string, b *bantam.Ban) string {
+	var p geo.Place
+	if a := addr(b); a.IsValid() && t.world.Place != nil {
+		p = t.world.Place(a)
+	}
+	switch tag {
+	case "country":
+		return cmp.Or(p.Country, b.Country)
+	case "country-name":
+		return p.CountryName
+	case "city":
+		return p.City
+	case "as-org":
+		return p.ASOrg
+	}
+	if p.ASN == 0 {
+		return ""
+	}
+	return fmt.Sprintf("AS%d", p.ASN)
+}
+
+// network is the network that a ban's address is registered with.
+func (t *ticket) network(ctx context.Context, b *bantam.Ban) string {
+	a := addr(b)
+	if !a.IsValid() || t.world.Whois == nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, askAbout)
+	defer cancel()
+	answer, err := t.world.Whois(ctx, a)
+	if err != nil {
+		t.unanswered("network", b, err)
+	}
+	if !answer.Network.IsValid() {
+		return ""
+	}
+	return answer.Network.String()
+}
+
+// contacts are the mail addresses for complaints about a ban's address.
+func (t *ticket) contacts(ctx context.Context, b *bantam.Ban) []string {
+	a := addr(b)
+	if !a.IsValid() || t.world.Contacts == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askAbout)
+	defer cancel()
+	contacts, err := t.world.Contacts(ctx, a)
+	if err != nil {
+		t.unanswered("abuse-contact", b, err)
+		return nil
+	}
+	return contacts
+}
+
+// unanswered tells that a command runs without something.
+func (t *ticket) unanswered(tag string, b *bantam.Ban, err error) {
+	if t.world.Log != nil {
+		t.world.Log.Warn("a tag has no value", "tag", tag, "jail", t.jail, "addr", b.ID.String(), "err", err)
+	}
 }
 
 // banCount is how often the ID was banned. A restored ban counts once more, as it

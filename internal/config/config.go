@@ -106,6 +106,7 @@ func Load(dir string, lib fs.FS) (*Config, error) {
 	for i := range c.Jails {
 		c.Jails[i].Jail.PurgeAge = c.Daemon.DBPurgeAge
 	}
+	problems = append(problems, c.placeless()...)
 	problems = append(problems, c.unknown()...)
 	c.Problems = onceEach(append(t.problems, problems...))
 	return c, nil

@@ -29,6 +29,8 @@ type Daemon struct {
 	AllowIPv6    string        // "auto", "yes" or "no"
 	// APIGroup is the group, by name or number, that may read through the API; "" for none.
 	APIGroup string
+	// GeoDB are the files that know where addresses are.
+	GeoDB []string
 	// RuntimeCommands lets root set an action's commands through Fail2Ban's socket.
 	RuntimeCommands bool
 }
@@ -75,6 +77,7 @@ func (t *tree) daemon(extra map[string]*Value) (Daemon, []Problem, error) {
 	if d.RuntimeCommands, known = boolean(r.text("runtimecommands")); !known {
 		r.problem("runtimecommands", quote(r.text("runtimecommands"))+" is none of yes and no", "")
 	}
+	d.GeoDB = r.geodb()
 	if _, err := GroupID(d.APIGroup); d.APIGroup != "" && err != nil {
 		r.problem("apigroup", err.Error(), "until it is there only root reads through the API")
 		r.problems[len(r.problems)-1].Warning = true

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 
 	"bantam"
@@ -88,6 +87,7 @@ func readJail(t *tree, s *set, name string, extra map[string]*Value) (j Jail, pr
 		r.filter()
 		r.source()
 		r.lookup()
+		r.where()
 		r.count()
 		r.actions()
 		r.later()
@@ -233,17 +233,13 @@ func (r *jailReader) count() {
 		}
 	}
 	if v, f, ok := r.seconds("bantime"); ok {
-		f = math.Trunc(f)
-		d, fits := duration(f)
-		switch {
-		case f == -1, f > 0 && !fits:
-			c.BanTime = -time.Second
-		case f <= 0:
-			r.fail(problemAt(v, "a ban must last longer than zero", "-1 bans for ever"))
-		default:
+		if d, err := banTime(f); err != nil {
+			r.fail(problemAt(v, err.Error(), "-1 bans for ever"))
+		} else {
 			c.BanTime = d
 		}
 	}
+	c.CountryBanTime = r.banTimes()
 	r.increment(&c)
 	r.jail.Jail = c
 	r.jail.Source.FindTime = c.FindTime

@@ -22,6 +22,10 @@ const (
 
 	kindFormula = "formula"
 	kindNumbers = "numbers"
+
+	kindCountries = "countries"
+	kindNetworks  = "networks"
+	kindByCountry = "times"
 )
 
 // jailKeys are the options of a jail.
@@ -45,9 +49,15 @@ var jailKeys = []key{
 	{"ignoreself", kindBool, "yes", "never ban this machine's own addresses"},
 	{"ignorecommand", kindText, "", "a shell command that says by its exit status 0 that a failure does not count, by 1 that it does; see below"},
 	{"ignorecache", kindText, "", "`key=\"…\", max-count=100, max-time=5m`: for how long and for how many its answers are kept; see below"},
+	{"ignorecountry", kindCountries, "", "countries from which nobody is banned; see [Countries and networks](#countries-and-networks)"},
+	{"bancountry", kindCountries, "", "countries from which alone failures count"},
+	{"ignoreasn", kindNetworks, "", "networks from which nobody is banned"},
+	{"banasn", kindNetworks, "", "networks from which alone failures count"},
+	{"country.unknown", kindWord, "ban", "what becomes of those about whom these four cannot tell: `ban` counts them as if there was no rule, `ignore` does not count them"},
 	{"maxretry", kindInt, "3", "failures that make a ban; 0 and 1 ban at the first"},
 	{"findtime", kindTime, "10m", "how long a failure counts; more than 0"},
 	{"bantime", kindTime, "10m", "how long a ban lasts; -1 is for ever"},
+	{"bantime.country", kindByCountry, "", "another `bantime` for the bans of some countries: `cn:1w ru:-1`"},
 	{"bantime.increment", kindBool, "no", "whether the bans of who was banned before last longer, and their failures count more; see below"},
 	{"bantime.factor", kindFormula, "1", "a number that repeated bans are multiplied by, `banFactor` in the formula"},
 	{"bantime.formula", kindFormula, "ban.Time * (1 << min(ban.Count, 20)) * banFactor", "how many seconds a repeated ban lasts; never less than `bantime`"},
@@ -76,6 +86,7 @@ var daemonKeys = []key{
 	{"dbpurgeage", kindTime, "1d", "how long bans that are over are remembered"},
 	{"allowipv6", kindWord, "auto", "`auto`, `yes` or `no`"},
 	{"apigroup", kindWord, "", "a group whose members may read through Bantam's API (`bantam status` and its like); changes need root. None: only root does either"},
+	{"geodb", kindWords, "", "databases of countries and networks: `.mmdb` files with absolute paths; see [Countries and networks](#countries-and-networks)"},
 	{"runtimecommands", kindBool, "no", "whether root may set the commands of actions through Fail2Ban's socket"},
 }
 
@@ -84,7 +95,6 @@ var laterKeys = map[string]bool{}
 
 // laterDaemonKeys are the same of fail2ban.conf and bantam.conf, and what the program does instead.
 var laterDaemonKeys = map[string]string{
-	"geodb":    "no country or network of an address is known",
 	"settings": "key/value settings are not read",
 }
 
@@ -93,8 +103,7 @@ var laterDaemonKeys = map[string]string{
 var plainKeys = map[string]bool{}
 
 func init() {
-	for k := range strings.FieldsSeq(`ignorecountry bancountry ignoreasn banasn country.unknown bantime.country weight distinct
-		json`) {
+	for k := range strings.FieldsSeq(`weight distinct json`) {
 		laterKeys[k] = true
 	}
 	for k := range strings.FieldsSeq(`banaction banaction_allports action_ action_mw action_mwl action_xarf action_cf_mwl action_blocklist_de

@@ -21,6 +21,7 @@ func (d *Daemon) world(p *plan) *action.World {
 		History:  history{d.store},
 		Counts:   d.counts,
 		Resolver: net.DefaultResolver,
+		Place:    d.places.Place,
 		NoIPv6:   !hasIPv6(p.config.Daemon.AllowIPv6),
 		BanTime: func(name string) time.Duration {
 			for _, j := range d.plan.Load().jails {

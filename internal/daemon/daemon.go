@@ -27,6 +27,7 @@ import (
 	"bantam/internal/control"
 	"bantam/internal/filter"
 	"bantam/internal/firewall"
+	"bantam/internal/geo"
 	"bantam/internal/jail"
 	"bantam/internal/lookup"
 	"bantam/internal/source"
@@ -64,6 +65,7 @@ type Daemon struct {
 	guard    *firewall.Guard
 	stock    *firewall.Stock // objects of stock actions; nil with nft
 	lookup   *lookup.Lookup
+	places   *geo.Databases
 	jails    *jail.Jails
 	sources  *source.Sources
 	actions  *action.Actions
@@ -210,10 +212,13 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 		return err
 	}
 	state.Seed(seed)
+	d.places = geo.Open(part(d.log, "server"), p.config.Daemon.GeoDB)
+	state.UseCountries(countryOf(d.places))
 	restored := state.Restore(bans, now)
 	d.jails = jail.New(state)
 	d.lookup = lookup.New(part(d.log, "filter"), net.DefaultResolver)
 	d.lookup.UseCommands(d.world(p))
+	d.lookup.UsePlaces(d.places)
 	d.lookup.Configure(p.ignore...)
 	d.lookup.SetAllow(store.Prefixes(allowed))
 	effects := map[string]action.Effect{}
@@ -311,6 +316,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { d.store.Run(told, stored); return nil })
 	g.Go(func() error { d.actions.Run(stored, drain); return nil })
 	g.Go(func() error { d.liftRestored(ctx); return nil })
+	g.Go(func() error { d.places.Run(ctx); return nil })
 	g.Go(func() error { d.purge(ctx); return nil })
 	g.Go(func() error { d.watch(ctx); return nil })
 	g.Go(func() error { d.watchFaults(ctx); return nil })

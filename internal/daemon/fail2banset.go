@@ -18,6 +18,7 @@ import (
 	"bantam/internal/control"
 	"bantam/internal/filter"
 	"bantam/internal/jail"
+	"bantam/internal/lookup"
 	"bantam/internal/source"
 )
 
@@ -183,9 +184,9 @@ func (d *Daemon) attempt(ctx context.Context, name string, w words) (any, error)
 	}
 	now := time.Now()
 	lines := w.from(4)
-	f := bantam.Failure{Jail: name, ID: id, Time: now, Read: now, Lines: lines}
+	f := bantam.Failure{Jail: name, ID: id, Time: now, Read: now, Lines: lines, Country: d.lookup.Country(id)}
 	if by, is := d.lookup.IgnoredFailure(ctx, &f); is {
-		d.log.Info("ignored", "jail", name, "addr", id, "by", by)
+		lookup.Tell(d.log, &f, by)
 		return 0, nil
 	}
 	for i := range max(1, len(lines)) {

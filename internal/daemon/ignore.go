@@ -3,10 +3,14 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"bantam"
+	"bantam/internal/config"
+	"bantam/internal/geo"
 	"bantam/internal/jail"
+	"bantam/internal/lookup"
 )
 
 // askNames is how long names of ignoreip are waited for before the bans are looked through.
@@ -59,7 +63,7 @@ func (d *Daemon) liftIgnored(ctx context.Context, spared func(*bantam.Ban) bool)
 			continue
 		}
 		by, is := d.lookup.Ignored(asking, b.Jail, b.ID)
-		if !is {
+		if !is || by == lookup.ByUnknown { // a database that is missing for a while forgives nobody
 			continue
 		}
 		d.log.Info("a ban ends because it is of somebody to be ignored", "jail", b.Jail, "addr", b.ID, "by", by)
@@ -80,4 +84,57 @@ func (d *Daemon) liftRestored(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		d.log.Error("bans of who is to be ignored cannot be lifted", "err", err)
 	}
+}
+
+// countryOf is where IDs are that no failure bears a country for.
+func countryOf(places *geo.Databases) func(bantam.ID) string {
+	return func(id bantam.ID) string {
+		prefix, _ := id.Prefix()
+		p, _ := places.Within(prefix)
+		return p.Country
+	}
+}
+
+// placeProblems are what is wrong with the databases of places: files that cannot be read, and
+// rules that none of them can tell anything about.
+func placeProblems(c *config.Config) (problems []config.Problem) {
+	if len(c.Daemon.GeoDB) == 0 {
+		return nil // which config has named
+	}
+	var countries, networks bool
+	for _, f := range geo.Open(slog.New(slog.DiscardHandler), c.Daemon.GeoDB).Files() {
+		countries, networks = countries || f.Countries, networks || f.Networks
+		if f.Err != "" {
+			problems = append(problems, config.Problem{
+				Key: "geodb", Text: f.String(), Hint: "it is looked for every two seconds; until it can be read nothing is known from it", Warning: true,
+			})
+		}
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	for _, j := range c.Jails {
+		w := &j.Lookup.Where
+		for _, lack := range []struct {
+			key, what string
+			so        bool
+		}{
+			{"ignorecountry", "countries", len(w.IgnoreCountry) > 0 && !countries},
+			{"bancountry", "countries", len(w.BanCountry) > 0 && !countries},
+			{"bantime.country", "countries", len(j.Jail.CountryBanTime) > 0 && !countries},
+			{"ignoreasn", "networks", len(w.IgnoreASN) > 0 && !networks},
+			{"banasn", "networks", len(w.BanASN) > 0 && !networks},
+		} {
+			if !lack.so {
+				continue
+			}
+			problem := config.Problem{Jail: j.Name, Key: lack.key, Warning: true, Text: "no file of geodb knows " + lack.what + ": all addresses are unknown",
+				Hint: "databases of networks have ASN in their names; those of countries Country or City"}
+			if v, ok := c.Value(j.Name, lack.key); ok {
+				problem.File, problem.Line = v.File, v.Line
+			}
+			problems = append(problems, problem)
+		}
+	}
+	return problems
 }

@@ -343,5 +343,5 @@ func Check(dir string, library fs.FS) (cfg *config.Config, problems []config.Pro
 	if err != nil {
 		return nil, nil, err
 	}
-	return p.config, p.problems, nil
+	return p.config, append(p.problems, placeProblems(p.config)...), nil
 }

@@ -19,6 +19,7 @@ import (
 	"bantam"
 	"bantam/internal/config"
 	"bantam/internal/filter"
+	"bantam/internal/geo"
 	"bantam/internal/jail"
 	"bantam/internal/lookup"
 	"bantam/internal/source"
@@ -211,6 +212,7 @@ func newReplay(o ReplayOptions) (*replay, error) {
 		resolver = net.DefaultResolver
 	}
 	r.lookup = lookup.New(slog.New(slog.DiscardHandler), resolver)
+	r.lookup.UsePlaces(geo.Open(slog.New(slog.DiscardHandler), cfg.Daemon.GeoDB))
 	r.lookup.Configure(ignore...)
 	if err := r.open(sources, filters, configs); err != nil {
 		return nil, err
@@ -500,7 +502,7 @@ func (r *replay) fail(ctx context.Context, f bantam.Failure) error {
 			return context.Cause(ctx)
 		}
 		figures.Failures++
-		f.ID = id
+		f.ID, f.Country = id, r.lookup.Country(id)
 		if d, ok := r.state.Fail(f); ok {
 			r.decided(d)
 		}

@@ -48,6 +48,8 @@ enabled = true
 backend = auto
 logpath = DIR/auth.log
 bantime = 1h
+bantime.country = cn:3h
+ignorecountry = my
 maxretry = 4
 [strict]
 enabled = true
@@ -63,6 +65,7 @@ logpath = DIR/web.log
 failregex = ^ denied <HOST>$
 bantime = -1
 maxretry = 3
+bancountry = my ru
 `
 
 // histories are two logs of the last five minutes.
@@ -91,7 +94,10 @@ func TestReplayDecidesWhatTheDaemonDecides(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	auth, web := histories(random, time.Now())
-	dir := folder(t, map[string]string{"jail.local": threeJails, "auth.log": auth, "web.log": web})
+	dir := folder(t, map[string]string{
+		"jail.local": threeJails, "auth.log": auth, "web.log": web, "bantam.conf": "[Definition]\ngeodb = DIR/places.mmdb\n",
+		"places.mmdb": atlas(t, map[string]string{"192.0.2.0/29": "MY", "192.0.2.8/29": "CN", "192.0.2.16/29": "RU"}),
+	})
 
 	replay, err := RunReplay(t.Context(), ReplayOptions{Config: dir, Library: library.FS})
 	if err != nil {
@@ -109,7 +115,7 @@ func TestReplayDecidesWhatTheDaemonDecides(t *testing.T) {
 	defer cancel()
 	d, err := New(ctx, Options{Config: folder(t, map[string]string{
 		"jail.local":     strings.ReplaceAll(threeJails, "DIR", dir),
-		"fail2ban.local": "[Definition]\ndbfile = :memory:\npidfile = DIR/pid\nsocket = DIR/f2b\n",
+		"fail2ban.local": "[Definition]\ndbfile = :memory:\npidfile = DIR/pid\nsocket = DIR/f2b\ngeodb = " + dir + "/places.mmdb\n",
 	}), Library: library.FS, Socket: filepath.Join(dir, "s"), Stderr: io.Discard})
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,8 @@ package jail
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -14,6 +16,8 @@ type Config struct {
 	FindTime time.Duration
 	// BanTime is how long a ban lasts; negative means for ever.
 	BanTime time.Duration
+	// CountryBanTime is BanTime for the bans of some countries, by code as in bantam.Failure.
+	CountryBanTime map[string]time.Duration
 	// Increment is how bans grow longer for who was banned before.
 	Increment Increment
 	// PurgeAge is how long bans that are over are remembered; Fail2Ban's dbpurgeage.
@@ -53,8 +57,29 @@ func (c Config) Validate() error {
 		return fmt.Errorf("prefix6: must be 0 to 128, not %d", c.Prefix6)
 	case c.PurgeAge < 0:
 		return fmt.Errorf("dbpurgeage: must not be negative, not %s", c.PurgeAge)
-	case c.Increment.Enabled:
+	}
+	for _, country := range slices.Sorted(maps.Keys(c.CountryBanTime)) {
+		length := c.CountryBanTime[country]
+		if length == 0 {
+			return fmt.Errorf("bantime.country: %s: must not be zero; -1 bans for ever", country)
+		}
+		if !c.Increment.Enabled {
+			continue
+		}
+		if err := c.Increment.Validate(length); err != nil {
+			return err
+		}
+	}
+	if c.Increment.Enabled {
 		return c.Increment.Validate(c.BanTime)
 	}
 	return nil
+}
+
+// of is the Config as it is for who is in a country.
+func (c Config) of(country string) Config {
+	if length, ok := c.CountryBanTime[country]; ok {
+		c.BanTime = length
+	}
+	return c
 }

@@ -30,6 +30,7 @@ type State struct {
 	purged    time.Time           // when the histories last were; wall time
 	lately    int64               // no line before it can matter that is read again; in microseconds
 	seed      []byte
+	countryOf func(bantam.ID) string // nil if it is not known of any
 }
 
 // purgeEvery is how often what can count no more is dropped from memory.
@@ -143,6 +144,9 @@ func (s *State) Restore(bans []bantam.Ban, now time.Time) []bantam.Decision {
 		if j == nil || j.bans[b.ID] != nil || b.Expired(now) || b.Observed && !j.Observe {
 			continue
 		}
+		if s.countryOf != nil {
+			b.Country = s.countryOf(b.ID)
+		}
 		s.put(j, b)
 		if !b.Observed && j.past.last[b.ID].count < b.Count {
 			j.past.last[b.ID] = recordOf(&b)
@@ -164,6 +168,11 @@ func (s *State) Remember(b bantam.Ban) {
 // bans last as long, so a restart or a replay decides the same; who does not know it
 // cannot tell how long a ban will last.
 func (s *State) Seed(seed []byte) { s.seed = slices.Clone(seed) }
+
+// UseCountries hands in what knows the countries of IDs, for those that nobody failed from: the
+// bans that operators and peers make, and those from before a restart. Failures bring theirs along. It is
+// called before Restore; countryOf answers at once.
+func (s *State) UseCountries(countryOf func(bantam.ID) string) { s.countryOf = countryOf }
 
 func (s *State) history(jail string) *history {
 	h := s.histories[jail]
@@ -228,9 +237,9 @@ func (s *State) Fail(f bantam.Failure) (d bantam.Decision, ok bool) {
 	}
 	start := time.Unix(0, all.last).In(f.Time.Location())
 	return s.start(j, bantam.Ban{
-		Jail: j.Name, ID: id, Time: start, End: j.end(start),
+		Jail: j.Name, ID: id, Time: start, End: j.of(f.Country).end(start),
 		Failures: int(all.failures), By: bantam.ByFailures,
-		Lines: lines, User: user, Data: data,
+		Lines: lines, User: user, Data: data, Country: f.Country,
 	}, f.Read, true)
 }
 
@@ -258,11 +267,15 @@ func (s *State) Ban(jail string, id bantam.ID, length time.Duration, by, reason 
 	if j == nil {
 		return d, false, s.unknown(jail)
 	}
-	c := j.Config
+	country := ""
+	if s.countryOf != nil {
+		country = s.countryOf(id)
+	}
+	c := j.of(country)
 	if length != 0 {
 		c.BanTime = length
 	}
-	d, ok = s.start(j, bantam.Ban{Jail: jail, ID: id, Time: now, End: c.end(now), By: by, Reason: reason}, now, length == 0)
+	d, ok = s.start(j, bantam.Ban{Jail: jail, ID: id, Time: now, End: c.end(now), By: by, Reason: reason, Country: country}, now, length == 0)
 	return d, ok, nil
 }
 
@@ -288,8 +301,8 @@ func (s *State) start(j *one, b bantam.Ban, now time.Time, grow bool) (d bantam.
 	}
 	n := s.before(j, b.ID, b.Time)
 	if grow {
-		c := j.Config
-		c.BanTime = j.length(n, func() *rand.Rand { return chance(s.seed, j.Name, b.ID, b.Time.UnixMicro()) })
+		c := j.of(b.Country)
+		c.BanTime = c.length(n, func() *rand.Rand { return chance(s.seed, j.Name, b.ID, b.Time.UnixMicro()) })
 		b.End = c.end(b.Time)
 	}
 	b.Count = max(1, n)

@@ -1,5 +1,5 @@
-// Package lookup adds to a failure what needs the world: the addresses of a name, and
-// whether its offender is somebody who is never banned.
+// Package lookup adds to a failure what needs the world: the addresses of a name, the country,
+// and whether its offender is somebody who is never banned.
 //
 // Failures of ignored addresses lose their ID here, so that they only tell the jail
 // how far its log has been read. A failure that bears a host name becomes one for each
@@ -38,6 +38,10 @@ const (
 	ByFile  = "file:"           // in a list of ignoreip; its path follows
 	ByAllow = "allow"           // on the operator's allow list
 
+	ByCountry = "country"         // of ignorecountry, or not of bancountry
+	ByASN     = "asn"             // the same of ignoreasn and banasn
+	ByUnknown = "country.unknown" // nobody knows where it is
+
 	ByCommand = "command" // ignorecommand says so
 )
 
@@ -49,6 +53,8 @@ type Config struct {
 	IgnoreIP []string
 	// IgnoreSelf ignores this machine's own addresses.
 	IgnoreSelf bool
+	// Where are the rules by country and network.
+	Where Where
 	// IgnoreCommand is a shell command that decides about failures, or empty. Its tags are
 	// replaced each time it runs.
 	IgnoreCommand string
@@ -63,6 +69,7 @@ type Rules struct {
 	names    []string
 	lists    []*list
 	self     bool
+	where    where
 	command  askerConfig // no command if that is empty
 }
 
@@ -88,6 +95,10 @@ func Compile(c Config) (*Rules, error) {
 			return nil, err
 		}
 	}
+	var err error
+	if r.where, err = c.Where.compile(); err != nil {
+		return nil, err
+	}
 	if strings.TrimSpace(c.IgnoreCommand) != "" {
 		if err := c.IgnoreCache.Validate(); err != nil {
 			return nil, fmt.Errorf("ignorecache: %w", err)
@@ -103,6 +114,7 @@ type Lookup struct {
 	log      *slog.Logger
 	names    *names
 	commands Commands // nil if none can be run
+	places   Places   // nil if nothing is known of any
 	rules    atomic.Pointer[ruleSet]
 	allow    atomic.Pointer[bart.Lite]
 	self     ownAddresses
@@ -130,6 +142,10 @@ type ruleSet struct {
 // UseCommands hands in what runs commands. It is called before all other methods; without
 // it no command is run, and what only a command would exempt counts.
 func (l *Lookup) UseCommands(c Commands) { l.commands = c }
+
+// UsePlaces hands in what knows where addresses are. It is called before all other methods; without it
+// all are unknown.
+func (l *Lookup) UsePlaces(p Places) { l.places = p }
 
 // Configure replaces the rules of all jails. What a command has answered is kept where the
 // command and its cache stay the same. It is called by one at a time.
@@ -231,6 +247,9 @@ func (l *Lookup) judge(jail string, id bantam.ID) (by string, wait <-chan struct
 		if w := l.named(names, p, &by, ByFile+list.path); w != nil {
 			wait = w
 		}
+	}
+	if by == "" && r.where.any {
+		by = r.where.judge(l.place(p))
 	}
 	if by != "" {
 		return by, nil

@@ -160,10 +160,10 @@ func (l *Lookup) let(f bantam.Failure, h *held, ask bool, w *waiting, out chan<-
 		f.Position = bantam.Position{}
 	}
 	for i, id := range ids {
-		f.ID = id
+		f.ID, f.Country = id, l.Country(id)
 		if by[i] != "" {
 			if !f.Known {
-				l.log.Info("ignored", "jail", f.Jail, "addr", id, "by", by[i])
+				Tell(l.log, &f, by[i])
 			}
 			f.ID = bantam.ID{}
 		}
