@@ -127,8 +127,8 @@ func (p *poster) clean(text string) string {
 	return strings.TrimSpace(text)
 }
 
-// post sends one request and returns the answer if its status is a success. Every error
-// is a refusal.
+// post sends one request and returns the answer if its status is a success; there is none
+// if it broke off behind the status. Every error is a refusal.
 func (p *poster) post(ctx context.Context, body []byte) ([]byte, error) {
 	return p.request(ctx, http.MethodPost, p.header, body)
 }
@@ -154,7 +154,7 @@ func (p *poster) request(ctx context.Context, method string, header http.Header,
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxChatAnswer))
 	if resp.StatusCode/100 == 2 {
 		if err != nil {
-			return nil, p.unreachable(err)
+			return nil, nil // the message was taken; sent again, it would be there twice
 		}
 		return answer, nil
 	}
@@ -175,10 +175,13 @@ func (p *poster) odd(answer []byte) error {
 	return &refusal{text: fmt.Sprintf("post to %s: the answer is not understood: %q", p.host, p.clean(string(answer))), again: true}
 }
 
-// numbered is nil for a success whose answer is what was made of the message, with its id.
+// numbered is nil for a success whose answer, if there is one, is what was made of the message, with its id.
 func (p *poster) numbered(answer []byte) error {
 	var message struct {
 		ID string `json:"id"`
+	}
+	if len(answer) == 0 {
+		return nil
 	}
 	if json.Unmarshal(answer, &message) != nil || message.ID == "" {
 		return p.odd(answer)

@@ -118,7 +118,7 @@ func (t *telegram) Send(ctx context.Context, l outbox.Letter) error {
 		return err
 	}
 	var a telegramAnswer
-	if json.Unmarshal(answer, &a) != nil || !a.OK {
+	if len(answer) > 0 && (json.Unmarshal(answer, &a) != nil || !a.OK) {
 		return t.odd(answer)
 	}
 	return nil

@@ -43,10 +43,11 @@ type webhook struct {
 // Bounds of what a webhook says.
 const (
 	maxHookBody   = 1 << 20
-	maxHookValue  = 64 << 10 // bytes of one tag's value
+	maxHookValue  = 16 << 10 // bytes of one tag's value
+	minHookValue  = 256      // the same where they would be too much together
 	maxHookEvents = 100
 	maxHookLines  = 10
-	maxHookLine   = 1024 // bytes
+	maxHookLine   = 1024 // bytes of a line or a captured text
 )
 
 // A form is how a Content-Type wants values written.
@@ -132,7 +133,7 @@ func newWebhook(c *Config) (channel, error) {
 	if w.form == asJSON && w.template != "" {
 		for _, sample := range []string{"0", "x"} {
 			all := func(string) (string, bool) { return sample, true }
-			if made := fill(w.template, asJSON, all); !json.Valid([]byte(made)) {
+			if made := fill(w.template, asJSON, minHookValue, all); !json.Valid([]byte(made)) {
 				return nil, fmt.Errorf("template: is no JSON: with every tag as %q it becomes %q", sample, w.clean(made))
 			}
 		}
@@ -155,7 +156,11 @@ func (w *webhook) compose(e *Edition) ([]byte, error) {
 		}
 		body = string(object)
 	} else {
-		body = fill(w.template, w.form, w.tags(e))
+		for _, most := range []int{maxHookValue, minHookValue} {
+			if body = fill(w.template, w.form, most, w.tags(e)); len(body) <= maxHookBody {
+				break
+			}
+		}
 	}
 	switch {
 	case len(body) > maxHookBody:
@@ -237,16 +242,32 @@ func (w *webhook) object(e *Edition) hookObject {
 		}
 		ev := &e.Events[i]
 		b := ev.Decision.Ban
-		lines := b.Lines
-		b.Lines = nil
-		if w.lines {
-			for _, line := range lines[max(0, len(lines)-maxHookLines):] {
-				b.Lines = append(b.Lines, line[:min(len(line), maxHookLine)])
+		lines, data := b.Lines, b.Data
+		b.User, b.Lines, b.Data = hookText(b.User), nil, nil
+		if text := b.ID.String(); len(text) > maxHookLine {
+			b.ID = bantam.TextID(hookText(text))
+		}
+		if alone(e) {
+			if w.lines {
+				for _, line := range lines[max(0, len(lines)-maxHookLines):] {
+					b.Lines = append(b.Lines, hookText(line))
+				}
+			}
+			for name, v := range data {
+				if b.Data == nil {
+					b.Data = map[string]string{}
+				}
+				b.Data[name] = hookText(v)
 			}
 		}
 		o.Events = append(o.Events, hookEvent{ev.Decision.Kind, ev.Decision.At.UTC(), ev.Decision.Cause, b, ev.Place, ev.Host, ev.Whois})
 	}
 	return o
+}
+
+// hookText is an attacker's text, cut.
+func hookText(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), maxHookLine)], "�")
 }
 
 // eventOf is what an edition is, in a word.
@@ -326,17 +347,14 @@ func jailsOf(e *Edition) []string {
 }
 
 // fill puts values into a template as its form needs it, looking once: what is put in is never
-// looked at again. A tag that value does not know stays, but in JSON outside of quotes it is null.
-func fill(template string, f form, value func(string) (string, bool)) string {
+// looked at again, and has at most most bytes before it is written as the form needs it. A tag
+// that value does not know stays, but in JSON outside of quotes it is null.
+func fill(template string, f form, most int, value func(string) (string, bool)) string {
 	var b strings.Builder
 	quoted, escaped := false, false // where we are in JSON
-	for {
-		start, end := tag.Next(template, 0)
-		if start < 0 {
-			b.WriteString(template)
-			return b.String()
-		}
-		for _, c := range []byte(template[:start]) {
+	keep := func(text string) {
+		b.WriteString(text)
+		for _, c := range []byte(text) {
 			switch {
 			case escaped:
 				escaped = false
@@ -346,21 +364,34 @@ func fill(template string, f form, value func(string) (string, bool)) string {
 				quoted = !quoted
 			}
 		}
+	}
+	for {
+		start, end := tag.Next(template, 0)
+		if start < 0 {
+			b.WriteString(template)
+			return b.String()
+		}
+		keep(template[:start])
 		name := template[start+1 : end-1]
-		v, known := value(name)
-		v = strings.ToValidUTF8(v[:min(len(v), maxHookValue)], "�")
-		b.WriteString(template[:start])
+		v, known := "", false
+		if tagName.MatchString(name) {
+			v, known = value(name)
+		}
 		switch {
-		case !known && f == asJSON && !quoted:
-			b.WriteString("null")
-		case !known:
-			b.WriteString(template[start:end])
-		default:
+		case known:
+			v = strings.ToValidUTF8(v[:min(len(v), most)], "�")
 			b.WriteString(f.written(v, name, quoted))
+		case f == asJSON && !quoted:
+			b.WriteString("null")
+		default:
+			keep(template[start:end])
 		}
 		template = template[end:]
 	}
 }
+
+// tagName is what tags are called; other things between < and > are the template's own.
+var tagName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{0,63}$`)
 
 var jsonNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?$`)
 
