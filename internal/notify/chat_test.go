@@ -623,6 +623,7 @@ func TestAnExpiredCertificateIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := httptest.NewUnstartedServer(says(http.StatusOK, "ok"))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 	s.StartTLS()
 	defer s.Close()

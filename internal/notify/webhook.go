@@ -48,6 +48,7 @@ const (
 	maxHookEvents = 100
 	maxHookLines  = 10
 	maxHookLine   = 1024 // bytes of a line or a captured text
+	minHookLine   = 256  // the same in a digest
 )
 
 // A form is how a Content-Type wants values written.
@@ -242,23 +243,23 @@ func (w *webhook) object(e *Edition) hookObject {
 		}
 		ev := &e.Events[i]
 		b := ev.Decision.Ban
-		lines, data := b.Lines, b.Data
-		b.User, b.Lines, b.Data = hookText(b.User), nil, nil
-		if text := b.ID.String(); len(text) > maxHookLine {
-			b.ID = bantam.TextID(hookText(text))
-		}
+		lines, data, most := b.Lines, b.Data, minHookLine
+		b.Lines, b.Data = nil, nil
 		if alone(e) {
+			most = maxHookLine
 			if w.lines {
 				for _, line := range lines[max(0, len(lines)-maxHookLines):] {
-					b.Lines = append(b.Lines, hookText(line))
+					b.Lines = append(b.Lines, hookText(line, most))
 				}
 			}
+			b.Data = map[string]string{}
 			for name, v := range data {
-				if b.Data == nil {
-					b.Data = map[string]string{}
-				}
-				b.Data[name] = hookText(v)
+				b.Data[name] = hookText(v, most)
 			}
+		}
+		b.Time, b.End, b.User = b.Time.UTC(), b.End.UTC(), hookText(b.User, most)
+		if text := b.ID.String(); len(text) > most {
+			b.ID = bantam.TextID(hookText(text, most))
 		}
 		o.Events = append(o.Events, hookEvent{ev.Decision.Kind, ev.Decision.At.UTC(), ev.Decision.Cause, b, ev.Place, ev.Host, ev.Whois})
 	}
@@ -266,8 +267,8 @@ func (w *webhook) object(e *Edition) hookObject {
 }
 
 // hookText is an attacker's text, cut.
-func hookText(text string) string {
-	return strings.ToValidUTF8(text[:min(len(text), maxHookLine)], "�")
+func hookText(text string, most int) string {
+	return strings.ToValidUTF8(text[:min(len(text), most)], "�")
 }
 
 // eventOf is what an edition is, in a word.
@@ -379,8 +380,7 @@ func fill(template string, f form, most int, value func(string) (string, bool)) 
 		}
 		switch {
 		case known:
-			v = strings.ToValidUTF8(v[:min(len(v), most)], "�")
-			b.WriteString(f.written(v, name, quoted))
+			b.WriteString(f.written(hookText(v, most), name, quoted))
 		case f == asJSON && !quoted:
 			b.WriteString("null")
 		default:
