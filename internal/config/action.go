@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -31,7 +32,7 @@ var ofAction = vocabulary{
 const defaultTimeout = time.Minute
 
 // native are the actions that need no file.
-var native = map[string]bool{"bantam": true}
+var native = map[string]bool{"bantam": true, "log": true}
 
 // actions reads what a ban does.
 func (r *jailReader) actions() {
@@ -55,7 +56,11 @@ func (r *jailReader) actions() {
 			err = fmt.Errorf("there is a blank before the bracket in %s", quote(entry))
 		}
 		if err != nil {
-			r.fail(problemAt(v, err.Error(), optionHint(text, v)))
+			what := err.Error()
+			if name, _, _ := strings.Cut(entry, "["); tells(trim(name)) {
+				what = inEntry.ReplaceAllString(what, "$1$2***")
+			}
+			r.fail(problemAt(v, what, optionHint(text, v)))
 			continue
 		}
 		c := action.Config{Jail: r.jail.Name, Name: name, Kind: action.Native, Params: map[string]string{}}
@@ -82,6 +87,9 @@ func (r *jailReader) actions() {
 			r.fail(p)
 			continue
 		}
+		if c.Kind == action.Native && tells(c.Name) {
+			r.tell(&c, v, params)
+		}
 		r.jail.Actions = append(r.jail.Actions, c)
 	}
 }
@@ -107,7 +115,7 @@ func (r *jailReader) define(c *action.Config, params []param) error {
 	}
 	places, err := r.tree.layered("action.d/" + c.Name)
 	switch {
-	case errors.Is(err, errNone) && native[c.Name]:
+	case errors.Is(err, errNone) && (native[c.Name] || tells(c.Name)):
 		return nil
 	case errors.Is(err, errNone):
 		return &Problem{Text: fmt.Sprintf("there is no action %s", quote(c.Name)), Hint: r.tree.actionHint(c.Name)}
@@ -159,6 +167,9 @@ func (t *tree) actionHint(name string) string {
 	}
 	for n := range native {
 		names = append(names, n)
+	}
+	for _, of := range []map[string][]string{viaParams, chatParams, reportParams} {
+		names = slices.AppendSeq(names, maps.Keys(of))
 	}
 	if guess := nearest(name, names); guess != "" {
 		return "did you mean " + printable(guess) + "?"

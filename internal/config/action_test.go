@@ -23,7 +23,7 @@ func actionOf(t *testing.T, text, files string) action.Config {
 	j := jailOf(t, c, "t")
 	sound(t, j)
 	if len(j.Actions) == 0 {
-		t.Fatal(report(c))
+		t.Fatal(problemsOf(c))
 	}
 	return j.Actions[0]
 }
@@ -156,8 +156,8 @@ func TestAWrongActionSetsItsJailAside(t *testing.T) {
 
 func TestAMisspeltOptionIsTold(t *testing.T) {
 	_, c := trap(t, "action = c\n", "-- action.d/c.conf --\n[Definition]\nactionbann = x\n")
-	if want := `action.d/c.conf:2: unknown option "actionbann"; did you mean actionban?`; !strings.Contains(report(c), want) {
-		t.Errorf("the report is\n%s", report(c))
+	if want := `action.d/c.conf:2: unknown option "actionbann"; did you mean actionban?`; !strings.Contains(problemsOf(c), want) {
+		t.Errorf("the report is\n%s", problemsOf(c))
 	}
 }
 

@@ -90,8 +90,8 @@ func jailOf(t testing.TB, c *Config, name string) Jail {
 	return Jail{}
 }
 
-// report is what `check` would print.
-func report(c *Config) string {
+// problemsOf is what `check` would print.
+func problemsOf(c *Config) string {
 	var b strings.Builder
 	for _, p := range c.Problems {
 		if p.Warning {
@@ -143,8 +143,8 @@ func TestWrongJailsAreSetAside(t *testing.T) {
 			if j.Err == nil || j.Err.Error() != tt.want {
 				t.Errorf("the error is %v\nwant %s", j.Err, tt.want)
 			}
-			if !strings.Contains(report(c), tt.want) || !strings.Contains(report(c), tt.hint) {
-				t.Errorf("the report is\n%swant the hint %s", report(c), tt.hint)
+			if !strings.Contains(problemsOf(c), tt.want) || !strings.Contains(problemsOf(c), tt.hint) {
+				t.Errorf("the report is\n%swant the hint %s", problemsOf(c), tt.hint)
 			}
 			if g := jailOf(t, c, "good"); g.Err != nil {
 				t.Errorf("the good jail is set aside: %v", g.Err)
@@ -168,8 +168,8 @@ func TestWrongFiltersSetTheirJailAside(t *testing.T) {
 			if j.Err == nil || j.Err.Error() != tt.want {
 				t.Errorf("the error is %v\nwant %s", j.Err, tt.want)
 			}
-			if !strings.Contains(report(c), tt.hint) {
-				t.Errorf("the report is\n%swant the hint %s", report(c), tt.hint)
+			if !strings.Contains(problemsOf(c), tt.hint) {
+				t.Errorf("the report is\n%swant the hint %s", problemsOf(c), tt.hint)
 			}
 			if g := jailOf(t, c, "good"); g.Err != nil {
 				t.Errorf("the good jail is set aside: %v", g.Err)
@@ -197,8 +197,8 @@ func TestWarnings(t *testing.T) {
 			if j := jailOf(t, c, "t"); j.Err != nil {
 				t.Errorf("the jail is set aside: %v", j.Err)
 			}
-			if !strings.Contains(report(c), tt.want) {
-				t.Errorf("the report is\n%swant %s", report(c), tt.want)
+			if !strings.Contains(problemsOf(c), tt.want) {
+				t.Errorf("the report is\n%swant %s", problemsOf(c), tt.want)
 			}
 		})
 	}
@@ -227,7 +227,7 @@ anything = goes
 [Definition]
 `)
 	if len(c.Problems) > 0 {
-		t.Error(report(c))
+		t.Error(problemsOf(c))
 	}
 }
 
@@ -286,7 +286,7 @@ dbpurgeage = 2d
 dbfile = /d
 `)
 	if len(c.Problems) > 0 {
-		t.Error(report(c))
+		t.Error(problemsOf(c))
 	}
 	i := jailOf(t, c, "t").Jail.Increment
 	if !i.Enabled || !i.OverallJails || i.Factor.String() != "24 * 60 # a comment" || !strings.Contains(i.Formula.String(), "math.exp") ||
@@ -338,7 +338,7 @@ warning: jail.conf:8: ignorecache: there is nothing to keep: the jail has no ign
 jail.conf:12: ignorecache: the key is missing
 hint: write key="<ip>", max-count=100, max-time=5m
 `
-	if got := report(c); got != want {
+	if got := problemsOf(c); got != want {
 		t.Errorf("the report is\n%s", got)
 	}
 }
@@ -364,7 +364,7 @@ func TestCommentBehindEnabled(t *testing.T) {
 	want := `warning: jail.conf:2: enabled: "true # on" is none of yes, true, on, 1, no, false, off and 0: taken as no, the jail is off
 hint: "#" starts a comment only at the start of a line: put it on a line of its own
 `
-	if got := report(c); got != want {
+	if got := problemsOf(c); got != want {
 		t.Errorf("the report is\n%s", got)
 	}
 }
@@ -410,7 +410,7 @@ backend = systemd[journalpath=/j, namespace=ns]
 logpath = /ignored
 `+"-- filter.d/f.conf --\n[Definition]\nfailregex = ^f <HOST>\njournalmatch = _COMM=f\nignoreregex = ^i\ndatepattern = ^%%Y\nmaxlines = 3\nusedns = no\n")
 	if len(c.Problems) > 0 {
-		t.Error(report(c))
+		t.Error(problemsOf(c))
 	}
 	got := jailOf(t, c, "t")
 	want := Jail{Name: "t"}
@@ -499,7 +499,7 @@ failregex = ^x
 `)
 	j := jailOf(t, c, "t")
 	if len(c.Problems) > 0 {
-		t.Error(report(c))
+		t.Error(problemsOf(c))
 	}
 	if f := j.Filter; !slices.Equal(f.Failregex, []string{"^3"}) || !slices.Equal(f.Ignoreregex, []string{"B"}) ||
 		f.Prefregex != "last" || !slices.Equal(f.DatePattern, []string{"b"}) {
@@ -582,7 +582,7 @@ failregex = ^filter
 		t.Errorf("the actions are %+v", j.Actions)
 	}
 	// In [DEFAULT] known/ is the option itself, as in the original.
-	if u := jailOf(t, c, "u"); u.Err == nil || !strings.Contains(report(c), "write the earlier value out") {
+	if u := jailOf(t, c, "u"); u.Err == nil || !strings.Contains(problemsOf(c), "write the earlier value out") {
 		t.Errorf("the error is %v", u.Err)
 	}
 }
@@ -614,21 +614,21 @@ func TestLibraryBelowTheFolder(t *testing.T) {
 		}
 		j := jailOf(t, c, "t")
 		if len(c.Jails) != 1 || j.Jail.MaxRetry != 7 || j.Filter.Failregex[0] != "^lib <HOST>" || len(c.Problems) > 0 {
-			t.Errorf("got %+v\n%s", c.Jails, report(c))
+			t.Errorf("got %+v\n%s", c.Jails, problemsOf(c))
 		}
 	})
 	t.Run("a folder without jail.conf changes it", func(t *testing.T) {
 		c := load(t, "-- jail.local --\n[other]\nenabled = true\nport = 81\n[t]\nenabled = false\n-- filter.d/other.local --\n[Definition]\nfailregex = %(known/failregex)s\n  ^two\n")
 		j := jailOf(t, c, "other")
 		if len(c.Jails) != 1 || j.Jail.MaxRetry != 7 || j.Actions[0].Params["port"] != "81" || len(j.Filter.Failregex) != 2 {
-			t.Errorf("got %+v\n%s", c.Jails, report(c))
+			t.Errorf("got %+v\n%s", c.Jails, problemsOf(c))
 		}
 	})
 	t.Run("a folder with jail.conf has its own defaults", func(t *testing.T) {
 		c := load(t, "-- jail.conf --\n[DEFAULT]\nfilter = %(__name__)s\n-- jail.local --\n[other]\nenabled = true\n")
 		j := jailOf(t, c, "other")
 		if len(c.Jails) != 1 || j.Jail.MaxRetry != 3 || j.Jail.Prefix6 != 0 || len(j.Actions) != 0 {
-			t.Errorf("got %+v\n%s", c.Jails, report(c))
+			t.Errorf("got %+v\n%s", c.Jails, problemsOf(c))
 		}
 		if len(j.Source.Paths) != 1 || j.Source.Paths[0].Pattern != "/var/log/other.log" {
 			t.Errorf("the paths are %v", j.Source.Paths)
@@ -673,13 +673,13 @@ func TestDaemon(t *testing.T) {
 		t.Error(diff)
 	}
 	for _, want := range []string{"warning: fail2ban.d/a.conf:2: dbfile: bans are kept in memory only", `bantam.local:3: unknown option "logtargt"; did you mean logtarget?`} {
-		if !strings.Contains(report(c), want) {
-			t.Errorf("the report is\n%swant %s", report(c), want)
+		if !strings.Contains(problemsOf(c), want) {
+			t.Errorf("the report is\n%swant %s", problemsOf(c), want)
 		}
 	}
 	c = load(t, "-- fail2ban.conf --\n[Definition]\nloglevel = LOUD\ndbpurgeage = 1x\ndbmaxmatches = no\nallowipv6 = perhaps\npidfile = %(x)s\n")
 	if len(c.Problems) != 5 || c.Daemon.LogLevel != "INFO" || c.Daemon.DBPurgeAge != 24*time.Hour {
-		t.Errorf("got %+v\n%s", c.Daemon, report(c))
+		t.Errorf("got %+v\n%s", c.Daemon, problemsOf(c))
 	}
 }
 
@@ -758,8 +758,8 @@ func TestLinks(t *testing.T) {
 	if err != nil || jailOf(t, c, "t").Err != nil {
 		t.Fatal(err)
 	}
-	if want := `warning: fail2ban.local: the link to "nowhere" leads nowhere`; !strings.Contains(report(c), want) {
-		t.Errorf("the report is\n%s", report(c))
+	if want := `warning: fail2ban.local: the link to "nowhere" leads nowhere`; !strings.Contains(problemsOf(c), want) {
+		t.Errorf("the report is\n%s", problemsOf(c))
 	}
 }
 
@@ -820,9 +820,9 @@ func manyOptions(size int) string {
 
 func TestProblemsAreNamedOnce(t *testing.T) {
 	c := load(t, "-- jail.conf --\n[DEFAULT]\nenabled = true\nfindtime = 1x\nfilter = t\nlogpath = /x\n[a]\n[b]\n")
-	n := strings.Count(report(c), "unknown unit")
+	n := strings.Count(problemsOf(c), "unknown unit")
 	if len(c.Jails) != 2 || c.Jails[0].Err == nil || c.Jails[1].Err == nil || n != 1 {
-		t.Errorf("%d jails, %d reports\n%s", len(c.Jails), n, report(c))
+		t.Errorf("%d jails, %d reports\n%s", len(c.Jails), n, problemsOf(c))
 	}
 }
 
@@ -842,7 +842,7 @@ func TestLibrary(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(c.Problems) > 0 {
-		t.Error(report(c))
+		t.Error(problemsOf(c))
 	}
 	if len(c.Jails) != 1 || c.Jails[0].Name != "sshd" {
 		t.Fatalf("the enabled jails are %+v", c.Jails)
@@ -878,7 +878,7 @@ func TestLibraryJails(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(c.Jails) != len(names) || len(c.Problems) > 0 {
-			t.Errorf("%d of %d jails are there\n%s", len(c.Jails), len(names), report(c))
+			t.Errorf("%d of %d jails are there\n%s", len(c.Jails), len(names), problemsOf(c))
 		}
 		for _, j := range c.Jails {
 			if len(j.Filter.Failregex) == 0 || len(j.Source.Paths) == 0 || len(j.Actions) != 1 || strings.ContainsAny(j.Actions[0].Params["port"], " :") {
@@ -979,7 +979,7 @@ func TestTenThousandJails(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(c.Jails) != 10_000 || len(c.Problems) > 0 {
-		t.Errorf("%d jails and these problems: %.500s", len(c.Jails), report(c))
+		t.Errorf("%d jails and these problems: %.500s", len(c.Jails), problemsOf(c))
 	}
 	if j := c.Jails[9_999]; j.Jail.MaxRetry != 9_999 || len(j.Filter.Failregex) == 0 {
 		t.Errorf("the last jail is %+v", j.Jail)

@@ -32,6 +32,8 @@ type Jail struct {
 	// are then only as good as they could be made. Nil for a sound jail.
 	Err error
 
+	tellings []telling // its actions that tell somebody
+
 	// from are where the options of its filter were written.
 	from map[string]*Value
 }
@@ -69,6 +71,7 @@ type jailReader struct {
 	scope    *scope
 	jail     *Jail
 	problems []Problem
+	literals []string // secrets that are written out
 
 	params   []param   // for the filter, stronger than the jail's own
 	combined *combined // the filter, nil without one

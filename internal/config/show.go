@@ -30,6 +30,7 @@ func Show(dir string, lib fs.FS, name string) ([]Option, error) {
 	j := Jail{Name: name}
 	r := &jailReader{tree: t, jail: &j, scope: jailScope(dir, jails, name)}
 	r.filter() // what is wrong with it shows below, or is for check to say
+	r.actions()
 	var out []Option
 	shown := map[string]bool{}
 	var later []string
@@ -62,6 +63,9 @@ func Show(dir string, lib fs.FS, name string) ([]Option, error) {
 		key := later[0]
 		later = later[1:]
 		add(key)
+	}
+	for i := range out {
+		out[i].Value = hide(out[i].Value, r.literals)
 	}
 	return out, nil
 }

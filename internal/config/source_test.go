@@ -69,11 +69,11 @@ func TestBackendWarnings(t *testing.T) {
 		{"messages that none may send", "syslog[listen=udp:0.0.0.0:514]", "it listens to the network and takes messages of this machine only"},
 		{"a parameter of another back end", "command[run=true, listen=x]", "hint: it takes run"},
 	} {
-		if j, conf := backendJail(t, c.text); j.Err != nil || !strings.Contains(report(conf), c.want) {
-			t.Errorf("%s: %v, the report is\n%swant %s", c.name, j.Err, report(conf), c.want)
+		if j, conf := backendJail(t, c.text); j.Err != nil || !strings.Contains(problemsOf(conf), c.want) {
+			t.Errorf("%s: %v, the report is\n%swant %s", c.name, j.Err, problemsOf(conf), c.want)
 		}
 	}
-	if _, conf := backendJail(t, "syslog[listen=udp:127.0.0.1:514]"); strings.Contains(report(conf), "listens to the network") {
-		t.Errorf("an address of this machine is taken for the network's:\n%s", report(conf))
+	if _, conf := backendJail(t, "syslog[listen=udp:127.0.0.1:514]"); strings.Contains(problemsOf(conf), "listens to the network") {
+		t.Errorf("an address of this machine is taken for the network's:\n%s", problemsOf(conf))
 	}
 }

@@ -34,8 +34,8 @@ func aside(t *testing.T, c *Config, j Jail, want, hint string) {
 	if j.Err == nil || !strings.Contains(j.Err.Error(), want) {
 		t.Errorf("the error is %v, want %s", j.Err, want)
 	}
-	if !strings.Contains(report(c), hint) {
-		t.Errorf("the report is\n%swant the hint %s", report(c), hint)
+	if !strings.Contains(problemsOf(c), hint) {
+		t.Errorf("the report is\n%swant the hint %s", problemsOf(c), hint)
 	}
 }
 
@@ -46,7 +46,7 @@ func TestTrap01_HashBehindATimeIsAComment(t *testing.T) {
 		t.Errorf("a ban lasts %s", j.Jail.BanTime)
 	}
 	if len(c.Problems) > 0 {
-		t.Error(report(c))
+		t.Error(problemsOf(c))
 	}
 }
 
@@ -56,8 +56,8 @@ func TestTrap02_HashBehindEnabledTurnsTheJailOff(t *testing.T) {
 		t.Errorf("the jails are %v", c.Jails)
 	}
 	// The original says nothing.
-	if want := `warning: jail.conf:2: enabled: "true # production" is none of`; !strings.Contains(report(c), want) {
-		t.Errorf("the report is\n%swant %s", report(c), want)
+	if want := `warning: jail.conf:2: enabled: "true # production" is none of`; !strings.Contains(problemsOf(c), want) {
+		t.Errorf("the report is\n%swant %s", problemsOf(c), want)
 	}
 }
 
@@ -72,7 +72,7 @@ func TestTrap04_SemicolonCutsInsideQuotes(t *testing.T) {
 	j, c = trap(t, "ignoreregex = ^a ; b\n", "")
 	sound(t, j)
 	if !slices.Equal(j.Filter.Ignoreregex, []string{"^a"}) {
-		t.Errorf("the expression is %q; report:\n%s", j.Filter.Ignoreregex, report(c))
+		t.Errorf("the expression is %q; report:\n%s", j.Filter.Ignoreregex, problemsOf(c))
 	}
 }
 
@@ -232,7 +232,7 @@ func TestTrap52_JournalOfTheFilterIsFallenBackOn(t *testing.T) {
 		t.Errorf("of the journal is read %q", j.Source.JournalMatch)
 	}
 	if len(c.Problems) > 0 {
-		t.Error(report(c))
+		t.Error(problemsOf(c))
 	}
 	if j, _ = trap(t, "backend = auto\nsystemd_if_nologs = false\n", flt); j.Source.JournalMatch != nil {
 		t.Errorf("with systemd_if_nologs = false of the journal is read %q", j.Source.JournalMatch)
@@ -244,8 +244,8 @@ func TestTrap57_MaskWithHolesSetsTheJailAside(t *testing.T) {
 	aside(t, c, j, "the mask has a hole", "write 192.0.2.0/24")
 	j, c = trap(t, "ignoreip = 10.0.0.0/33\n", "")
 	sound(t, j)
-	if !slices.Equal(j.Lookup.IgnoreIP, []string{"10.0.0.0"}) || !strings.Contains(report(c), "taken as 10.0.0.0") {
-		t.Errorf("ignored are %q; report:\n%s", j.Lookup.IgnoreIP, report(c))
+	if !slices.Equal(j.Lookup.IgnoreIP, []string{"10.0.0.0"}) || !strings.Contains(problemsOf(c), "taken as 10.0.0.0") {
+		t.Errorf("ignored are %q; report:\n%s", j.Lookup.IgnoreIP, problemsOf(c))
 	}
 }
 

@@ -28,6 +28,7 @@ type tree struct {
 	parsed   map[place]*file
 	combined map[string]*combined // filters by name, parameters and what of the jail they can see
 	problems []Problem
+	asked    map[string]bool // files that are known to be readable for others
 }
 
 // A place is a file of the folder or of the library.
@@ -37,7 +38,7 @@ type place struct {
 }
 
 func newTree(dir string, lib fs.FS, prefix string) *tree {
-	return &tree{dir: dir, lib: lib, prefix: prefix, parsed: map[place]*file{}, combined: map[string]*combined{}}
+	return &tree{dir: dir, lib: lib, prefix: prefix, parsed: map[place]*file{}, combined: map[string]*combined{}, asked: map[string]bool{}}
 }
 
 func (t *tree) label(p place) string {

@@ -1,0 +1,160 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"bantam/internal/smtp"
+)
+
+const tellJails = `-- jail.conf --
+[DEFAULT]
+enabled = true
+failregex = ^from <HOST>$
+logpath = /var/log/a.log
+destemail = ops@example.org
+sender = root@<fq-hostname>
+`
+
+func TestChannels(t *testing.T) {
+	t.Setenv("RELAY_PASSWORD", "hunter2hunter2")
+	c := load(t, tellJails+`action = bantam[]
+  smtp[relay=mail.example.org, user=bantam, password=env:RELAY_PASSWORD, from=bantam@example.org, name=%(__name__)s]
+  abuse[via="smtp[relay=out.example.org, tls=tls]", from=abuse@example.org, format=text, interval=1d, cc="a@example.org, b@example.org"]
+[sshd]
+[dovecot]
+[nginx]
+action = smtp[relay=other.example.org, from=bantam@example.org, to="x@example.org,y@example.org", on="ban unban", digest=0, lines=no, whois=yes]
+  telegram[token=123:abc, chat=-1001]
+  webhook[url=https://hooks.example.org/x, headers="X-A: b", template='{"ip":"<ip>"}']
+`)
+	for _, p := range c.Problems {
+		if !p.Warning {
+			t.Error(p)
+		}
+	}
+	tell, reports := c.Channels()
+	var got []string
+	for _, n := range tell {
+		got = append(got, fmt.Sprintf("%s %v to %v on %v every %v lines %v whois %v by %s", n.Channel, n.Jails, n.To, n.On, n.Digest, n.Lines, n.Whois, n.Mail.Server))
+	}
+	want := []string{
+		"nginx/smtp [nginx] to [x@example.org y@example.org] on [ban unban] every 0s lines false whois true by other.example.org",
+		"sshd/smtp [sshd dovecot] to [ops@example.org] on [ban] every 10m0s lines true whois false by mail.example.org",
+		"telegram [nginx] to [] on [ban] every 10m0s lines true whois false by ",
+		"webhook [nginx] to [] on [ban] every 10m0s lines true whois false by ",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("channels are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if tell[1].Mail.Password.Reveal() != "hunter2hunter2" || tell[2].Token.Reveal() != "123:abc" || tell[3].Headers[0].Reveal() != "X-A: b" || tell[3].Template != `{"ip":"<ip>"}` {
+		t.Errorf("secrets and templates are not what was written: %+v", tell)
+	}
+	if len(reports) != 1 {
+		t.Fatalf("%d ways to report", len(reports))
+	}
+	r := reports[0]
+	if r.Via.Kind != smtp.Relay || r.Via.TLS != "tls" || r.XARF || r.Interval != 24*time.Hour || len(r.Cc) != 2 || len(r.Jails) != 2 || r.From != "abuse@example.org" {
+		t.Errorf("reports go out as %+v", r)
+	}
+}
+
+// What is wrong with a channel is told, and the jail protects all the same.
+func TestAWrongChannelIsNoReasonNotToBan(t *testing.T) {
+	for _, tt := range []struct{ name, action, want string }{
+		{"no relay", "smtp[from=a@example.org]", "relay"},
+		{"no address", "mta[to=nobody at all]", "nobody at all"},
+		{"a secret that is not there", "telegram[token=env:NO_SUCH_VARIABLE, chat=1]", "NO_SUCH_VARIABLE"},
+		{"a time that is none", "mta[digest=soon]", "digest"},
+		{"an event that is none", "mta[on=banned]", "banned"},
+		{"no way to send", `abuse[via="pigeon[]"]`, "pigeon"},
+		{"no format", `abuse[format=pdf]`, "pdf"},
+		{"no key", "abuseipdb-report[]", "key"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := load(t, tellJails+"action = bantam[]\n  "+tt.action+"\n[sshd]\n")
+			j := jailOf(t, c, "sshd")
+			if j.Err != nil {
+				t.Errorf("the jail is set aside: %v", j.Err)
+			}
+			found := false
+			for _, p := range c.Problems {
+				found = found || !p.Warning && strings.Contains(p.Text, tt.want) && p.Line > 0
+			}
+			if !found {
+				t.Errorf("the problems are\n%swant one with %q", problemsOf(c), tt.want)
+			}
+			if tell, reports := c.Channels(); len(tell)+len(reports) > 0 {
+				t.Errorf("it is used all the same: %v %v", tell, reports)
+			}
+		})
+	}
+}
+
+func TestUnknownParametersOfChannels(t *testing.T) {
+	c := load(t, tellJails+"action = mta[form=a@example.org]\n[sshd]\n")
+	if got := problemsOf(c); !strings.Contains(got, `mta has no parameter "form"`) || c.Problems[0].Hint != "did you mean from?" {
+		t.Errorf("problems: %s%+v", got, c.Problems)
+	}
+}
+
+// Secrets show nowhere: not in what is shown of a jail, not in what is said about it.
+func TestSecretsOfChannelsAreNotShown(t *testing.T) {
+	const jails = tellJails + `action = bantam[]
+  smtp[relay=mail.example.org, password=hunter2hunter2, from=a@example.org]
+  telegram[token="%(bot)s", chat=1]
+  discord[url=https://discord.example/api/webhooks/1/verysecret]
+  gmail-api[from=a@example.org, token=/var/lib/bantam/t.json]
+  abuse[via="smtp[relay=mail.example.org, password=anothersecret]", from=a@example.org]
+  slack [url=https://hooks.example.org/alsosecret]
+  ntfy[topic=x, token=unclosedsecret
+bot = 123456:botsecret
+[sshd]
+`
+	dir := folder(t, jails)
+	c, err := Load(dir, testLib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := Show(dir, testLib, "sshd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("%+v %+v %v", shown, c.Problems, jailOf(t, c, "sshd").Actions)
+	for _, s := range []string{"hunter2", "botsecret", "verysecret", "anothersecret", "alsosecret", "unclosedsecret"} {
+		if strings.Contains(text, s) {
+			at := strings.Index(text, s)
+			t.Errorf("%s is shown: …%s", s, text[max(0, at-100):at+len(s)])
+		}
+	}
+	if !strings.Contains(text, "/var/lib/bantam/t.json") || !strings.Contains(text, "relay=mail.example.org") {
+		t.Errorf("what is no secret is not shown: %s", text)
+	}
+}
+
+func TestSecretsInFilesOfOthersAreTold(t *testing.T) {
+	dir := folder(t, tellJails+"action = telegram[token=123:abc, chat=1]\n[sshd]\n[dovecot]\n")
+	path := filepath.Join(dir, "jail.conf")
+	for mode, want := range map[os.FileMode]int{0o644: 1, 0o600: 0} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(dir, testLib)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, p := range c.Problems {
+			if strings.Contains(p.Text, "others can read") && strings.Contains(p.Hint, "chmod 600 "+path) {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("with mode %o it is told %d times, not %d: %v", mode, n, want, c.Problems)
+		}
+	}
+}
