@@ -86,25 +86,26 @@ func (g *digest) single() bool { return len(g.Events) == 1 && g.More == 0 }
 
 // with is the digest and one more decision.
 func (g digest) with(n *bantam.News) digest {
-	d := bounded(n.Decision)
+	d := n.Decision
 	g.Number = n.Number
 	if g.empty() {
-		return digest{
-			Since: d.At, Events: []bantam.Decision{d}, Number: n.Number,
-			Bans: counted(nil, d, d.Kind != bantam.End), Unbans: counted(nil, d, d.Kind == bantam.End), Observed: counted(nil, d, d.Ban.Observed && d.Kind != bantam.End),
-		}
+		g = digest{Since: d.At, Number: n.Number}
 	}
-	g.Bans = counted(g.Bans, d, d.Kind != bantam.End)
-	g.Unbans = counted(g.Unbans, d, d.Kind == bantam.End)
-	g.Observed = counted(g.Observed, d, d.Ban.Observed && d.Kind != bantam.End)
-	if len(g.Events) >= maxEvents {
+	over := d.Kind == bantam.End
+	g.Bans = counted(g.Bans, d, !over)
+	g.Unbans = counted(g.Unbans, d, over)
+	g.Observed = counted(g.Observed, d, !over && d.Ban.Observed)
+	switch {
+	case g.empty():
+		g.Events = []bantam.Decision{bounded(d)}
+	case len(g.Events) >= maxEvents:
 		g.More++
-		return g
+	default:
+		if len(g.Events) == 1 {
+			g.Events = []bantam.Decision{short(g.Events[0])}
+		}
+		g.Events = append(slices.Clip(g.Events), short(bounded(d)))
 	}
-	if len(g.Events) == 1 {
-		g.Events = []bantam.Decision{short(g.Events[0])}
-	}
-	g.Events = append(slices.Clip(g.Events), short(d))
 	return g
 }
 
