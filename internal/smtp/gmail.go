@@ -63,7 +63,6 @@ func newHTTP(c Config) *http.Client {
 			TLSClientConfig:        &tls.Config{RootCAs: c.CAs, MinVersion: tls.VersionTLS12},
 			ForceAttemptHTTP2:      true,
 			MaxResponseHeaderBytes: maxAnswer,
-			IdleConnTimeout:        10 * time.Second,
 			DisableKeepAlives:      true, // mails are rare
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
