@@ -399,7 +399,7 @@ func TestAnAnswerThatIsNoSMTPIsSaidToBeNone(t *testing.T) {
 		_, err := talking(t, func(conn net.Conn) {
 			_, _ = io.WriteString(conn, "HTTP/1.1 400 \x1b[31mBad\r\n\r\n")
 		})
-		says(t, err, "no SMTP", `\x1b[31m`)
+		says(t, err, "not understood", `\x1b[31m`)
 	})
 }
 
