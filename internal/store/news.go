@@ -186,9 +186,16 @@ func (s *Store) oldestNews(ctx context.Context) (oldest time.Time, err error) {
 
 // purgeNews forgets what nobody will read, and of each owner's notes the oldest that are
 // too many or too large.
-func (s *Store) purgeNews() error {
+func (s *Store) purgeNews(ctx context.Context) error {
 	return s.inTx(func(st *statements) error {
 		if err := s.dropForeignNews(st); err != nil {
+			return err
+		}
+		// Bans wait meanwhile, and counting is far quicker than putting all in order.
+		full := false
+		err := st.query(ctx, `SELECT 1 FROM bantam_note GROUP BY owner HAVING count(*) > ? OR sum(length(key) + length(value)) > ?`,
+			[]any{maxNotes, maxNoteBytes}, func(*sql.Rows) error { full = true; return nil })
+		if err != nil || !full {
 			return err
 		}
 		n, err := st.count(`DELETE FROM bantam_note WHERE rowid IN (SELECT row FROM (

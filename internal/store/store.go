@@ -565,7 +565,7 @@ func (s *Store) Seed(ctx context.Context) ([]byte, error) {
 // is larger than a gigabyte after that, what is over is forgotten, the oldest first, until it
 // is not. Fail2Ban's tables forget the same. Of notes too many or too large the oldest go.
 func (s *Store) Purge(ctx context.Context, before time.Time) (forgotten int64, err error) {
-	if err := s.purgeNews(); err != nil {
+	if err := s.purgeNews(ctx); err != nil {
 		return 0, fmt.Errorf("purge the news: %w", err)
 	}
 	oldest, err := s.oldestNews(ctx)
