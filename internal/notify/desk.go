@@ -221,7 +221,8 @@ type Status struct {
 	Digest  time.Duration `json:"digest"` // in nanoseconds
 	// To are the receivers of mails.
 	To []string `json:"to,omitempty"`
-	// Gathered are how many events wait to be told in the next message.
+	// Gathered are how many events wait to be told in the next message; those of the last minute may
+	// not have been counted yet.
 	Gathered int `json:"gathered"`
 	// Last is when the last message was written since the daemon started, and Next when the next may be
 	// one, if it is not now. Wall time.

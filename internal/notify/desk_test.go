@@ -214,7 +214,7 @@ var slates sync.Map
 func init() {
 	kinds[slateKind] = func(c *Config) (channel, error) {
 		if s, ok := slates.Load(c.Channel); ok {
-			return s.(*slate), nil
+			return s.(channel), nil
 		}
 		return &slate{}, nil
 	}

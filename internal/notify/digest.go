@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"bantam"
 )
@@ -88,22 +89,23 @@ func (g digest) with(n *bantam.News) digest {
 	d := n.Decision
 	g.Number = n.Number
 	if g.empty() {
-		return digest{
-			Since: d.At, Events: []bantam.Decision{d}, Number: n.Number,
-			Bans: counted(nil, d, d.Kind != bantam.End), Unbans: counted(nil, d, d.Kind == bantam.End), Observed: counted(nil, d, d.Ban.Observed && d.Kind != bantam.End),
-		}
+		g = digest{Since: d.At, Number: n.Number}
 	}
-	g.Bans = counted(g.Bans, d, d.Kind != bantam.End)
-	g.Unbans = counted(g.Unbans, d, d.Kind == bantam.End)
-	g.Observed = counted(g.Observed, d, d.Ban.Observed && d.Kind != bantam.End)
-	if len(g.Events) >= maxEvents {
+	over := d.Kind == bantam.End
+	g.Bans = counted(g.Bans, d, !over)
+	g.Unbans = counted(g.Unbans, d, over)
+	g.Observed = counted(g.Observed, d, !over && d.Ban.Observed)
+	switch {
+	case g.empty():
+		g.Events = []bantam.Decision{bounded(d)}
+	case len(g.Events) >= maxEvents:
 		g.More++
-		return g
+	default:
+		if len(g.Events) == 1 {
+			g.Events = []bantam.Decision{short(g.Events[0])}
+		}
+		g.Events = append(slices.Clip(g.Events), short(bounded(d)))
 	}
-	if len(g.Events) == 1 {
-		g.Events = []bantam.Decision{short(g.Events[0])}
-	}
-	g.Events = append(slices.Clip(g.Events), short(d))
 	return g
 }
 
@@ -120,17 +122,67 @@ func counted(counts map[string]int, d bantam.Decision, yes bool) map[string]int 
 	return counts
 }
 
-// short is a decision without what a list does not say.
+// Bounds of what is kept of a decision that waits to be told, in bytes: the store takes no note of more than
+// a megabyte.
+const (
+	maxKeptText = 1 << 10 // of a name, a reason, a value
+	maxKeptLine = 2 << 10
+	maxKeptData = 32 // values
+)
+
+// bounded is a decision with what a message could say of it at most. A name that is cut is no longer
+// somebody's, but none that belongs to anybody is that long.
+func bounded(d bantam.Decision) bantam.Decision {
+	b := &d.Ban
+	if _, is := b.ID.Prefix(); !is {
+		b.ID = bantam.TextID(cut(b.ID.String(), maxKeptText))
+	}
+	b.User, b.Reason = cut(b.User, maxKeptText), cut(b.Reason, maxKeptText)
+	d.Positions = nil
+	var lines []string
+	for _, line := range b.Lines[max(0, len(b.Lines)-maxLogLines):] {
+		lines = append(lines, cut(line, maxKeptLine))
+	}
+	b.Lines = lines
+	var data map[string]string
+	for i, key := range slices.Sorted(maps.Keys(b.Data)) {
+		if data == nil {
+			data = map[string]string{}
+		}
+		if i < maxKeptData || key == "ip" {
+			data[key] = cut(b.Data[key], maxKeptText)
+		}
+	}
+	b.Data = data
+	return d
+}
+
+// cut is s in at most n bytes, whole characters of it.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// short is a bounded decision without what a list does not say.
 func short(d bantam.Decision) bantam.Decision {
-	ip := d.Ban.Data["ip"]
-	d.Ban.Lines, d.Ban.Data, d.Ban.Reason, d.Positions = nil, nil, "", nil
+	b := &d.Ban
+	ip := b.Data["ip"]
+	b.Lines, b.Data, b.Reason = nil, nil, ""
 	if ip != "" {
-		d.Ban.Data = map[string]string{"ip": ip}
+		b.Data = map[string]string{"ip": ip}
+	}
+	if _, is := b.ID.Prefix(); !is {
+		b.ID = bantam.TextID(cut(b.ID.String(), 4*maxName))
 	}
 	return d
 }
 
-// jails are those that started or stopped and were not told of yet: each the last thing it did.
+// jailNews are the jails that started or stopped and were not told of yet: each the last thing it did.
 type jailNews struct {
 	Window  window   `json:"window,omitzero"`
 	Started []string `json:"started,omitempty"`

@@ -256,8 +256,18 @@ func TestPausesGrowForAWeek(t *testing.T) {
 		if n := log.count("it is tried again"); n < 80 || n > 170 {
 			t.Errorf("the log was told %d times in a week", n)
 		}
+		tried = mail.tries()
 		if queue(o) != "k!" || log.count("level=ERROR") != 1 || o.Pending("mail") != 0 {
 			t.Errorf("after a week there is %q, errors in the log: %d", queue(o), log.count("level=ERROR"))
+		}
+		// The operator may have it tried all the same, once.
+		if err := o.Retry(t.Context(), "k"); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		if queue(o) != "k!" || mail.tries() != tried+1 {
+			t.Errorf("tried %d times more, there is %q", mail.tries()-tried, queue(o))
 		}
 		tried = mail.tries()
 		time.Sleep(7 * 24 * time.Hour)
@@ -405,6 +415,39 @@ func TestOneLetterThatIsNeverTaken(t *testing.T) {
 		synctest.Wait()
 		if queue(o) != "bad" || o.Pending("mail") != 1 {
 			t.Errorf("after a minute there waits %q", queue(o))
+		}
+	})
+}
+
+// A receiver that says "tomorrow" each time leaves letters that nobody ever tried: they, too,
+// end.
+func TestLettersThatNeverHadTheirTurn(t *testing.T) {
+	bubble(t, func(t *testing.T, s *store.Store, log *log) {
+		chat := says(verdict{true, 24 * time.Hour})
+		o := outbox.New(log.logger(), s)
+		o.Configure(map[string]outbox.Sender{"chat": chat})
+		for i := range 12 {
+			commit(t, o, letters("chat", fmt.Sprint(i))...)
+		}
+		empty := make(chan string, 10)
+		o.WhenEmpty(func(channel string) { empty <- channel })
+		defer start(t, o)()
+		time.Sleep(9 * 24 * time.Hour)
+		synctest.Wait()
+		if o.Pending("chat") != 0 || len(empty) != 1 || chat.tries() > 10 {
+			t.Errorf("%d attempts, %d wait: %q", chat.tries(), o.Pending("chat"), queue(o))
+		}
+		last := o.Queue()[11]
+		if last.Tries != 0 || !last.Failed || last.Err != "those before it could not be delivered for a week" {
+			t.Errorf("the last is %+v", last)
+		}
+		if all := kept(t, s); len(all) != 12 || !all[11].Failed {
+			t.Errorf("the store has %+v", all)
+		}
+		time.Sleep(8 * 24 * time.Hour)
+		synctest.Wait()
+		if len(o.Queue()) != 0 || len(kept(t, s)) != 0 {
+			t.Errorf("left are %q", queue(o))
 		}
 	})
 }

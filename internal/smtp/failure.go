@@ -1,7 +1,6 @@
 package smtp
 
 import (
-	"errors"
 	"fmt"
 	"time"
 )
@@ -25,12 +24,6 @@ func (f *failure) Again() (bool, time.Duration) { return !f.final, f.after }
 
 // final is an error that no repetition heals.
 func final(err error) error { return &failure{err: err, final: true} }
-
-// isFinal reports whether err says of itself that no repetition heals it.
-func isFinal(err error) bool {
-	f, ok := errors.AsType[*failure](err)
-	return ok && f.final
-}
 
 // hinted is an error with a way on.
 func hinted(err error, hint string) error {

@@ -63,7 +63,6 @@ func newHTTP(c Config) *http.Client {
 			TLSClientConfig:        &tls.Config{RootCAs: c.CAs, MinVersion: tls.VersionTLS12},
 			ForceAttemptHTTP2:      true,
 			MaxResponseHeaderBytes: maxAnswer,
-			IdleConnTimeout:        10 * time.Second,
 			DisableKeepAlives:      true, // mails are rare
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -146,9 +145,8 @@ func (a *api) post(ctx context.Context, token *oauth2.Token, body []byte) (statu
 	if err != nil {
 		return 0, noAnswer(doing, err)
 	}
-	reason := reasonOf(text)
-	told := fmt.Errorf("%s: refused with %d %s", doing, res.StatusCode,
-		secret.Scrub(quote(reason), secret.New(token.AccessToken)))
+	reason := secret.Scrub(reasonOf(text), secret.New(token.AccessToken))
+	told := fmt.Errorf("%s: refused with %d %s", doing, res.StatusCode, quote(reason))
 	f := &failure{err: told}
 	switch {
 	case res.StatusCode == http.StatusForbidden && !strings.Contains(strings.ToLower(reason), "limit"):
@@ -264,7 +262,7 @@ func refreshFailed(err error, client *client, token *oauth2.Token) error {
 		text = strings.Join(strings.Fields(string(e.Body)), " ")
 	}
 	f.err = fmt.Errorf("%s: refused with %d %s", doing, status,
-		secret.Scrub(quote(text), secret.New(token.RefreshToken), secret.New(client.Secret)))
+		quote(secret.Scrub(text, secret.New(token.RefreshToken), secret.New(client.Secret))))
 	return f
 }
 

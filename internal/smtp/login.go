@@ -55,11 +55,10 @@ func (l Login) Run(ctx context.Context) error {
 
 	state, verifier := rand.Text(), oauth2.GenerateVerifier()
 	config := client.config("http://" + listener.Addr().String() + "/")
-	answers := make(chan string) // codes; unbuffered, so that the first one wins
-	refused := make(chan error)
+	answers := make(chan answer, 1) // the first one counts
 
 	server := &http.Server{
-		Handler:           &landing{state, answers, refused},
+		Handler:           &landing{state, answers},
 		ReadHeaderTimeout: 10 * time.Second,
 		WriteTimeout:      10 * time.Second,
 		MaxHeaderBytes:    maxAnswer,
@@ -84,13 +83,14 @@ func (l Login) Run(ctx context.Context) error {
 		"Does the browser run on another machine? It ends on a page that cannot be shown then.\n"+
 		"Copy that page's whole address, and paste it here:\n", address)
 	if l.In != nil {
-		go l.listen(ctx, state, answers, refused)
+		go l.listen(state, answers)
 	}
 	select {
-	case code := <-answers:
-		return l.exchange(ctx, config, code, verifier)
-	case err := <-refused:
-		return err
+	case a := <-answers:
+		if a.err != nil {
+			return a.err
+		}
+		return l.exchange(ctx, config, a.code, verifier)
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return fmt.Errorf("log in to Gmail: nobody agreed within %s", LoginTime)
@@ -100,76 +100,72 @@ func (l Login) Run(ctx context.Context) error {
 }
 
 // listen reads what is pasted until one line is an answer.
-func (l Login) listen(ctx context.Context, state string, answers chan<- string, refused chan<- error) {
+func (l Login) listen(state string, answers chan<- answer) {
 	lines := bufio.NewScanner(io.LimitReader(l.In, maxAnswer))
-	for lines.Scan() && ctx.Err() == nil {
+	for lines.Scan() {
 		text := strings.TrimSpace(lines.Text())
 		if text == "" {
 			continue
 		}
-		code, err := pasted(text, state)
-		if errors.Is(err, errAsk) {
-			fmt.Fprintf(l.Out, "%v. Paste the whole address, from http://127.0.0.1 on:\n", err)
-			continue
+		a := pasted(text, state)
+		if !errors.Is(a.err, errAsk) {
+			a.deliver(answers)
+			return
 		}
-		deliver(ctx, code, err, answers, refused)
-		return
+		fmt.Fprintf(l.Out, "%v. Paste the whole address, from http://127.0.0.1 on:\n", a.err)
 	}
 }
 
-// deliver passes on what came of an answer.
-func deliver(ctx context.Context, code string, err error, answers chan<- string, refused chan<- error) {
-	if err != nil {
-		select {
-		case refused <- err:
-		case <-ctx.Done():
-		}
-		return
-	}
+// An answer is what came of asking: a code that is good for a token, or an error.
+type answer struct {
+	code string
+	err  error
+}
+
+func (a answer) deliver(answers chan<- answer) {
 	select {
-	case answers <- code:
-	case <-ctx.Done():
+	case answers <- a:
+	default: // there was one before
 	}
 }
 
 // pasted reads an address, or the code alone. A code alone cannot show that it belongs to this login,
 // but PKCE has Google refuse it if it does not.
-func pasted(text, state string) (code string, err error) {
+func pasted(text, state string) answer {
 	if strings.ContainsAny(text, "?&=") {
 		_, query, _ := strings.Cut(text, "?")
 		values, err := url.ParseQuery(query)
 		if err != nil {
-			return "", errAsk
+			return answer{err: errAsk}
 		}
-		return answer(values, state)
+		return brought(values, state)
 	}
 	if len(text) < 10 || len(text) > 512 || strings.ContainsAny(text, " \t:") {
-		return "", errAsk
+		return answer{err: errAsk}
 	}
-	return text, nil
+	return answer{code: text}
 }
 
-// answer reads what the browser brought back: RFC 6749 4.1.2.
-func answer(values url.Values, state string) (code string, err error) {
+// brought reads what the browser brought back: RFC 6749 4.1.2.
+func brought(values url.Values, state string) answer {
 	if subtle.ConstantTimeCompare([]byte(values.Get("state")), []byte(state)) != 1 {
-		return "", errAsk
+		return answer{err: errAsk}
 	}
 	switch reason := values.Get("error"); {
 	case reason == "access_denied":
-		return "", errors.New("log in to Gmail: refused in the browser")
+		return answer{err: errors.New("log in to Gmail: refused in the browser")}
 	case reason != "":
-		return "", fmt.Errorf("log in to Gmail: Google says %s", quote(reason))
+		return answer{err: fmt.Errorf("log in to Gmail: Google says %s", quote(reason))}
 	case values.Get("code") == "":
-		return "", errAsk
+		return answer{err: errAsk}
 	}
-	return values.Get("code"), nil
+	return answer{code: values.Get("code")}
 }
 
 // landing is the page to which the browser comes back.
 type landing struct {
 	state   string
-	answers chan<- string
-	refused chan<- error
+	answers chan<- answer
 }
 
 func (l *landing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -180,19 +176,18 @@ func (l *landing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "There is nothing here.", http.StatusNotFound)
 		return
 	}
-	code, err := answer(r.URL.Query(), l.state)
-	if errors.Is(err, errAsk) {
+	a := brought(r.URL.Query(), l.state)
+	if errors.Is(a.err, errAsk) {
 		w.WriteHeader(http.StatusBadRequest)
 		page(w, "This is not the answer to this login", "Open the address that Bantam printed once more.")
 		return
 	}
-	// The page first: whoever hears of the answer ends the server.
-	if err != nil {
+	if a.err != nil {
 		page(w, "Bantam may not send mail", "You can close this page.")
 	} else {
 		page(w, "Thank you", "You can close this page. Bantam says in the terminal whether it may send mail now.")
 	}
-	deliver(r.Context(), code, err, l.answers, l.refused)
+	a.deliver(l.answers)
 }
 
 // page shows two sentences; both are ours.

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"mime"
 	"net/mail"
@@ -229,7 +230,11 @@ func (m Mail) Packet() (Packet, error) {
 	if m.HTML != "" {
 		msg.AddAlternativeString(gomail.TypeTextHTML, visible(m.HTML))
 	}
+	size := 0
 	for _, part := range m.Parts {
+		if size += base64.StdEncoding.EncodedLen(len(part.Data)); size > MaxData {
+			return Packet{}, fmt.Errorf("write mail: its parts are more than %d bytes", MaxData)
+		}
 		if err := attach(msg, part); err != nil {
 			return Packet{}, fmt.Errorf("write mail: %w", err)
 		}

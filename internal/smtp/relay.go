@@ -79,7 +79,7 @@ func (r *relay) settle(key [sha256.Size]byte, to []string, refused []refusal) er
 		if len(refused) == 0 {
 			return nil
 		}
-		return final(r.scrub(fmt.Errorf("send mail by %s: %s; the others have it", r.config.Server, list(refused))))
+		return final(fmt.Errorf("send mail by %s: %s; the others have it", r.config.Server, r.list(refused)))
 	}
 	if r.pending[key] == nil {
 		if len(r.pending) >= maxPending {
@@ -92,7 +92,7 @@ func (r *relay) settle(key [sha256.Size]byte, to []string, refused []refusal) er
 			r.pending[key][a] = true
 		}
 	}
-	return r.scrub(fmt.Errorf("send mail by %s: %s; the others have it", r.config.Server, list(refused)))
+	return fmt.Errorf("send mail by %s: %s; the others have it", r.config.Server, r.list(refused))
 }
 
 // A refusal is what the server said to a recipient.
@@ -101,7 +101,8 @@ type refusal struct {
 	reply *textproto.Error
 }
 
-func list(refused []refusal) string {
+// list names the first of those who were refused.
+func (r *relay) list(refused []refusal) string {
 	var b strings.Builder
 	for i, f := range refused {
 		if i == 3 {
@@ -111,13 +112,18 @@ func list(refused []refusal) string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%s is refused with %s", quote(f.to), said(f.reply))
+		fmt.Fprintf(&b, "%s is refused with %s", quote(f.to), r.said(f.reply))
 	}
 	return b.String()
 }
 
-// said is a server's reply as it may be shown.
-func said(reply *textproto.Error) string { return fmt.Sprintf("%d %s", reply.Code, quote(reply.Msg)) }
+// said is a server's reply as it may be shown: servers repeat what they are sent.
+func (r *relay) said(reply *textproto.Error) string {
+	return fmt.Sprintf("%d %s", reply.Code, r.quote(reply.Msg))
+}
+
+// quote makes a server's text harmless.
+func (r *relay) quote(text string) string { return quote(secret.Scrub(text, r.config.Password)) }
 
 // A step is an error with what was being done.
 type step struct {
@@ -129,7 +135,7 @@ func (s *step) Error() string { return s.doing + ": " + s.err.Error() }
 func (s *step) Unwrap() error { return s.err }
 
 // talk is one conversation. It returns who was refused while others were not.
-func (r *relay) talk(ctx context.Context, p Packet, to []string) ([]refusal, error) {
+func (r *relay) talk(ctx context.Context, p Packet, to []string) (refused []refusal, err error) {
 	raw, err := r.dial(ctx, "tcp", r.config.Server)
 	if err != nil {
 		return nil, &step{"connect to " + r.config.Server, err}
@@ -144,7 +150,14 @@ func (r *relay) talk(ctx context.Context, p Packet, to []string) ([]refusal, err
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 
 	secure := &tls.Config{ServerName: r.host, RootCAs: r.config.CAs, MinVersion: tls.VersionTLS12}
-	var conn net.Conn = &bounded{raw, maxTalk}
+	limit := &bounded{Conn: raw, left: maxTalk}
+	defer func() {
+		// Half a line before the end of our time is not an answer that is too short.
+		if s, ok := errors.AsType[*step](err); ok && isTimeout(limit.err) {
+			s.err = limit.err
+		}
+	}()
+	var conn net.Conn = limit
 	if r.config.TLS == "tls" {
 		shielded := tls.Client(conn, secure)
 		if err := shielded.HandshakeContext(ctx); err != nil {
@@ -223,13 +236,13 @@ func (r *relay) login(client *gosmtp.Client, from string) error {
 	if r.config.Kind == Gmail || strings.HasSuffix(r.host, ".gmail.com") {
 		hint = "Gmail wants an App Password, " + appPasswords
 	}
-	return hinted(fmt.Errorf("%s: refused with %s", doing, said(reply)), hint)
+	return hinted(fmt.Errorf("%s: refused with %s", doing, r.said(reply)), hint)
 }
 
 // hand gives the mail to a server that knows us.
 func (r *relay) hand(client *gosmtp.Client, p Packet, to []string) ([]refusal, error) {
 	if err := client.Mail("<" + p.From + ">"); err != nil {
-		return nil, &step{fmt.Sprintf("send mail by %s from %s", r.config.Server, quote(p.From)), judge(err)}
+		return nil, &step{fmt.Sprintf("send mail by %s from %s", r.config.Server, quote(p.From)), r.judge(err)}
 	}
 	var refused []refusal
 	for _, a := range to {
@@ -244,7 +257,7 @@ func (r *relay) hand(client *gosmtp.Client, p Packet, to []string) ([]refusal, e
 		refused = append(refused, refusal{a, reply})
 	}
 	if len(refused) == len(to) {
-		err := fmt.Errorf("send mail by %s: %s", r.config.Server, list(refused))
+		err := fmt.Errorf("send mail by %s: %s", r.config.Server, r.list(refused))
 		if slices.ContainsFunc(refused, func(f refusal) bool { return f.reply.Code < 500 || f.reply.Code == 530 }) {
 			return nil, err
 		}
@@ -253,13 +266,13 @@ func (r *relay) hand(client *gosmtp.Client, p Packet, to []string) ([]refusal, e
 	doing := "send mail by " + r.config.Server
 	w, err := client.Data()
 	if err != nil {
-		return nil, &step{doing, judge(err)}
+		return nil, &step{doing, r.judge(err)}
 	}
 	if _, err := w.Write(p.Data); err != nil {
 		return nil, &step{doing, err}
 	}
 	if err := w.Close(); err != nil {
-		return nil, &step{doing, judge(err)}
+		return nil, &step{doing, r.judge(err)}
 	}
 	_ = client.Quit() // the server has the mail, whatever it says now
 	return refused, nil
@@ -268,57 +281,52 @@ func (r *relay) hand(client *gosmtp.Client, p Packet, to []string) ([]refusal, e
 // judge makes an error out of a server's reply to a mail: a 5xx is final. 530 is not, it asks for the login
 // that the configuration lacks (RFC 4954 6), nor 503, to which a server that has
 // lost the thread comes (RFC 5321 4.2.2).
-func judge(err error) error {
+func (r *relay) judge(err error) error {
 	reply, ok := errors.AsType[*textproto.Error](err)
 	if !ok {
 		return err
 	}
-	shown := fmt.Errorf("refused with %s", said(reply))
+	f := &failure{err: fmt.Errorf("refused with %s", r.said(reply))}
 	switch {
 	case reply.Code == 530:
-		return hinted(shown, "the server wants user and password")
+		f.err = hinted(f.err, "the server wants user and password")
 	case reply.Code >= 500 && reply.Code != 503:
-		return final(shown)
+		f.final = true
 	}
-	return shown
+	return f
 }
 
-// explain makes of an error of a conversation one for a person.
+// explain makes of an error of a conversation one for a person. Only those of a step may
+// have a server's words in them.
 func (r *relay) explain(ctx context.Context, err error) error {
-	doing := "send mail by " + r.config.Server
-	if s, ok := errors.AsType[*step](err); ok {
-		doing = s.doing
+	s, ok := errors.AsType[*step](err)
+	if _, judged := errors.AsType[*failure](err); !ok || judged {
+		return err
 	}
-	var hint string
 	cert, isCert := errors.AsType[*tls.CertificateVerificationError](err)
 	_, isRecord := errors.AsType[tls.RecordHeaderError](err)
 	reply, isReply := errors.AsType[*textproto.Error](err)
-	protocol, isProtocol := errors.AsType[textproto.ProtocolError](err)
+	_, isNet := errors.AsType[net.Error](err)
 	switch {
-	case isFinal(err):
 	case errors.Is(context.Cause(ctx), context.Canceled):
-		err = fmt.Errorf("%s: %w", doing, context.Canceled)
+		return fmt.Errorf("%s: %w", s.doing, context.Canceled)
 	case ctx.Err() != nil || isTimeout(err):
-		err = fmt.Errorf("%s: %w: it took longer than %s", doing, context.DeadlineExceeded, Timeout)
+		return fmt.Errorf("%s: %w: it took longer than %s", s.doing, context.DeadlineExceeded, Timeout)
 	case errors.Is(err, errTalk):
-		err = fmt.Errorf("%s: %w", doing, errTalk)
+		return fmt.Errorf("%s: %w", s.doing, errTalk)
 	case isCert:
-		hint = certificateHint(cert, r.host)
-		err = fmt.Errorf("%s: %w", doing, cert)
+		return hinted(fmt.Errorf("%s: its certificate is not good: %s", s.doing, quote(cert.Err.Error())), certificateHint(cert, r.host))
 	case isRecord:
-		err = fmt.Errorf("%s: it does not speak TLS there", doing)
-		hint = "port 465 is for tls = tls, ports 587 and 25 are for tls = starttls"
+		return hinted(fmt.Errorf("%s: it does not speak TLS there", s.doing),
+			"port 465 is for tls = tls, ports 587 and 25 are for tls = starttls")
 	case isReply:
-		err = fmt.Errorf("%s: refused with %s", doing, said(reply))
-	case isProtocol:
-		err = fmt.Errorf("%s: the answer is no SMTP: %s", doing, quote(string(protocol)))
+		return fmt.Errorf("%s: refused with %s", s.doing, r.said(reply))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		err = fmt.Errorf("%s: the server hung up", doing)
-		if r.config.TLS == "starttls" && strings.HasSuffix(r.config.Server, ":465") {
-			hint = "port 465 is for tls = tls"
-		}
+		return fmt.Errorf("%s: the server hung up", s.doing)
+	case isNet:
+		return err
 	}
-	return r.scrub(hinted(err, hint))
+	return fmt.Errorf("%s: the answer is not understood: %s", s.doing, r.quote(s.err.Error()))
 }
 
 func isTimeout(err error) bool {
@@ -340,15 +348,6 @@ func certificateHint(err *tls.CertificateVerificationError, host string) string 
 	return ""
 }
 
-// scrub takes the password out of an error's text, if a server has repeated it.
-func (r *relay) scrub(err error) error {
-	text := err.Error()
-	if clean := secret.Scrub(text, r.config.Password); clean != text {
-		return &failure{err: errors.New(clean), final: isFinal(err)}
-	}
-	return err
-}
-
 // helloName is how we introduce ourselves: a server may look at it (RFC 5321 4.1.1.1).
 func helloName() string {
 	name, err := os.Hostname()
@@ -364,6 +363,7 @@ var errTalk = fmt.Errorf("the server said more than %d bytes", maxTalk)
 type bounded struct {
 	net.Conn
 	left int
+	err  error // of the last Read
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
@@ -372,5 +372,6 @@ func (b *bounded) Read(p []byte) (int, error) {
 	}
 	n, err := b.Conn.Read(p[:min(len(p), b.left)])
 	b.left -= n
+	b.err = err
 	return n, err
 }
