@@ -156,7 +156,7 @@ func (s *chatServer) trust(t testing.TB, ch channel) channel {
 func says(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
-		io.WriteString(w, body) //nolint:errcheck // the client may have gone
+		io.WriteString(w, body) // the client may have gone
 	}
 }
 
@@ -183,7 +183,7 @@ func sent(t *testing.T, ch channel, e *Edition) *refusal {
 	if !errors.As(err, &v) {
 		t.Fatalf("%v is no verdict", err)
 	}
-	for _, s := range chatSecrets {
+	for _, s := range append([]string{`Post "`}, chatSecrets...) { // url.Error's text has the URL
 		if strings.Contains(err.Error(), s) {
 			t.Fatalf("the error has the secret %s: %v", s, err)
 		}
@@ -513,6 +513,7 @@ func TestNoRedirectIsFollowed(t *testing.T) {
 }
 
 func TestAnEndlessAnswerIsReadAtMost64KiB(t *testing.T) {
+	const most = 64 << 20 // that the server has the patience to send of 1 GB
 	for _, k := range chatKinds {
 		t.Run(k.name, func(t *testing.T) {
 			written := make(chan int, 1)
@@ -520,7 +521,7 @@ func TestAnEndlessAnswerIsReadAtMost64KiB(t *testing.T) {
 				piece, n := bytes.Repeat([]byte("x"), 32<<10), 0
 				w.Header().Set("Content-Length", "1000000000")
 				w.WriteHeader(http.StatusBadRequest)
-				for n < 1_000_000_000 {
+				for n < most {
 					m, err := w.Write(piece)
 					n += m
 					if err != nil {
@@ -533,8 +534,8 @@ func TestAnEndlessAnswerIsReadAtMost64KiB(t *testing.T) {
 			if r == nil || len(r.Error()) > 600 {
 				t.Errorf("got %v", r)
 			}
-			// What is on the way when the client hangs up is the kernel's buffers.
-			if n := <-written; n > 50_000_000 {
+			// What is on the way when the client hangs up is in the kernel's buffers.
+			if n := <-written; n >= most {
 				t.Errorf("%d bytes were taken", n)
 			}
 		})
@@ -552,7 +553,7 @@ func TestAServiceThatSendsAByteASecondIsLeftAfter30Seconds(t *testing.T) {
 					ours, theirs := net.Pipe()
 					served.Go(func() {
 						defer theirs.Close()
-						go io.Copy(io.Discard, theirs) //nolint:errcheck // ends with the connection
+						go io.Copy(io.Discard, theirs) // ends with the connection
 						tick := time.NewTicker(time.Second)
 						defer tick.Stop()
 						for _, b := range []byte("HTTP/1.1 200 OK\r\nX-Long: " + strings.Repeat("x", 1000)) {
@@ -600,7 +601,7 @@ func TestASuccessWithoutAnEndIsASuccess(t *testing.T) {
 	url := rawServer(t, func(c net.Conn) {
 		defer c.Close()
 		readHead(c)
-		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"ok\":tr") //nolint:errcheck // the client may have gone
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"ok\":tr") // the client may have gone
 	})
 	for _, k := range chatKinds {
 		if r := sent(t, newChat(t, k.name, url, nil), oneBan()); r != nil {

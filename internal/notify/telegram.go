@@ -80,7 +80,7 @@ func newTelegram(c *Config) (channel, error) {
 	case !telegramToken.MatchString(token):
 		return nil, errors.New("token: is none of Telegram's, which look like 123456789:AAF…")
 	case c.Chat == "":
-		return nil, errors.New("chat: is missing: send the bot a message, then look up the chat's id at .../getUpdates, or ask @userinfobot for yours")
+		return nil, errors.New("chat: is missing: send the bot a message and read the chat's id at https://api.telegram.org/botTOKEN/getUpdates")
 	case !telegramChat.MatchString(c.Chat):
 		return nil, fmt.Errorf("chat: %q is no chat: it is a number (negative for groups) or the @name of a public channel", c.Chat)
 	}
