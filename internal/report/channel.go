@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,7 @@ const (
 	lookupPause   = 10 * time.Minute // after the first lookup that failed; it doubles
 	troublePause  = time.Minute      // after the database did not answer
 	newsAtOnce    = 200
+	asksAtOnce    = 32
 	sentKept      = 500
 	sentAtMost    = 5000
 )
@@ -60,7 +62,8 @@ type channel struct {
 
 	// lock is held by whoever reads the state and writes it down again: Run for one step, or Send.
 	lock   chan struct{}
-	capped bool // the caps have been told of
+	state  *state // what was last written down; nil for unknown
+	capped bool   // the caps have been told of
 }
 
 // state is what a channel keeps in its note "state". What is said of each address is in the note "case ADDRESS", when it was
@@ -151,18 +154,26 @@ func (c *channel) step(ctx context.Context) (again bool, next time.Time, err err
 		return false, next, err
 	}
 	defer unlock()
-	s, err := c.load(ctx)
-	if err != nil {
-		return false, next, err
+	s := c.state
+	if s == nil {
+		if s, err = c.load(ctx); err != nil {
+			return false, next, err
+		}
 	}
+	c.state = nil // whatever goes wrong below, it is read again
+	defer func() {
+		if err == nil {
+			c.state = s
+		}
+	}()
 	if again, err = c.read(ctx, s); again || err != nil {
 		return again, next, err
 	}
 	if c.setup.Load().Kind != Abuse {
 		return false, next, nil
 	}
-	if w := s.toAsk(time.Now()); w != nil {
-		return true, next, c.ask(ctx, s, w)
+	if list := s.toAsk(time.Now()); len(list) > 0 {
+		return true, next, c.ask(ctx, s, list)
 	}
 	return c.mail(ctx, s)
 }
@@ -410,40 +421,49 @@ func (c *channel) attackOf(ctx context.Context, set *setup, d *bantam.Decision, 
 	return a
 }
 
-// toAsk is an address whose contact is to be asked for now.
-func (s *state) toAsk(now time.Time) *waiting {
+// toAsk are addresses whose contacts are to be asked for now.
+func (s *state) toAsk(now time.Time) (list []*waiting) {
 	for _, w := range s.Waiting {
-		if !w.Asked && !w.Next.After(now) {
-			return w
+		if !w.Asked && !w.Next.After(now) && len(list) < asksAtOnce {
+			list = append(list, w)
 		}
 	}
-	return nil
+	return list
 }
 
-// ask asks who takes complaints about an address.
-func (c *channel) ask(ctx context.Context, s *state, w *waiting) error {
-	set, now := c.setup.Load(), time.Now()
-	contacts, err := c.contacts(ctx, set, w.ID)
+// ask asks who takes complaints about some addresses, all at once.
+func (c *channel) ask(ctx context.Context, s *state, list []*waiting) error {
+	set := c.setup.Load()
+	found, errs := make([][]string, len(list)), make([]error, len(list))
+	var group sync.WaitGroup
+	for i, w := range list {
+		group.Go(func() { found[i], errs[i] = c.contacts(ctx, set, w.ID) })
+	}
+	group.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	b := outbox.Batch{Notes: map[string][]byte{}}
-	switch {
-	case err != nil && now.Sub(w.Since) < tooOld:
-		w.Tries, w.Err = w.Tries+1, cut(clean(err.Error()), 300)
-		w.Next = now.Add(lookupPause << min(w.Tries-1, 5))
-		c.log.Debug("contact not found yet", "prefix", w.ID.String(), "err", err)
-	case (err != nil || len(contacts) == 0) && len(set.To) == 0:
-		c.log.Info("ban not reported", "prefix", w.ID.String(), "reason", ErrNoContact.Error())
-		// It counts as told, so that nobody is asked again before the interval is over.
-		data, err := json.Marshal(told{Last: now, Count: w.Count})
-		if err != nil {
-			return err
+	now := time.Now()
+	for i, w := range list {
+		contacts, err := found[i], errs[i]
+		switch {
+		case err != nil && now.Sub(w.Since) < tooOld:
+			w.Tries, w.Err = w.Tries+1, cut(clean(err.Error()), 300)
+			w.Next = now.Add(lookupPause << min(w.Tries-1, 5))
+			c.log.Debug("contact not found yet", "prefix", w.ID.String(), "err", err)
+		case (err != nil || len(contacts) == 0) && len(set.To) == 0:
+			c.log.Info("ban not reported", "prefix", w.ID.String(), "reason", ErrNoContact.Error())
+			// It counts as told, so that nobody is asked again before the interval is over.
+			data, err := json.Marshal(told{Last: now, Count: w.Count})
+			if err != nil {
+				return err
+			}
+			b.Notes["at "+w.ID.String()], b.Notes["case "+w.ID.String()] = data, nil
+			s.Waiting = slices.DeleteFunc(s.Waiting, func(o *waiting) bool { return o == w })
+		default:
+			w.Contacts, w.Asked, w.Err, w.Next = contacts, true, "", w.Since.Add(gather)
 		}
-		b.Notes["at "+w.ID.String()], b.Notes["case "+w.ID.String()] = data, nil
-		s.Waiting = slices.DeleteFunc(s.Waiting, func(o *waiting) bool { return o == w })
-	default:
-		w.Contacts, w.Asked, w.Err, w.Next = contacts, true, "", w.Since.Add(gather)
 	}
 	return c.commit(ctx, s, b)
 }
@@ -548,7 +568,7 @@ func (c *channel) forget(ctx context.Context, s *state, old []*waiting) error {
 	}
 	s.LeftOut += len(old)
 	s.Waiting = slices.DeleteFunc(s.Waiting, func(w *waiting) bool { return slices.Contains(old, w) })
-	c.log.Warn("addresses waited too long to be reported", "addresses", len(old), "left_out", s.LeftOut)
+	c.log.Warn("addresses are not reported any more", "addresses", len(old), "left_out", s.LeftOut)
 	return c.commit(ctx, s, b)
 }
 
@@ -766,6 +786,7 @@ func (c *channel) sendByHand(ctx context.Context, id bantam.ID, force bool) (Sen
 	if err != nil {
 		return Sent{}, err
 	}
+	c.state = nil
 	s, err := c.load(ctx)
 	if err != nil {
 		return Sent{}, err

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,7 +63,7 @@ func xarfOf(c *attackCase, a *attack, from reporter, key string, trial bool) ([]
 		Category:       "connection",
 		Type:           "login_attack",
 		EvidenceSource: "automated_filter",
-		Port:           portNumber(a.Port, a.Protocol),
+		Port:           portNumber(a.Port),
 		Protocol:       a.protocol(),
 		FirstSeen:      a.First.UTC().Format(time.RFC3339),
 		LastSeen:       a.Last.UTC().Format(time.RFC3339),
@@ -108,19 +107,18 @@ func uuid(text string) string {
 	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:32]
 }
 
+// portNumbers are the names that jails use for their ports, as in IANA's registry.
+var portNumbers = map[string]int{
+	"ssh": 22, "ftp": 21, "smtp": 25, "submission": 587, "submissions": 465, "http": 80, "https": 443, "pop3": 110, "pop3s": 995,
+	"imap": 143, "imaps": 993, "sieve": 4190, "domain": 53, "sip": 5060, "mysql": 3306, "postgresql": 5432, "telnet": 23,
+}
+
 // portNumber is the port if an action's parameter names exactly one; else 0.
-func portNumber(ports, protocol string) int {
-	if ports == "" || strings.ContainsAny(ports, ",: ") {
-		return 0
+func portNumber(ports string) int {
+	if n, err := strconv.Atoi(ports); err == nil && n > 0 && n < 1<<16 {
+		return n
 	}
-	if protocol != "udp" {
-		protocol = "tcp"
-	}
-	n, err := net.LookupPort(protocol, ports)
-	if err != nil {
-		return 0
-	}
-	return n
+	return portNumbers[ports]
 }
 
 // service sorts a jail by its name: what is it that it watches? "" for what the name does not say.
