@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 var target = netip.MustParseAddr("9.9.9.9")
@@ -31,15 +33,15 @@ func look(t *testing.T, c *Client, addr string) Answer {
 	return a
 }
 
-// fails is the error of a lookup that must not work, and how long it took.
-func fails(t *testing.T, c *Client, addr netip.Addr) (error, time.Duration) {
+// fails is how long a lookup took that must not work, and its error.
+func fails(t *testing.T, c *Client, addr netip.Addr) (time.Duration, error) {
 	t.Helper()
 	began := time.Now()
 	a, err := c.Lookup(t.Context(), addr)
 	if err == nil {
 		t.Fatalf("Lookup(%s) = %+v, want an error", addr, a)
 	}
-	return err, time.Since(began)
+	return time.Since(began), err
 }
 
 func TestNobodyIsAskedAboutAddressesOfNobody(t *testing.T) {
@@ -154,7 +156,7 @@ func TestAnEndlessAnswerIsNotRead(t *testing.T) {
 		reading.Add(2)
 		w := whoisWorld(func(_ string, w io.Writer) { defer reading.Done(); flood(w, &whois) })
 		w.web = rdapWorld(func(w http.ResponseWriter, _ *http.Request) { defer reading.Done(); flood(w, &web) }).web
-		err, _ := fails(t, w.client(nil), target)
+		_, err := fails(t, w.client(nil), target)
 		reading.Wait()
 		if web > 1<<20 || whois > 1<<20 {
 			t.Errorf("%d bytes were read of RDAP and %d of WHOIS", web, whois)
@@ -170,7 +172,7 @@ func TestEveryServerHangs(t *testing.T) {
 		w := whoisWorld(func(_ string, w io.Writer) { trickle(w) })
 		w.web = rdapWorld(func(w http.ResponseWriter, _ *http.Request) { trickle(w) }).web
 		c := w.client(nil)
-		err, took := fails(t, c, target)
+		took, err := fails(t, c, target)
 		if took > 25*time.Second || errors.Is(err, ErrUnknown) {
 			t.Errorf("after %s: %v", took, err)
 		}
@@ -180,7 +182,7 @@ func TestEveryServerHangs(t *testing.T) {
 			}
 		}
 		// Somebody else's address does not wait for the same servers again.
-		if err, took := fails(t, c, netip.MustParseAddr("9.1.1.1")); took > time.Second {
+		if took, err := fails(t, c, netip.MustParseAddr("9.1.1.1")); took > time.Second {
 			t.Errorf("the next one took %s: %v", took, err)
 		}
 		if n := len(w.visits("rdap.test")); n != 1 {
@@ -212,9 +214,84 @@ func TestCallersCanGoAway(t *testing.T) {
 		if _, err := c.Lookup(ctx, target); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "9.9.9.9") {
 			t.Errorf("error %v", err)
 		}
-		// The next is not told that there was trouble.
-		look(t, c, "9.9.9.9")
+		// The next is not told that there was trouble, and who waits for its answer can go, too.
+		var first sync.WaitGroup
+		first.Go(func() { look(t, c, "9.9.9.9") })
+		synctest.Wait()
+		began := time.Now()
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Lookup(ctx, target); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Second {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+		first.Wait()
+		if n := len(w.visits("rdap.test")); n != 2 {
+			t.Errorf("asked %d times", n)
+		}
+
+		// Nor does a WHOIS server hold anybody.
+		w = whoisWorld(func(_ string, w io.Writer) { trickle(w) })
+		began = time.Now()
+		ctx, cancel = context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		if _, err := w.client(nil).Contacts(ctx, target, []string{WHOIS}); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 3*time.Second {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+		w.serving.Wait()
 	})
+}
+
+// The same on real sockets, with TLS, where no goroutine and no connection may be left either.
+func TestLookupOnLoopback(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	web := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/rdap/ipv4.json":
+			io.WriteString(w, oneService)
+		case "/ip/9.9.9.9":
+			w.Header().Set("Content-Type", "application/rdap+json")
+			io.WriteString(w, arinRDAP)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer web.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer l.Close()
+	replies := []string{"refer: whois.test.net\n", strings.ReplaceAll(afrinicReply, "9.9.0.0 - 9.9.3.255", "9.8.0.0/16")}
+	serving.Go(func() {
+		for _, reply := range replies {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			io.CopyN(io.Discard, conn, int64(len("9.8.7.6\r\n")))
+			io.WriteString(conn, reply)
+			conn.Close()
+		}
+	})
+	transport := web.Client().Transport.(*http.Transport)
+	defer transport.CloseIdleConnections()
+	toLoopback := func(address string) func(context.Context, string, string) (net.Conn, error) {
+		return func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, address)
+		}
+	}
+	transport.DialContext = toLoopback(web.Listener.Addr().String())
+	transport.TLSClientConfig.ServerName = "example.com" // the name in its certificate
+	c := New(Config{Transport: transport, Dial: toLoopback(l.Addr().String())})
+	if a := look(t, c, "9.9.9.9"); a.Source != RDAP || a.Org != "Example, Inc." {
+		t.Errorf("%+v", a)
+	}
+	if a := look(t, c, "9.8.7.6"); a.Source != WHOIS || a.Org != "Example Networks (Pty) Ltd" {
+		t.Errorf("%+v", a)
+	}
 }
 
 func TestQuestionsAboutOneNetworkAreOne(t *testing.T) {
@@ -369,7 +446,7 @@ func TestAWHOISServerThatHadEnoughIsLeftAlone(t *testing.T) {
 			w := whoisWorld(says(reply))
 			c := w.client(nil)
 			for i := range 3 {
-				err, _ := fails(t, c, netip.AddrFrom4([4]byte{9, byte(i), 0, 1}))
+				_, err := fails(t, c, netip.AddrFrom4([4]byte{9, byte(i), 0, 1}))
 				if errors.Is(err, ErrUnknown) {
 					t.Errorf("%v", err)
 				}
@@ -563,6 +640,16 @@ func TestTheBootstrapFile(t *testing.T) {
 		}
 		if got := w.visits("data.iana.org"); got[0].question != "/rdap/ipv4.json" {
 			t.Errorf("asked for %v", got)
+		}
+		// So does one from before a restart.
+		cache := &notebook{}
+		cache.SetNote(t.Context(), "bootstrap-ipv4", []byte(`{"services":[[["9.0.0.0/8"],["https://small.test/"]]]}`))
+		time.Sleep(100 * time.Hour)
+		if a := look(t, w.client(cache), "9.9.9.9"); a.Abuse[0] != "abuse@small.example" {
+			t.Errorf("%v", a)
+		}
+		if n := len(w.visits("data.iana.org")); n != 3 {
+			t.Errorf("IANA was asked %d times", n)
 		}
 	})
 }
