@@ -56,11 +56,7 @@ func (r *jailReader) actions() {
 			err = fmt.Errorf("there is a blank before the bracket in %s", quote(entry))
 		}
 		if err != nil {
-			what := err.Error()
-			if name, _, _ := strings.Cut(entry, "["); tells(trim(name)) {
-				what = inEntry.ReplaceAllString(what, "$1$2***")
-			}
-			r.fail(problemAt(v, what, optionHint(text, v)))
+			r.fail(problemAt(v, hideAll(err.Error(), text), optionHint(text, v)))
 			continue
 		}
 		c := action.Config{Jail: r.jail.Name, Name: name, Kind: action.Native, Params: map[string]string{}}
@@ -84,6 +80,7 @@ func (r *jailReader) actions() {
 			if p.File == "" {
 				p.File, p.Line, p.Key = v.File, v.Line, v.key
 			}
+			p.Text = hideAll(p.Text, text)
 			r.fail(p)
 			continue
 		}

@@ -121,9 +121,11 @@ func (r *jailReader) tell(c *action.Config, v *Value, params []param) {
 		out.notify.Channel = out.title
 		err = out.notify.Validate()
 	}
-	for key := range c.Params {
+	for key, text := range c.Params {
 		if isSecret(c.Name, key) {
-			c.Params[key] = secret.New(c.Params[key]).String()
+			c.Params[key] = secret.New(text).String()
+		} else {
+			c.Params[key] = hide(text, nil)
 		}
 	}
 	if err != nil && !t.failed {
@@ -258,6 +260,17 @@ func (t *tree) readable(file string) string {
 
 // inEntry finds the secrets of an action's entry, well written or not.
 var inEntry = regexp.MustCompile(`\b(` + strings.Join(secrets, "|") + `)(\s*=\s*)("[^"]*"?|'[^']*'?|[^,\]\n]*)`)
+
+// hideAll takes what may be a secret out of what is said about an entry that is not well written, if
+// any action in the option tells somebody.
+func hideAll(said, option string) string {
+	for _, line := range strings.FieldsFunc(option, isSpace) {
+		if name, _, _ := strings.Cut(line, "["); tells(name) {
+			return inEntry.ReplaceAllString(said, "$1$2***")
+		}
+	}
+	return said
+}
 
 // hide takes secrets out of a text that is to be shown: what stands for them in the entry of an action that tells
 // somebody, and those that were found to be written out somewhere.

@@ -29,7 +29,7 @@ func TestChannels(t *testing.T) {
 [dovecot]
 [nginx]
 action = smtp[relay=other.example.org, from=bantam@example.org, to="x@example.org,y@example.org", on="ban unban", digest=0, lines=no, whois=yes]
-  telegram[token=123:abc, chat=-1001]
+  telegram[token=123456789:AAFabcdefghijklmnopqrstuvwxyz0123456, chat=-1001]
   webhook[url=https://hooks.example.org/x, headers="X-A: b", template='{"ip":"<ip>"}']
 `)
 	for _, p := range c.Problems {
@@ -51,7 +51,7 @@ action = smtp[relay=other.example.org, from=bantam@example.org, to="x@example.or
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("channels are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if tell[1].Mail.Password.Reveal() != "hunter2hunter2" || tell[2].Token.Reveal() != "123:abc" || tell[3].Headers[0].Reveal() != "X-A: b" || tell[3].Template != `{"ip":"<ip>"}` {
+	if tell[1].Mail.Password.Reveal() != "hunter2hunter2" || tell[2].Token.Reveal() != "123456789:AAFabcdefghijklmnopqrstuvwxyz0123456" || tell[3].Headers[0].Reveal() != "X-A: b" || tell[3].Template != `{"ip":"<ip>"}` {
 		t.Errorf("secrets and templates are not what was written: %+v", tell)
 	}
 	if len(reports) != 1 {
@@ -137,7 +137,7 @@ bot = 123456:botsecret
 }
 
 func TestSecretsInFilesOfOthersAreTold(t *testing.T) {
-	dir := folder(t, tellJails+"action = telegram[token=123:abc, chat=1]\n[sshd]\n[dovecot]\n")
+	dir := folder(t, tellJails+"action = telegram[token=123456789:AAFabcdefghijklmnopqrstuvwxyz0123456, chat=1]\n[sshd]\n[dovecot]\n")
 	path := filepath.Join(dir, "jail.conf")
 	for mode, want := range map[os.FileMode]int{0o644: 1, 0o600: 0} {
 		if err := os.Chmod(path, mode); err != nil {

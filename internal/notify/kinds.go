@@ -9,4 +9,9 @@ var kinds = map[string]func(*Config) (channel, error){
 	smtp.Gmail:    newMail,
 	smtp.GmailAPI: newMail,
 	smtp.MTA:      newMail,
+	Telegram:      newTelegram,
+	Discord:       newDiscord,
+	Slack:         newSlack,
+	Ntfy:          newNtfy,
+	Webhook:       newWebhook,
 }
