@@ -129,6 +129,10 @@ func open(log *slog.Logger, world *World, c Config) (Worker, error) {
 		return newShell(log, world, &c), nil
 	case Python:
 		return newPython(log, world, &c), nil
+	case Native:
+		if c.Name == LogName {
+			return newLog(log, world, &c), nil
+		}
 	}
 	return nil, fmt.Errorf("an action of kind %q is not carried out here", c.Kind)
 }

@@ -34,7 +34,10 @@ var ErrNoPython = errors.New("python3 is not installed, and the action is a Pyth
 // Check reports what keeps an action from working that can be seen without running it.
 // It looks for Python and whether it can read the action's file.
 func Check(ctx context.Context, c *Config) error {
-	if c.Kind != Python {
+	switch {
+	case c.Kind == Native && c.Name == LogName:
+		return checkLog(c)
+	case c.Kind != Python:
 		return nil
 	}
 	interpreter, err := exec.LookPath("python3")

@@ -100,6 +100,9 @@ func (w *World) resolver() *net.Resolver {
 	return w.Resolver
 }
 
+// Hostname is this machine's whole name, as far as it is found out before ctx ends.
+func (w *World) Hostname(ctx context.Context) string { return w.hostname(ctx, true) }
+
 // hostname is this machine's name, whole or as it calls itself.
 func (w *World) hostname(ctx context.Context, whole bool) string {
 	name, err := os.Hostname()

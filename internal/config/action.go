@@ -32,7 +32,7 @@ var ofAction = vocabulary{
 const defaultTimeout = time.Minute
 
 // native are the actions that need no file.
-var native = map[string]bool{"bantam": true, "log": true}
+var native = map[string]bool{"bantam": true, action.LogName: true}
 
 // actions reads what a ban does.
 func (r *jailReader) actions() {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"bantam/internal/whois"
 )
 
 // Daemon is what fail2ban.conf and bantam.conf say about the program itself.
@@ -31,6 +33,8 @@ type Daemon struct {
 	APIGroup string
 	// GeoDB are the files that know where addresses are.
 	GeoDB []string
+	// AbuseZone is where contacts for complaints are looked up, "" for the usual zone.
+	AbuseZone string
 	// RuntimeCommands lets root set an action's commands through Fail2Ban's socket.
 	RuntimeCommands bool
 }
@@ -72,12 +76,17 @@ func (t *tree) daemon(extra map[string]*Value) (Daemon, []Problem, error) {
 		DBPurgeAge:   24 * time.Hour,
 		AllowIPv6:    r.text("allowipv6"),
 		APIGroup:     r.text("apigroup"),
+		AbuseZone:    r.text("abusezone"),
 	}
 	var known bool
 	if d.RuntimeCommands, known = boolean(r.text("runtimecommands")); !known {
 		r.problem("runtimecommands", quote(r.text("runtimecommands"))+" is none of yes and no", "")
 	}
 	d.GeoDB = r.geodb()
+	if err := (&whois.Config{Zone: d.AbuseZone}).Validate(); err != nil {
+		r.problem("abusezone", err.Error(), "")
+		d.AbuseZone = ""
+	}
 	if _, err := GroupID(d.APIGroup); d.APIGroup != "" && err != nil {
 		r.problem("apigroup", err.Error(), "until it is there only root reads through the API")
 		r.problems[len(r.problems)-1].Warning = true

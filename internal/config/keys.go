@@ -87,6 +87,7 @@ var daemonKeys = []key{
 	{"allowipv6", kindWord, "auto", "`auto`, `yes` or `no`"},
 	{"apigroup", kindWord, "", "a group whose members may read through Bantam's API (`bantam status` and its like); changes need root. None: only root does either"},
 	{"geodb", kindWords, "", "databases of countries and networks: `.mmdb` files with absolute paths; see [Countries and networks](#countries-and-networks)"},
+	{"abusezone", kindWord, "", "the DNS zone that knows who takes complaints about an address, by a TXT record at the reversed address; none: abuse-contacts.abusix.zone"},
 	{"runtimecommands", kindBool, "no", "whether root may set the commands of actions through Fail2Ban's socket"},
 }
 

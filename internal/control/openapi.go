@@ -33,6 +33,12 @@ func init() {
 	describe(Disallow)
 	describe(Reload)
 	describe(Stop)
+	describe(GetChannels)
+	describe(TestChannel)
+	describe(Letter)
+	describe(GetReports)
+	describe(PreviewReport)
+	describe(SendReport)
 	describe(GetOpenAPI)
 }
 

@@ -17,6 +17,9 @@ import (
 	"bantam"
 	"bantam/internal/action"
 	"bantam/internal/jail"
+	"bantam/internal/notify"
+	"bantam/internal/outbox"
+	"bantam/internal/report"
 	"bantam/internal/source"
 	"bantam/internal/store"
 )
@@ -36,17 +39,23 @@ type None struct{}
 
 // The requests. Described lists them all.
 var (
-	Ping       = Endpoint[None, Pong]{http.MethodGet, "/v1/ping", true, "Who answers"}
-	GetStatus  = Endpoint[None, Status]{http.MethodGet, "/v1/status", true, "The state of everything"}
-	GetBans    = Endpoint[BansRequest, BansReply]{http.MethodPost, "/v1/bans", true, "The running bans"}
-	Ban        = Endpoint[BanRequest, BanReply]{http.MethodPost, "/v1/ban", false, "Ban an address or a prefix"}
-	Unban      = Endpoint[UnbanRequest, UnbanReply]{http.MethodPost, "/v1/unban", false, "End bans"}
-	GetAllow   = Endpoint[None, AllowReply]{http.MethodGet, "/v1/allow", true, "Who is never banned"}
-	Allow      = Endpoint[AllowRequest, AllowReply]{http.MethodPost, "/v1/allow", false, "Never ban these any more"}
-	Disallow   = Endpoint[AllowRequest, AllowReply]{http.MethodDelete, "/v1/allow", false, "Take these off the allow list"}
-	Reload     = Endpoint[None, ReloadReply]{http.MethodPost, "/v1/reload", false, "Read the configuration again"}
-	Stop       = Endpoint[StopRequest, None]{http.MethodPost, "/v1/stop", false, "Stop the daemon"}
-	GetOpenAPI = Endpoint[None, Document]{http.MethodGet, "/v1/openapi", true, "This description"}
+	Ping          = Endpoint[None, Pong]{http.MethodGet, "/v1/ping", true, "Who answers"}
+	GetStatus     = Endpoint[None, Status]{http.MethodGet, "/v1/status", true, "The state of everything"}
+	GetBans       = Endpoint[BansRequest, BansReply]{http.MethodPost, "/v1/bans", true, "The running bans"}
+	Ban           = Endpoint[BanRequest, BanReply]{http.MethodPost, "/v1/ban", false, "Ban an address or a prefix"}
+	Unban         = Endpoint[UnbanRequest, UnbanReply]{http.MethodPost, "/v1/unban", false, "End bans"}
+	GetAllow      = Endpoint[None, AllowReply]{http.MethodGet, "/v1/allow", true, "Who is never banned"}
+	Allow         = Endpoint[AllowRequest, AllowReply]{http.MethodPost, "/v1/allow", false, "Never ban these any more"}
+	Disallow      = Endpoint[AllowRequest, AllowReply]{http.MethodDelete, "/v1/allow", false, "Take these off the allow list"}
+	Reload        = Endpoint[None, ReloadReply]{http.MethodPost, "/v1/reload", false, "Read the configuration again"}
+	Stop          = Endpoint[StopRequest, None]{http.MethodPost, "/v1/stop", false, "Stop the daemon"}
+	GetChannels   = Endpoint[None, Channels]{http.MethodGet, "/v1/notify", true, "Who is told of bans, and what waits to be delivered"}
+	TestChannel   = Endpoint[ChannelRequest, None]{http.MethodPost, "/v1/notify/test", false, "Send a message by a channel and say what became of it"}
+	Letter        = Endpoint[LetterRequest, None]{http.MethodPost, "/v1/notify/letter", false, "Try a letter again at once, or drop it"}
+	GetReports    = Endpoint[None, Reports]{http.MethodGet, "/v1/reports", true, "What was reported, and what is to be"}
+	PreviewReport = Endpoint[ReportRequest, ReportPreview]{http.MethodPost, "/v1/reports/preview", false, "Show a report without sending it"}
+	SendReport    = Endpoint[ReportRequest, ReportReply]{http.MethodPost, "/v1/reports/send", false, "Report an address now"}
+	GetOpenAPI    = Endpoint[None, Document]{http.MethodGet, "/v1/openapi", true, "This description"}
 )
 
 // Pong says who answers.
@@ -173,6 +182,48 @@ type ReloadReply struct {
 type StopRequest struct {
 	// Unban takes every ban out of the kernel. The store keeps them.
 	Unban bool `json:"unban,omitempty"`
+}
+
+// Channels are the ways to operators, and the letters of all channels that wait, have failed or are held.
+type Channels struct {
+	Channels []notify.Status `json:"channels"`
+	Letters  []outbox.Letter `json:"letters"`
+}
+
+// ChannelRequest names a channel.
+type ChannelRequest struct {
+	Channel string `json:"channel"`
+}
+
+// LetterRequest is about a letter by its key.
+type LetterRequest struct {
+	Key string `json:"key"`
+	// Drop forgets the letter; otherwise it is tried at once.
+	Drop bool `json:"drop,omitempty"`
+}
+
+// Reports are what was reported and what waits to be, newest first.
+type Reports struct {
+	Reports []report.Sent `json:"reports"`
+}
+
+// ReportRequest is about the report of an address.
+type ReportRequest struct {
+	ID bantam.ID `json:"id"`
+	// Channel is the way to report; empty for the first to an abuse desk, or the first at all.
+	Channel string `json:"channel,omitempty"`
+	// Force sends it though the interval, a cap or a rule holds it back.
+	Force bool `json:"force,omitempty"`
+}
+
+// ReportPreview is a report as it would be sent: a mail, or what a list would be told.
+type ReportPreview struct {
+	Text string `json:"text"`
+}
+
+// ReportReply is what became of a report.
+type ReportReply struct {
+	Report report.Sent `json:"report"`
 }
 
 // An Error is an answer that something could not be done, made for a person.

@@ -73,6 +73,7 @@ type Daemon struct {
 	locked   *os.File // the database's lock
 	pidFile  string
 	fail2ban *control.Fail2Ban // nil if nobody is answered there
+	telling  telling
 	idle     *idle
 	live     live
 	service  *service
@@ -243,6 +244,9 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	d.tellJails(p)
 	for _, r := range restored {
 		d.tell(r)
+	}
+	if err := d.openTelling(ctx, p); err != nil {
+		return err
 	}
 	d.sources = source.New(part(d.log, "filter"), d.judge)
 	resume, err := d.resume(ctx)

@@ -181,7 +181,7 @@ func (p *plan) add(c config.Jail) *config.Problem {
 		p.problems = append(p.problems, *doubt)
 	}
 	for _, a := range c.Actions {
-		if a.Kind == action.Native && firewall.Inverts(a.Params) {
+		if a.Name == bantamAction && a.Kind == action.Native && firewall.Inverts(a.Params) {
 			doubt := refuse("action", "name the action that opens the port, such as iptables, in place of bantam", errors.New("its action bantam shuts out, and does not let in as its blocktype or returntype wants"))
 			doubt.Warning = true
 			p.problems = append(p.problems, *doubt)
@@ -204,12 +204,18 @@ func (p *plan) add(c config.Jail) *config.Problem {
 	return nil
 }
 
+// bantamAction is the native action that blocks by Bantam's own table.
+const bantamAction = "bantam"
+
 // effects are what the jail's actions block by Bantam's own table, nil if nothing, and those that are carried
 // out by shell or Python. wider is true if the rule closes more than the actions say.
 func effects(c *config.Jail) (rule *firewall.Rule, run []action.Config, wider bool, err error) {
 	for i := range c.Actions {
 		a := &c.Actions[i]
-		if a.Kind != action.Native {
+		if a.Kind == action.Native && a.Name != bantamAction && a.Name != action.LogName {
+			continue // it tells somebody, which is no effect of the jail's own
+		}
+		if a.Name != bantamAction || a.Kind != action.Native {
 			if err := action.Check(context.Background(), a); err != nil {
 				return nil, nil, false, fmt.Errorf("%s: %w", a.Name, err)
 			}

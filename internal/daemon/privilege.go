@@ -11,7 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bantam/internal/action"
 	"bantam/internal/config"
+	"bantam/internal/report"
+	"bantam/internal/smtp"
 )
 
 // Capabilities that a daemon keeps whose jails run no commands: for netlink and the programs
@@ -29,7 +32,20 @@ const (
 // is none.
 func (p *plan) commands() string {
 	for _, a := range p.actions {
-		return a.Jail
+		if a.Kind != action.Native {
+			return a.Jail
+		}
+	}
+	tell, reports := p.config.Channels()
+	for i := range tell {
+		if tell[i].Mail.Kind == smtp.MTA { // it may be set-group-ID, and drops its own
+			return tell[i].Jails[0]
+		}
+	}
+	for i := range reports {
+		if reports[i].Kind == report.Abuse && reports[i].Via.Kind == smtp.MTA {
+			return reports[i].Jails[0]
+		}
 	}
 	for i := range p.config.Jails {
 		if c := &p.config.Jails[i]; c.Lookup.IgnoreCommand != "" && p.runs(c.Name) {

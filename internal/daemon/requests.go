@@ -34,6 +34,12 @@ func (d *Daemon) handle() {
 	control.Handle(d.server, control.Disallow, d.disallow)
 	control.Handle(d.server, control.Reload, d.Reload)
 	control.Handle(d.server, control.Stop, d.stopRequest)
+	control.Handle(d.server, control.GetChannels, d.channels)
+	control.Handle(d.server, control.TestChannel, d.testChannel)
+	control.Handle(d.server, control.Letter, d.letter)
+	control.Handle(d.server, control.GetReports, d.reported)
+	control.Handle(d.server, control.PreviewReport, d.previewReport)
+	control.Handle(d.server, control.SendReport, d.sendReport)
 }
 
 func (d *Daemon) ping(context.Context, control.None) (control.Pong, error) {

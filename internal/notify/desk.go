@@ -254,3 +254,8 @@ func (c *clerk) status(now time.Time) Status {
 	}
 	return s
 }
+
+// Wants reports whether any channel is told of events like on.
+func (d *Desk) Wants(on string) bool {
+	return slices.ContainsFunc(*d.clerks.Load(), func(c *clerk) bool { return slices.Contains(c.config.On, on) })
+}

@@ -262,3 +262,13 @@ type body struct {
 	Mail *smtp.Packet `json:"mail,omitempty"`
 	Form *form        `json:"form,omitempty"`
 }
+
+// Readers are the names under which the channels read news, and the jails whose decisions each is told.
+func (d *Desk) Readers() map[string][]string {
+	list, _ := d.configured()
+	readers := map[string][]string{}
+	for _, c := range list {
+		readers[c.reader] = slices.Clone(c.setup.Load().Jails)
+	}
+	return readers
+}

@@ -60,6 +60,37 @@ func (s *Store) Follow(readers map[string][]string) {
 	}
 }
 
+// WhenNews has f called by Run, after it has passed decisions on, if anybody follows. f must not block. It is
+// called before Run.
+func (s *Store) WhenNews(f func()) { s.whenNews = f }
+
+func (s *Store) tellFollowers() {
+	if f := s.followers.Load(); f != nil && len(f.byJail) > 0 && s.whenNews != nil {
+		s.whenNews()
+	}
+}
+
+// History is every ban of an ID that is remembered, running or over, the newest first; at most the last thousand.
+func (s *Store) History(ctx context.Context, id bantam.ID) (out []bantam.Ban, err error) {
+	// The index is by jail first, and there are few jails.
+	rows, err := s.db.QueryContext(ctx, `SELECT b.jail, b.id, b.time, b.until, b.failures, b.count, b.made_by, b.reason, b.user, b.observed, b.lines, b.data
+		FROM (SELECT DISTINCT jail FROM bantam_ban) AS j JOIN bantam_ban AS b ON b.jail = j.jail AND b.id = ?
+		ORDER BY b.time DESC LIMIT 1000`, id.String())
+	if err == nil {
+		defer rows.Close()
+		for rows.Next() && err == nil {
+			var b bantam.Ban
+			b, err = scanBan(rows)
+			out = append(out, b)
+		}
+		err = errors.Join(err, rows.Err())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the bans of %s: %w", id, err)
+	}
+	return out, nil
+}
+
 // dropForeignNews forgets what readers have not read that are no more.
 func (s *Store) dropForeignNews(st *statements) error {
 	f := s.followers.Load()

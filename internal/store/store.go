@@ -82,10 +82,11 @@ type Store struct {
 
 	followers atomic.Pointer[followers] // nil until Follow is called
 
-	mu      sync.Mutex // guards the rest
-	unsaved held
-	err     error
-	maxNews int64
+	mu       sync.Mutex // guards the rest
+	unsaved  held
+	err      error
+	maxNews  int64
+	whenNews func() // nil for nobody
 	// number is that of the last news; numbered, up to which the file has numbers taken.
 	number, numbered int64
 }
@@ -340,20 +341,24 @@ func (s *Store) Run(decisions <-chan bantam.Decision, stored chan<- []bantam.Dec
 			}
 			s.save(batch)
 			stored <- batch
+			s.tellFollowers()
 		case <-retry.C:
-			s.save(nil)
+			if s.save(nil) {
+				s.tellFollowers()
+			}
 		}
 	}
 }
 
-// save writes what was held back and batch; what cannot be written is held back.
-func (s *Store) save(batch []bantam.Decision) {
+// save writes what was held back and batch, and reports whether there was anything to write; what cannot be
+// written is held back.
+func (s *Store) save(batch []bantam.Decision) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.unsaved.decisions) == 0 && s.err == nil && len(batch) > 0 {
 		err := s.write(batch)
 		if err == nil {
-			return
+			return true
 		}
 		s.err = err
 		s.log.Error("cannot write decisions down; they are carried out and held in memory until it works",
@@ -361,17 +366,18 @@ func (s *Store) save(batch []bantam.Decision) {
 	}
 	s.unsaved.add(batch)
 	if s.err == nil || batch != nil {
-		return // while the file takes nothing, one try each retryEvery is enough
+		return false // while the file takes nothing, one try each retryEvery is enough
 	}
 	if err := s.write(s.unsaved.decisions); err != nil {
 		s.err = err
-		return
+		return false
 	}
 	s.log.Info("the database takes decisions again", "decisions", len(s.unsaved.decisions))
 	if n := s.unsaved.dropped; n > 0 {
 		s.log.Warn("memory had no room for all decisions; these will be forgotten at a restart", "decisions", n)
 	}
 	s.unsaved, s.err = held{}, nil
+	return true
 }
 
 // inTx does f in one transaction.

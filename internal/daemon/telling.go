@@ -1,0 +1,217 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"bantam/internal/config"
+	"bantam/internal/control"
+	"bantam/internal/notify"
+	"bantam/internal/outbox"
+	"bantam/internal/report"
+	"bantam/internal/smtp"
+	"bantam/internal/store"
+	"bantam/internal/whois"
+)
+
+// askHostname is how long the machine's own whole name may be looked for, where somebody is told of bans.
+const askHostname = time.Second
+
+// telling is what tells operators and the world of bans. Nothing of it stands in a ban's way: it
+// reads what the store has kept.
+type telling struct {
+	box     *outbox.Outbox
+	desk    *notify.Desk
+	reports *report.Desk
+	whois   *whois.Client
+}
+
+// openTelling makes what tells of bans, without a channel.
+func (d *Daemon) openTelling(ctx context.Context, p *plan) error {
+	t := &d.telling
+	t.whois = whois.New(whois.Config{Zone: p.config.Daemon.AbuseZone, Cache: whoisCache{d.store}, Log: part(d.log, "whois")})
+	world := d.world(p)
+	host := ""
+	if tell, reports := p.config.Channels(); len(tell)+len(reports) > 0 {
+		asking, cancel := context.WithTimeout(ctx, askHostname)
+		defer cancel()
+		host = world.Hostname(asking)
+	}
+	t.box = outbox.New(part(d.log, "outbox"), d.store)
+	t.desk = notify.New(part(d.log, "notify"), t.box, notify.World{Host: host, Values: world.Values, Place: d.places.Place, Whois: t.whois.Lookup})
+	t.reports = report.New(part(d.log, "report"), t.box, report.World{
+		Host: host, Values: world.Values, Whois: t.whois.Lookup, Contacts: t.whois.Contacts, Spoofable: d.spoofable,
+		Bans:      d.store.History,
+		Transport: func(c smtp.Config) (smtp.Transport, error) { return c.Open(part(d.log, "report")) },
+	})
+	d.store.WhenNews(func() { t.desk.Wake(); t.reports.Wake() })
+	return d.tellBy(p)
+}
+
+// tellBy has bans told by the channels of a plan.
+func (d *Daemon) tellBy(p *plan) error {
+	t := &d.telling
+	tell, reports := p.config.Channels()
+	if err := t.desk.Configure(tell); err != nil {
+		return err
+	}
+	if err := t.reports.Configure(reports); err != nil {
+		return err
+	}
+	readers, senders := t.desk.Readers(), t.desk.Senders()
+	maps.Copy(readers, t.reports.Readers())
+	maps.Copy(senders, t.reports.Senders())
+	d.store.Follow(readers)
+	t.box.Configure(senders)
+	return nil
+}
+
+// runTelling tells of bans until ctx ends, then of jails that stop, for at most drain.
+func (d *Daemon) runTelling(ctx context.Context, stopped func() []string) error {
+	t := &d.telling
+	sending, sent := context.WithCancel(context.WithoutCancel(ctx))
+	defer sent()
+	var g errgroup.Group
+	g.Go(func() error { return t.box.Run(sending) })
+	g.Go(func() error { return t.desk.Run(ctx) })
+	g.Go(func() error { return t.reports.Run(ctx) })
+	<-ctx.Done()
+	if t.desk.Wants(notify.OnStop) {
+		t.desk.Announce(nil, stopped())
+		t.flush(drain)
+	}
+	sent()
+	return g.Wait()
+}
+
+// flush waits until no letter waits to be delivered, for at most so long.
+func (t *telling) flush(most time.Duration) {
+	over := time.NewTimer(most)
+	defer over.Stop()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for slices.ContainsFunc(t.box.Queue(), func(l outbox.Letter) bool { return !l.Failed && l.Tries == 0 }) {
+		select {
+		case <-look.C:
+		case <-over.C:
+			return
+		}
+	}
+}
+
+// spoofable reports whether attackers of a jail may have written a false address: what it guards is
+// reached by UDP alone.
+func (d *Daemon) spoofable(jail string) bool {
+	v, ok := d.plan.Load().config.Value(jail, "protocol")
+	return ok && strings.EqualFold(strings.TrimSpace(v.Text), "udp")
+}
+
+// whoisCache keeps answers about networks in the database.
+type whoisCache struct{ store *store.Store }
+
+const whoisNotes = "whois"
+
+func (c whoisCache) Note(ctx context.Context, key string) ([]byte, time.Time, error) {
+	return c.store.Note(ctx, whoisNotes, key)
+}
+
+func (c whoisCache) SetNote(ctx context.Context, key string, value []byte) error {
+	return c.store.Commit(ctx, whoisNotes, outbox.Batch{Notes: map[string][]byte{key: value}})
+}
+
+// channelProblems are what is wrong with the channels of a configuration.
+func channelProblems(c *config.Config) (problems []config.Problem) {
+	log := slog.New(slog.DiscardHandler)
+	tell, reports := c.Channels()
+	if err := notify.New(log, nil, notify.World{}).Configure(tell); err != nil {
+		problems = append(problems, config.Problem{Key: "action", Text: err.Error()})
+	}
+	for i := range reports {
+		if err := reports[i].Validate(); err != nil {
+			problems = append(problems, config.Problem{Key: "action", Text: err.Error()})
+		}
+	}
+	return problems
+}
+
+func (d *Daemon) channels(context.Context, control.None) (control.Channels, error) {
+	return control.Channels{Channels: d.telling.desk.Channels(), Letters: d.telling.box.Queue()}, nil
+}
+
+func (d *Daemon) testChannel(ctx context.Context, r control.ChannelRequest) (none control.None, err error) {
+	err = d.telling.desk.Test(ctx, r.Channel)
+	if errors.Is(err, notify.ErrNoChannel) {
+		return none, control.Refuse(d.channelHint(), "there is no channel %q", r.Channel)
+	}
+	if err != nil {
+		return none, &control.Error{Text: fmt.Sprintf("%s does not deliver: %v", r.Channel, err)}
+	}
+	return none, nil
+}
+
+// channelHint names the channels.
+func (d *Daemon) channelHint() string {
+	var names []string
+	for _, c := range d.telling.desk.Channels() {
+		names = append(names, c.Channel)
+	}
+	if len(names) == 0 {
+		return `no jail tells anybody; add a line to its action, as in: action = %(action_)s and below it smtp[to=you@example.org, relay=…]`
+	}
+	return "there are " + strings.Join(names, ", ")
+}
+
+func (d *Daemon) letter(ctx context.Context, r control.LetterRequest) (none control.None, err error) {
+	do := d.telling.box.Retry
+	if r.Drop {
+		do = d.telling.box.Drop
+	}
+	err = do(ctx, r.Key)
+	if errors.Is(err, outbox.ErrNoLetter) || errors.Is(err, outbox.ErrNoChannel) {
+		return none, control.Refuse("bantam notify queue shows what waits", "%v", err)
+	}
+	return none, err
+}
+
+func (d *Daemon) reported(ctx context.Context, _ control.None) (control.Reports, error) {
+	sent, err := d.telling.reports.List(ctx)
+	return control.Reports{Reports: sent}, err
+}
+
+func (d *Daemon) previewReport(ctx context.Context, r control.ReportRequest) (control.ReportPreview, error) {
+	text, err := d.telling.reports.Preview(ctx, r.Channel, r.ID)
+	return control.ReportPreview{Text: string(text)}, reportError(err)
+}
+
+func (d *Daemon) sendReport(ctx context.Context, r control.ReportRequest) (control.ReportReply, error) {
+	sent, err := d.telling.reports.Send(ctx, r.Channel, r.ID, r.Force)
+	return control.ReportReply{Report: sent}, reportError(err)
+}
+
+// reportError says how to go on.
+func reportError(err error) error {
+	hint := ""
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, report.ErrNoChannel):
+		hint = `add a line to a jail's action, as in: abuse[from=abuse@example.org]`
+	case errors.Is(err, report.ErrNoBan):
+		hint = "only what was banned by a jail that reports can be reported; bantam report list shows what was"
+	case errors.Is(err, report.ErrHeld):
+		hint = "--force sends it all the same"
+	case errors.Is(err, report.ErrNoContact):
+		hint = "bantam report preview shows what is known of its network"
+	default:
+		return err
+	}
+	return control.Refuse(hint, "%v", err)
+}
