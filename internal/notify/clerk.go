@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -108,15 +109,14 @@ func (c *clerk) run(ctx context.Context) {
 		}
 		c.say(err)
 		news, poked := c.news, c.poked
-		switch {
-		case err != nil:
+		if err != nil {
 			wait, news, poked = rest, nil, nil
 			rest = min(2*rest, lastRest)
-		case c.gathering:
-			news = nil // they are read with others, from time to time
-			fallthrough
-		default:
+		} else {
 			rest = firstRest
+		}
+		if c.gathering {
+			news = nil // they are read with others, from time to time
 		}
 		var due <-chan time.Time
 		if wait > 0 {
@@ -387,10 +387,15 @@ func (c *clerk) tell(ctx context.Context, p pace, g digest) error {
 	return c.commitHeld(ctx, batch, &next, func(j jailNews) jailNews { return j.told(e) })
 }
 
-// letter puts an edition into a letter.
-func (c *clerk) letter(e *Edition, ch channel) (outbox.Letter, error) {
-	l := outbox.Letter{Key: e.Key, Channel: c.name, About: describe(e, false, false).subject, Made: e.At, Due: e.At}
-	var err error
+// letter puts an edition into a letter. A channel that panics over what somebody wrote does not
+// take the daemon with it.
+func (c *clerk) letter(e *Edition, ch channel) (l outbox.Letter, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("compose letter %s: %v\n%s", e.Key, p, debug.Stack())
+		}
+	}()
+	l = outbox.Letter{Key: e.Key, Channel: c.name, About: describe(e, false, false).subject, Made: e.At, Due: e.At}
 	l.Body, err = ch.compose(e)
 	return l, err
 }

@@ -204,6 +204,8 @@ type slate struct {
 	asks wants
 	send func(context.Context, outbox.Letter) error
 	bad  error // of compose
+	// panics is true for one that does so when it composes.
+	panics bool
 }
 
 const slateKind = "slate"
@@ -230,6 +232,9 @@ func (s *slate) Send(ctx context.Context, l outbox.Letter) error {
 }
 
 func (s *slate) compose(e *Edition) ([]byte, error) {
+	if s.panics {
+		panic("at the composer")
+	}
 	var words []string
 	count := func(name string, counts map[string]int) {
 		for _, jail := range slices.Sorted(maps.Keys(counts)) {
@@ -565,22 +570,28 @@ func TestADatabaseThatFailsIsTriedAgain(t *testing.T) {
 
 // What a channel cannot say is passed over, and what comes after it is told.
 func TestAnEventThatCannotBeToldStopsNothing(t *testing.T) {
-	inOffice(t, func(o *office) {
-		s := &slate{bad: errors.New("the template is wrong")}
-		slates.Store("a", s)
-		defer slates.Clear()
-		o.open(plainChannel("a"))
-		o.decide(ban(1))
-		wait(time.Second)
-		o.want()
-		slates.Delete("a")
-		if err := o.desk.Configure([]Config{plainChannel("a")}); err != nil {
-			t.Fatal(err)
-		}
-		o.decide(ban(2))
-		wait(11 * time.Minute)
-		o.want("sshd banned 198.51.0.2, 5 lines")
-	})
+	for name, bad := range map[string]*slate{
+		"an error":                {bad: errors.New("the template is wrong")},
+		"a panic of the composer": {panics: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inOffice(t, func(o *office) {
+				slates.Store("a", bad)
+				defer slates.Clear()
+				o.open(plainChannel("a"))
+				o.decide(ban(1))
+				wait(time.Second)
+				o.want()
+				slates.Delete("a")
+				if err := o.desk.Configure([]Config{plainChannel("a")}); err != nil {
+					t.Fatal(err)
+				}
+				o.decide(ban(2))
+				wait(11 * time.Minute)
+				o.want("sshd banned 198.51.0.2, 5 lines")
+			})
+		})
+	}
 }
 
 func TestAReloadKeepsWhatWasGathered(t *testing.T) {

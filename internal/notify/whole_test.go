@@ -23,6 +23,7 @@ type receiver struct {
 	came   chan struct{} // closed when something has come, and made anew
 	twice  int
 	breaks bool // the next letter arrives, and its sender never learns of it
+	hangs  bool // that has happened
 }
 
 func (r *receiver) wants() wants { return wants{} }
@@ -42,7 +43,7 @@ func (r *receiver) Send(ctx context.Context, l outbox.Letter) error {
 		r.bans += n
 	}
 	breaks := r.breaks
-	r.breaks = false
+	r.breaks, r.hangs = false, breaks
 	close(r.came)
 	r.came = make(chan struct{})
 	r.mu.Unlock()
@@ -53,14 +54,14 @@ func (r *receiver) Send(ctx context.Context, l outbox.Letter) error {
 	return nil
 }
 
-// await waits until so many bans have been told, at least.
+// await waits until so many bans have been told, at least, or a letter's sender hangs.
 func (r *receiver) await(ctx context.Context, t *testing.T, bans int) {
 	t.Helper()
 	for {
 		r.mu.Lock()
-		told, came := r.bans, r.came
+		told, came, hangs := r.bans, r.came, r.hangs
 		r.mu.Unlock()
-		if told >= bans {
+		if told >= bans || hangs {
 			return
 		}
 		select {
@@ -105,7 +106,7 @@ func TestNothingIsLostOrToldTwiceOverRestarts(t *testing.T) {
 			})
 		}
 		r.mu.Lock()
-		r.breaks = run%3 == 2
+		r.breaks, r.hangs = run%3 == 2, false
 		r.mu.Unlock()
 		decisions, stored := make(chan bantam.Decision), make(chan []bantam.Decision)
 		g.Go(func() { s.Run(decisions, stored) })
