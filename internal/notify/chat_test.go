@@ -674,6 +674,10 @@ func TestWhatAChannelNeedsIsAskedFor(t *testing.T) {
 		{"a content type that is none", Webhook, func(c *Config) { c.Headers = []secret.Value{secret.New("Content-Type: ;")} }, "Content-Type"},
 		{"text without a template", Webhook, func(c *Config) { c.Headers = []secret.Value{secret.New("Content-Type: text/plain")} }, "template: is missing"},
 		{"a template that is no JSON", Webhook, func(c *Config) { c.Template = `{"ip": "<ip>"` }, "template: is no JSON"},
+		{"a template of thousands of tags", Webhook, func(c *Config) {
+			c.Template = strings.Repeat("<ip>", 2000)
+			c.Headers = []secret.Value{secret.New("Content-Type: text/xml")}
+		}, "may exceed 1048576 bytes"},
 		{"a tag as a JSON key", Webhook, func(c *Config) { c.Template = `{<ip>: 1}` }, "template: is no JSON"},
 		{"a tag behind a backslash", Webhook, func(c *Config) { c.Template = `{"ip": "\<ip>"}` }, "template: is no JSON"},
 	} {
