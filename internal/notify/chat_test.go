@@ -674,6 +674,10 @@ func TestWhatAChannelNeedsIsAskedFor(t *testing.T) {
 		{"a content type that is none", Webhook, func(c *Config) { c.Headers = []secret.Value{secret.New("Content-Type: ;")} }, "Content-Type"},
 		{"text without a template", Webhook, func(c *Config) { c.Headers = []secret.Value{secret.New("Content-Type: text/plain")} }, "template: is missing"},
 		{"a template that is no JSON", Webhook, func(c *Config) { c.Template = `{"ip": "<ip>"` }, "template: is no JSON"},
+		{"a template of thousands of tags", Webhook, func(c *Config) {
+			c.Template = strings.Repeat("<ip>", 2000)
+			c.Headers = []secret.Value{secret.New("Content-Type: text/xml")}
+		}, "may exceed 1048576 bytes"},
 		{"a tag as a JSON key", Webhook, func(c *Config) { c.Template = `{<ip>: 1}` }, "template: is no JSON"},
 		{"a tag behind a backslash", Webhook, func(c *Config) { c.Template = `{"ip": "\<ip>"}` }, "template: is no JSON"},
 	} {
@@ -759,6 +763,11 @@ postfix 990 bans
 192.0.2.9 in sshd from NL
 and 9990 more
 bantam banned`},
+		{"a digest without figures", &Edition{Events: append(unban.Events, observed.Events...), More: 1}, `2 bans, 1 unban
+192.0.2.7 in sshd, unbanned
+192.0.2.7 in sshd from DE, only observed
+and 1 more
+bantam banned`},
 		{"nothing at all", &Edition{}, "Nothing new"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -781,6 +790,40 @@ bantam banned`},
 			if diff := cmp.Diff(want, m.m.full(oneBan(), true)); diff != "" {
 				t.Errorf("%s: %s", m.name, diff)
 			}
+		}
+	}
+}
+
+func TestADigestOfManyJailsIsWithinTheLimit(t *testing.T) {
+	for _, n := range []int{1, 9, 10, 11, 30} {
+		for _, wide := range []int{1, 20, 45, 60, 300} {
+			e := storm()
+			for i := range n {
+				jail := fmt.Sprintf("%0*d", wide, i)
+				e.Bans[jail] = 3
+				e.Started = append(e.Started, jail)
+				e.Stopped = append(e.Stopped, jail)
+				for j := range e.Events {
+					e.Events[j].Decision.Ban.Jail = jail
+				}
+			}
+			for _, m := range texts {
+				got := m.m.full(e, true)
+				if len(got) > m.limit {
+					t.Errorf("%s: %d jails of %d signs make %d bytes", m.name, n, wide, len(got))
+				}
+				if last := got[strings.LastIndexByte(got, '\n')+1:]; !strings.Contains(last, "bantam banned") || !strings.Contains(got, " more\n") {
+					t.Errorf("%s: it ends with %q", m.name, last)
+				}
+			}
+		}
+	}
+}
+
+func TestCodeIsNeverEmptyAndHasNoBlanksAround(t *testing.T) {
+	for text, want := range map[string]string{"": "`?`", " \t\n": "`?`", "  x ": "`x`", "\tx\n": "`x`"} {
+		if got := slackMarkup.coded(text, maxChatName); got != want {
+			t.Errorf("%q is %s, want %s", text, got, want)
 		}
 	}
 }

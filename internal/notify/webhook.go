@@ -139,6 +139,13 @@ func newWebhook(c *Config) (channel, error) {
 			}
 		}
 	}
+	// So that no text makes composing fail later.
+	for _, sample := range []string{"\x00", `"`} {
+		long := func(string) (string, bool) { return strings.Repeat(sample, minHookValue), true }
+		if len(fill(w.template, w.form, minHookValue, long)) > maxHookBody {
+			return nil, fmt.Errorf("template: with its tags it may exceed %d bytes", maxHookBody)
+		}
+	}
 	return w, nil
 }
 
