@@ -1,6 +1,7 @@
 package whois
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -104,6 +105,7 @@ func TestWHOISIsAskedWhereThereIsNoRDAP(t *testing.T) {
 		"it sends a byte a second":     func(w http.ResponseWriter, _ *http.Request) { trickle(w) },
 		"it nests 10,000 deep":         shows(strings.Repeat(`{"entities":[`, 10000)),
 		"it nests lists 200,000 deep":  shows(strings.Repeat(`[`, 200000)),
+		"it packs 20 MB into 20 KB":    packed,
 		"it redirects in a circle":     status(302, "Location", "https://rdap.test/ip/9.9.9.9"),
 		"it redirects to plain HTTP":   status(302, "Location", "http://rdap.test/ip/9.9.9.9"),
 		"it redirects to a file":       status(302, "Location", "file:///etc/passwd"),
@@ -129,6 +131,15 @@ func TestWHOISIsAskedWhereThereIsNoRDAP(t *testing.T) {
 			})
 		})
 	}
+}
+
+// packed answers with much more than it sends.
+func packed(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Encoding", "gzip")
+	z := gzip.NewWriter(w)
+	defer z.Close()
+	io.WriteString(z, network("9.9.9.0/24", "abuse@example.org"))
+	io.WriteString(z, strings.Repeat(" ", 20<<20))
 }
 
 func TestRedirectsAreFollowed(t *testing.T) {
