@@ -24,6 +24,7 @@ func (c *Client) askWHOIS(ctx context.Context, addr netip.Addr) (Answer, error) 
 	b := budget{maxQuestion}
 	server := ianaWHOIS
 	asked := map[string]bool{}
+	var bound netip.Prefix // what the last referral was about
 	for range maxReferrals + 1 {
 		if asked[server] {
 			return Answer{}, fmt.Errorf("WHOIS servers refer to each other in a circle, to %s", server)
@@ -40,6 +41,9 @@ func (c *Client) askWHOIS(ctx context.Context, addr netip.Addr) (Answer, error) 
 		answer, refer, err := parseWHOIS(reply, addr, time.Now())
 		if refer != "" {
 			server = refer
+			if answer.Network.Bits() > bound.Bits() {
+				bound = answer.Network
+			}
 			continue
 		}
 		if err == nil && server == ianaWHOIS {
@@ -47,6 +51,10 @@ func (c *Client) askWHOIS(ctx context.Context, addr netip.Addr) (Answer, error) 
 		}
 		if err != nil {
 			return Answer{}, fmt.Errorf("answer of %s: %w", server, err)
+		}
+		if answer.Network.Bits() < bound.Bits() {
+			// A holder may name a server of its own; that one can speak for the holder's network alone.
+			answer.Network = bound
 		}
 		return answer, nil
 	}
@@ -112,7 +120,7 @@ type record struct {
 }
 
 // parseWHOIS reads an answer about addr: the smallest network in it that is about addr, or the server to ask instead,
-// as host:port.
+// as host:port, with the network that it is to be asked about.
 //
 // Registries write "key: value" lines in blocks with blank lines between them. A network's key begins a record, and
 // what follows up to the next network is about it.
@@ -123,13 +131,15 @@ func parseWHOIS(reply string, addr netip.Addr, now time.Time) (a Answer, refer s
 		p.line(strings.TrimSpace(line))
 	}
 	p.line("")
-	if p.refer != "" {
+	best := p.best()
+	switch {
+	case p.refer != "" && best != nil:
+		return Answer{Network: best.network}, p.refer, nil
+	case p.refer != "":
 		return Answer{}, p.refer, nil
-	}
-	if p.errorLine != "" && p.best() == nil {
+	case p.errorLine != "" && best == nil:
 		return Answer{}, "", fmt.Errorf("the server says %q", p.errorLine)
 	}
-	best := p.best()
 	if best == nil || best.network.Bits() < widest(addr) || best.name == notOurs {
 		return Answer{}, "", fmt.Errorf("no network of %s is in it: %w", addr, ErrUnknown)
 	}

@@ -250,6 +250,24 @@ func TestWHOISReferrals(t *testing.T) {
 	})
 }
 
+// A holder's own server cannot speak for its neighbours.
+func TestAReferredServerSpeaksForItsOwnNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{whois: map[string]func(string, io.Writer){
+			"whois.iana.org":     says("refer: whois.arin.net\ninetnum: 9.0.0.0 - 9.255.255.255\n"),
+			"whois.arin.net":     says("NetRange: 9.9.9.0 - 9.9.9.63\nReferralServer: whois://whois.evil.example\n"),
+			"whois.evil.example": says("inetnum: 9.9.0.0 - 9.9.255.255\nabuse-mailbox: victim@example.com\n"),
+		}}
+		c := w.client(nil)
+		if a := look(t, c, "9.9.9.9"); a.Network.String() != "9.9.9.0/26" {
+			t.Errorf("network %s", a.Network)
+		}
+		if e, ok := c.memory.get(WHOIS, netip.MustParseAddr("9.9.200.1"), time.Now()); ok {
+			t.Errorf("it is remembered for others: %+v", e)
+		}
+	})
+}
+
 func TestWHOISReferralsThatLeadNowhere(t *testing.T) {
 	endless := map[string]func(string, io.Writer){}
 	for i := range 20 {

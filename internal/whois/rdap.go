@@ -360,7 +360,7 @@ func (n *rdapNetwork) text(a *Answer) string {
 	var b strings.Builder
 	line := func(key, value string) {
 		if value = cleanLine(value); value != "" && b.Len() < maxText {
-			fmt.Fprintf(&b, "%-12s %s\n", key+":", value)
+			fmt.Fprintf(&b, "%-13s %s\n", key+":", value)
 		}
 	}
 	line("network", a.Network.String())

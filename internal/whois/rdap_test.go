@@ -85,17 +85,17 @@ func TestRDAPText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `network:     9.9.9.0/25
-range:       9.9.9.0 - 9.9.9.191
-handle:      NET-9-9-9-0-1
-name:        EXAMPLE
-type:        DIRECT ALLOCATION
-holder:      Example, Inc.
-country:     US
-abuse:       abuse@example.com
+	want := `network:      9.9.9.0/25
+range:        9.9.9.0 - 9.9.9.191
+handle:       NET-9-9-9-0-1
+name:         EXAMPLE
+type:         DIRECT ALLOCATION
+holder:       Example, Inc.
+country:      US
+abuse:        abuse@example.com
 last changed: 2024-03-02T10:00:00-05:00
-remark:      Complaints by mail, please.
-remark:      ~!second line
+remark:       Complaints by mail, please.
+remark:       ~!second line
 `
 	if a.Text != want {
 		t.Errorf("got\n%s\nwant\n%s", a.Text, want)

@@ -2,11 +2,11 @@
 // and by DNS for who takes complaints. What comes back is a stranger's text.
 //
 // It promises that nobody is asked about an address that is not public; that a question ends, whatever
-// the servers do, and takes a bounded amount of memory; that nobody is asked more often than once
-// in a second, nor twice for the same network in a day; that a stranger's answer leads to no server inside this machine's
-// own networks; and that all it hands out is cleaned and cut. It does not know what the answer is
-// for: that a contact belongs to the network's holder is the holder's word alone, so caps on what is sent
-// there are the business of whoever sends.
+// the servers do, and takes a bounded amount of memory; that no registry is asked more than once in a second, nor
+// mostly twice in a day about one network; that a stranger's answer leads to no server inside this
+// machine's own networks; and that all it hands out is cleaned and cut. It does not know what the answer is for: that
+// a contact takes complaints is the holder's word alone, so caps on what is sent there are the business of
+// whoever sends.
 package whois
 
 import (
