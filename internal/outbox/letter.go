@@ -48,7 +48,8 @@ type Sender interface {
 type Verdict interface {
 	error
 	// Again reports whether it makes sense to try again, and not before which pause, of at most
-	// a day; 0 leaves the pause to the outbox. The whole channel keeps the pause.
+	// a day; 0 leaves the pause to the outbox. The whole channel keeps the pause. It rests after
+	// a letter that is not to be tried again, too.
 	Again() (bool, time.Duration)
 }
 
