@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -148,10 +149,10 @@ func clean(t *testing.T, err error) {
 func TestGmailsAPITakesTheMail(t *testing.T) {
 	g := newGoogle(t)
 	config := g.config(t)
-	transport, err := config.Open(quiet)
-	if err != nil {
-		t.Fatal(err)
+	if err := config.Check(); err != nil {
+		t.Errorf("a good configuration: %v", err)
 	}
+	transport := open(t, config)
 	for range 2 {
 		if err := transport.Send(limited(t), packetOf(t, letter())); err != nil {
 			t.Fatal(err)
@@ -235,10 +236,7 @@ func TestATokenThatCannotBeKeptIsUsed(t *testing.T) {
 	}
 	defer file.Close()
 	config.Token = fmt.Sprintf("/proc/self/fd/%d", file.Fd())
-	transport, err := config.Open(quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	transport := open(t, config)
 	for range 2 {
 		if err := transport.Send(limited(t), packetOf(t, letter())); err != nil {
 			t.Fatal(err)
@@ -271,6 +269,7 @@ func TestFilesThatAreNotFitAreNamed(t *testing.T) {
 	} {
 		config := g.config(t)
 		c.change(&config)
+		says(t, config.Check(), c.want)
 		err := sendBy(t, config)
 		says(t, err, c.want)
 		clean(t, err)
@@ -358,10 +357,7 @@ func TestTheCallersPatienceEndsASilentGoogle(t *testing.T) {
 		} else {
 			g.send = silent
 		}
-		transport, err := g.config(t).Open(quiet)
-		if err != nil {
-			t.Fatal(err)
-		}
+		transport := open(t, g.config(t))
 		if err := transport.Send(ctx, packetOf(t, letter())); err == nil || ctx.Err() == nil {
 			t.Errorf("silent at %s: %v", call, err)
 		} else {
@@ -375,10 +371,7 @@ func TestAGoogleThatSendsAByteASecondIsLeftAfterAMinute(t *testing.T) {
 	client := writeFile(t, "c", `{"installed":{"client_id":"x","auth_uri":"https://a","token_uri":"https://b"}}`, 0o600)
 	p := packetOf(t, letter())
 	synctest.Test(t, func(t *testing.T) {
-		transport, err := smtp.Config{Kind: smtp.GmailAPI, Client: client, Token: token}.Open(quiet)
-		if err != nil {
-			t.Fatal(err)
-		}
+		transport := open(t, smtp.Config{Kind: smtp.GmailAPI, Client: client, Token: token})
 		smtp.SetDialHTTP(transport, func(context.Context, string, string) (net.Conn, error) {
 			ours, theirs := net.Pipe()
 			go func() {
@@ -401,7 +394,7 @@ func TestAGoogleThatSendsAByteASecondIsLeftAfterAMinute(t *testing.T) {
 			return ours, nil
 		})
 		begin := time.Now()
-		err = transport.Send(t.Context(), p)
+		err := transport.Send(t.Context(), p)
 		took := time.Since(begin)
 		time.Sleep(time.Second) // the server, too, has to notice
 		if took != smtp.Timeout || !errors.Is(err, context.DeadlineExceeded) {
@@ -412,10 +405,7 @@ func TestAGoogleThatSendsAByteASecondIsLeftAfterAMinute(t *testing.T) {
 
 func TestManyMailsAtOnceRefreshOnce(t *testing.T) {
 	g := newGoogle(t)
-	transport, err := g.config(t).Open(quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	transport := open(t, g.config(t))
 	p := packetOf(t, letter())
 	var all sync.WaitGroup
 	for range 8 {
@@ -431,10 +421,17 @@ func TestManyMailsAtOnceRefreshOnce(t *testing.T) {
 	}
 }
 
+func TestAPlaceThatCannotKeepTheTokenIsFoundFirst(t *testing.T) {
+	g := newGoogle(t)
+	file := writeFile(t, "file", "", 0o600)
+	l := smtp.Login{Client: g.clientFile(t), Token: file + "/token.json", Out: io.Discard}
+	says(t, l.Run(limited(t)), "keep Gmail's token", file)
+}
+
 // login runs a Login as a person sees it, and hands out the address that it prints, taken apart.
 func (g *google) login(t *testing.T, in io.Reader) (address url.Values, token string, done chan error, screen *display) {
 	t.Helper()
-	token = filepath.Join(t.TempDir(), "token.json")
+	token = filepath.Join(t.TempDir(), "new", "token.json")
 	screen = &display{more: make(chan struct{}, 1)}
 	l := smtp.Login{Client: g.clientFile(t), Token: token, Out: screen, In: in, CAs: g.roots()}
 	done = make(chan error, 1)
@@ -560,6 +557,11 @@ func TestALoginInTheBrowserGivesATokenThatSends(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := g.refreshes[0]
+	// RFC 7636 4.2: only who has the verifier can use the code.
+	sum := sha256.Sum256([]byte(asked.Get("code_verifier")))
+	if got := base64.RawURLEncoding.EncodeToString(sum[:]); got != address.Get("code_challenge") {
+		t.Errorf("the challenge was %s, the verifier makes %s", address.Get("code_challenge"), got)
+	}
 	if asked.Get("code") != code || asked.Get("redirect_uri") != back || len(asked.Get("code_verifier")) < 43 {
 		t.Errorf("the exchange asked %v", asked)
 	}
