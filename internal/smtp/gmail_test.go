@@ -312,6 +312,7 @@ func TestWhatGoogleAnswersDecides(t *testing.T) {
 		{"broken", "send", 500, "", "", true, 0, "500"},
 		{"an answer of 1 MB", "send", 502, "", long(newAccess + "&" + newAccess), true, 0, "502"},
 		{"a mail that it will never take", "send", 400, "", `{"error":{"message":"Invalid To header","errors":[{"reason":"invalidArgument"}]}}`, false, 0, "Invalid To header"},
+		{"an account without mail", "send", 400, "", `{"error":{"message":"Mail service not enabled","errors":[{"reason":"failedPrecondition"}]}}`, true, 0, "not enabled"},
 		{"too large", "send", 413, "", "", false, 0, "413"},
 		{"elsewhere", "send", 302, "", "", true, 0, "302"},
 	} {
@@ -372,31 +373,24 @@ func TestAGoogleThatSendsAByteASecondIsLeftAfterAMinute(t *testing.T) {
 	p := packetOf(t, letter())
 	synctest.Test(t, func(t *testing.T) {
 		transport := open(t, smtp.Config{Kind: smtp.GmailAPI, Client: client, Token: token})
-		smtp.SetDialHTTP(transport, func(context.Context, string, string) (net.Conn, error) {
-			ours, theirs := net.Pipe()
-			go func() {
-				defer theirs.Close()
-				req, err := http.ReadRequest(bufio.NewReader(theirs))
-				if err == nil {
-					_, err = io.Copy(io.Discard, req.Body)
-				}
-				if err != nil {
-					t.Error(err)
-				}
-				_, _ = io.WriteString(theirs, "HTTP/1.1 500 x\r\nContent-Length: 1000\r\n\r\n")
-				for {
-					time.Sleep(time.Second) // in the bubble, where it takes no time
-					if _, err := theirs.Write([]byte("x")); err != nil {
-						return
-					}
-				}
-			}()
-			return ours, nil
+		dial, ended := piped(func(conn net.Conn) {
+			req, err := http.ReadRequest(bufio.NewReader(conn))
+			if err == nil {
+				_, err = io.Copy(io.Discard, req.Body)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			for text := "HTTP/1.1 500 x\r\nContent-Length: 1000\r\n\r\n"; err == nil; text = "x" {
+				_, err = io.WriteString(conn, text)
+				time.Sleep(time.Second) // in the bubble, where it takes no time
+			}
 		})
+		smtp.SetDialHTTP(transport, dial)
 		begin := time.Now()
 		err := transport.Send(t.Context(), p)
 		took := time.Since(begin)
-		time.Sleep(time.Second) // the server, too, has to notice
+		<-ended
 		if took != smtp.Timeout || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("after %s: %v", took, err)
 		}

@@ -136,7 +136,18 @@ func (r *relay) said(reply *textproto.Error) string {
 }
 
 // quote makes a server's text harmless.
-func (r *relay) quote(text string) string { return quote(secret.Scrub(text, r.config.Password)) }
+func (r *relay) quote(text string) string {
+	return quote(secret.Scrub(text, r.config.Password, secret.New(r.password())))
+}
+
+// password is what we log in with.
+func (r *relay) password() string {
+	text := r.config.Password.Reveal()
+	if r.config.Kind == Gmail {
+		text = strings.ReplaceAll(text, " ", "") // Google shows App Passwords in groups of four
+	}
+	return text
+}
 
 // A step is an error with what was being done.
 type step struct {
@@ -209,12 +220,9 @@ func (r *relay) talk(ctx context.Context, p Packet, to []string) (refused []refu
 
 // login says who we are, in a way that the server knows and that gives nothing away.
 func (r *relay) login(client *gosmtp.Client, from string) error {
-	user, password := r.config.User, r.config.Password.Reveal()
-	if r.config.Kind == Gmail {
-		if user == "" {
-			user = from
-		}
-		password = strings.ReplaceAll(password, " ", "") // Google shows it in groups of four
+	user, password := r.config.User, r.password()
+	if r.config.Kind == Gmail && user == "" {
+		user = from
 	}
 	if user == "" {
 		return nil

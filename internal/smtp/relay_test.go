@@ -138,9 +138,15 @@ func TestGmailLogsInWithItsAddressAndAnAppPassword(t *testing.T) {
 	if err := sendBy(t, config); err != nil {
 		t.Fatal(err)
 	}
-	config.Password = secret.New("wrong")
+	config.Password = secret.New("wrng wrng")
+	s.Answer(func(verb, _ string) smtptest.Reply {
+		if verb == "AUTH" {
+			return smtptest.Reply{Code: 535, Text: "wrngwrng is wrong"}
+		}
+		return smtptest.Reply{}
+	})
 	err := sendBy(t, config)
-	says(t, err, "535", "App Password", "https://myaccount.google.com/apppasswords", `"bantam@gate.example.org"`)
+	says(t, err, `535 "*** is wrong"`, "App Password", "https://myaccount.google.com/apppasswords", `"bantam@gate.example.org"`)
 	if again, _ := verdict(err); !again {
 		t.Error("a refused login loses the mail")
 	}
@@ -336,21 +342,31 @@ func TestTheCallersPatienceEndsASilentServer(t *testing.T) {
 	}
 }
 
-// talking sends a mail, in a bubble, to a server that does what talk does.
+// talking sends a mail, in a bubble, to a server that does what talk does, and waits for its end.
 func talking(t *testing.T, talk func(conn net.Conn)) (took time.Duration, err error) {
 	t.Helper()
 	transport := open(t, smtp.Config{Kind: smtp.Relay, Server: "mail.example.org:25", TLS: "none"})
-	smtp.SetDial(transport, func(context.Context, string, string) (net.Conn, error) {
+	dial, ended := piped(talk)
+	smtp.SetDial(transport, dial)
+	begin := time.Now()
+	err = transport.Send(t.Context(), packetOf(t, letter()))
+	took = time.Since(begin)
+	<-ended
+	return took, err
+}
+
+// piped is a way to a server that talks, once, and closes ended when it has.
+func piped(talk func(conn net.Conn)) (dial func(context.Context, string, string) (net.Conn, error), ended chan struct{}) {
+	ended = make(chan struct{})
+	return func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		go func() {
+			defer close(ended)
 			defer theirs.Close()
 			talk(theirs)
 		}()
 		return ours, nil
-	})
-	begin := time.Now()
-	err = transport.Send(t.Context(), packetOf(t, letter()))
-	return time.Since(begin), err
+	}, ended
 }
 
 func TestAServerThatSendsAByteASecondIsLeftAfterAMinute(t *testing.T) {
@@ -413,7 +429,6 @@ func TestAServerThatNeverEndsIsLeft(t *testing.T) {
 				}
 			})
 			says(t, err, "more than 1048576 bytes")
-			synctest.Wait()
 			if sent > 2<<20 {
 				t.Errorf("%s: %d bytes were read", c.name, sent)
 			}
@@ -433,25 +448,22 @@ func TestAnAnswerThatIsNoSMTPIsSaidToBeNone(t *testing.T) {
 // What a server sends in the clear behind its consent to TLS must not count as said under TLS.
 func TestWhatComesBeforeTLSDoesNotCount(t *testing.T) {
 	transport := open(t, smtp.Config{Kind: smtp.Relay, Server: "mail.example.org:25"})
-	smtp.SetDial(transport, func(context.Context, string, string) (net.Conn, error) {
-		ours, theirs := net.Pipe()
-		go func() {
-			defer theirs.Close()
-			r := bufio.NewReader(theirs)
-			for _, say := range []string{"220 hi\r\n", "250-x\r\n250 STARTTLS\r\n", "220 go\r\n250-x\r\n250 AUTH PLAIN\r\n235 in\r\n250 ok\r\n250 ok\r\n"} {
-				if _, err := io.WriteString(theirs, say); err != nil {
-					return
-				}
-				if _, err := r.ReadString('\n'); err != nil {
-					return
-				}
+	dial, ended := piped(func(conn net.Conn) {
+		r := bufio.NewReader(conn)
+		for _, say := range []string{"220 hi\r\n", "250-x\r\n250 STARTTLS\r\n", "220 go\r\n250-x\r\n250 AUTH PLAIN\r\n235 in\r\n250 ok\r\n250 ok\r\n"} {
+			if _, err := io.WriteString(conn, say); err != nil {
+				return
 			}
-		}()
-		return ours, nil
+			if _, err := r.ReadString('\n'); err != nil {
+				return
+			}
+		}
 	})
+	smtp.SetDial(transport, dial)
 	if err := transport.Send(limited(t), packetOf(t, letter())); err == nil {
 		t.Error("a mail was sent to somebody who never spoke TLS")
 	}
+	<-ended
 }
 
 func TestManyMailsAtOnce(t *testing.T) {
