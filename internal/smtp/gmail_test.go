@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -236,7 +237,11 @@ func TestATokenThatCannotBeKeptIsUsed(t *testing.T) {
 	}
 	defer file.Close()
 	config.Token = fmt.Sprintf("/proc/self/fd/%d", file.Fd())
-	transport := open(t, config)
+	var told bytes.Buffer
+	transport, err := config.Open(slog.New(slog.NewTextHandler(&told, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
 		if err := transport.Send(limited(t), packetOf(t, letter())); err != nil {
 			t.Fatal(err)
@@ -244,6 +249,10 @@ func TestATokenThatCannotBeKeptIsUsed(t *testing.T) {
 	}
 	if len(g.refreshes) != 1 || len(g.sent) != 2 {
 		t.Errorf("%d refreshes, %d mails", len(g.refreshes), len(g.sent))
+	}
+	clean(t, errors.New(told.String()))
+	if strings.Count(told.String(), "level=WARN") != 1 {
+		t.Errorf("the operator is told %s", &told)
 	}
 }
 

@@ -3,6 +3,7 @@ package smtp_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -486,6 +487,17 @@ func TestManyMailsAtOnce(t *testing.T) {
 	g.Wait()
 	if n := len(s.Mails()); n != 8 {
 		t.Errorf("%d of 8 arrived", n)
+	}
+}
+
+func TestAConfigurationShowsNoPassword(t *testing.T) {
+	c := smtp.Config{Kind: smtp.Relay, User: "ann", Password: secret.New(password)}
+	asJSON, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprintf("%v %+v %#v %s", c, c, &c, asJSON); strings.Contains(text, password) || strings.Count(text, "***") != 4 {
+		t.Errorf("it shows %s", text)
 	}
 }
 
