@@ -152,7 +152,10 @@ func (a *api) post(ctx context.Context, token *oauth2.Token, body []byte) (statu
 	case res.StatusCode == http.StatusForbidden && !strings.Contains(strings.ToLower(reason), "limit"):
 		f.err = hinted(told, "the API must be enabled in the client's Google project, and its login have the scope gmail.send; "+loginAgain)
 	case res.StatusCode == http.StatusForbidden, res.StatusCode == http.StatusTooManyRequests, res.StatusCode/100 == 5:
-	case res.StatusCode == http.StatusBadRequest, res.StatusCode == http.StatusRequestEntityTooLarge:
+	case res.StatusCode == http.StatusBadRequest:
+		// failedPrecondition speaks of the account, which its owner can mend.
+		f.final = !strings.Contains(reason, "failedPrecondition")
+	case res.StatusCode == http.StatusRequestEntityTooLarge:
 		f.final = true
 	}
 	f.after = retryAfter(res.Header.Get("Retry-After"), time.Now())

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -148,10 +150,10 @@ func clean(t *testing.T, err error) {
 func TestGmailsAPITakesTheMail(t *testing.T) {
 	g := newGoogle(t)
 	config := g.config(t)
-	transport, err := config.Open(quiet)
-	if err != nil {
-		t.Fatal(err)
+	if err := config.Check(); err != nil {
+		t.Errorf("a good configuration: %v", err)
 	}
+	transport := open(t, config)
 	for range 2 {
 		if err := transport.Send(limited(t), packetOf(t, letter())); err != nil {
 			t.Fatal(err)
@@ -235,7 +237,8 @@ func TestATokenThatCannotBeKeptIsUsed(t *testing.T) {
 	}
 	defer file.Close()
 	config.Token = fmt.Sprintf("/proc/self/fd/%d", file.Fd())
-	transport, err := config.Open(quiet)
+	var told bytes.Buffer
+	transport, err := config.Open(slog.New(slog.NewTextHandler(&told, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,6 +249,10 @@ func TestATokenThatCannotBeKeptIsUsed(t *testing.T) {
 	}
 	if len(g.refreshes) != 1 || len(g.sent) != 2 {
 		t.Errorf("%d refreshes, %d mails", len(g.refreshes), len(g.sent))
+	}
+	clean(t, errors.New(told.String()))
+	if strings.Count(told.String(), "level=WARN") != 1 {
+		t.Errorf("the operator is told %s", &told)
 	}
 }
 
@@ -271,6 +278,7 @@ func TestFilesThatAreNotFitAreNamed(t *testing.T) {
 	} {
 		config := g.config(t)
 		c.change(&config)
+		says(t, config.Check(), c.want)
 		err := sendBy(t, config)
 		says(t, err, c.want)
 		clean(t, err)
@@ -313,6 +321,7 @@ func TestWhatGoogleAnswersDecides(t *testing.T) {
 		{"broken", "send", 500, "", "", true, 0, "500"},
 		{"an answer of 1 MB", "send", 502, "", long(newAccess + "&" + newAccess), true, 0, "502"},
 		{"a mail that it will never take", "send", 400, "", `{"error":{"message":"Invalid To header","errors":[{"reason":"invalidArgument"}]}}`, false, 0, "Invalid To header"},
+		{"an account without mail", "send", 400, "", `{"error":{"message":"Mail service not enabled","errors":[{"reason":"failedPrecondition"}]}}`, true, 0, "not enabled"},
 		{"too large", "send", 413, "", "", false, 0, "413"},
 		{"elsewhere", "send", 302, "", "", true, 0, "302"},
 	} {
@@ -358,10 +367,7 @@ func TestTheCallersPatienceEndsASilentGoogle(t *testing.T) {
 		} else {
 			g.send = silent
 		}
-		transport, err := g.config(t).Open(quiet)
-		if err != nil {
-			t.Fatal(err)
-		}
+		transport := open(t, g.config(t))
 		if err := transport.Send(ctx, packetOf(t, letter())); err == nil || ctx.Err() == nil {
 			t.Errorf("silent at %s: %v", call, err)
 		} else {
@@ -375,35 +381,25 @@ func TestAGoogleThatSendsAByteASecondIsLeftAfterAMinute(t *testing.T) {
 	client := writeFile(t, "c", `{"installed":{"client_id":"x","auth_uri":"https://a","token_uri":"https://b"}}`, 0o600)
 	p := packetOf(t, letter())
 	synctest.Test(t, func(t *testing.T) {
-		transport, err := smtp.Config{Kind: smtp.GmailAPI, Client: client, Token: token}.Open(quiet)
-		if err != nil {
-			t.Fatal(err)
-		}
-		smtp.SetDialHTTP(transport, func(context.Context, string, string) (net.Conn, error) {
-			ours, theirs := net.Pipe()
-			go func() {
-				defer theirs.Close()
-				req, err := http.ReadRequest(bufio.NewReader(theirs))
-				if err == nil {
-					_, err = io.Copy(io.Discard, req.Body)
-				}
-				if err != nil {
-					t.Error(err)
-				}
-				_, _ = io.WriteString(theirs, "HTTP/1.1 500 x\r\nContent-Length: 1000\r\n\r\n")
-				for {
-					time.Sleep(time.Second) // in the bubble, where it takes no time
-					if _, err := theirs.Write([]byte("x")); err != nil {
-						return
-					}
-				}
-			}()
-			return ours, nil
+		transport := open(t, smtp.Config{Kind: smtp.GmailAPI, Client: client, Token: token})
+		dial, ended := piped(func(conn net.Conn) {
+			req, err := http.ReadRequest(bufio.NewReader(conn))
+			if err == nil {
+				_, err = io.Copy(io.Discard, req.Body)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			for text := "HTTP/1.1 500 x\r\nContent-Length: 1000\r\n\r\n"; err == nil; text = "x" {
+				_, err = io.WriteString(conn, text)
+				time.Sleep(time.Second) // in the bubble, where it takes no time
+			}
 		})
+		smtp.SetDialHTTP(transport, dial)
 		begin := time.Now()
-		err = transport.Send(t.Context(), p)
+		err := transport.Send(t.Context(), p)
 		took := time.Since(begin)
-		time.Sleep(time.Second) // the server, too, has to notice
+		<-ended
 		if took != smtp.Timeout || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("after %s: %v", took, err)
 		}
@@ -412,10 +408,7 @@ func TestAGoogleThatSendsAByteASecondIsLeftAfterAMinute(t *testing.T) {
 
 func TestManyMailsAtOnceRefreshOnce(t *testing.T) {
 	g := newGoogle(t)
-	transport, err := g.config(t).Open(quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	transport := open(t, g.config(t))
 	p := packetOf(t, letter())
 	var all sync.WaitGroup
 	for range 8 {
@@ -431,10 +424,17 @@ func TestManyMailsAtOnceRefreshOnce(t *testing.T) {
 	}
 }
 
+func TestAPlaceThatCannotKeepTheTokenIsFoundFirst(t *testing.T) {
+	g := newGoogle(t)
+	file := writeFile(t, "file", "", 0o600)
+	l := smtp.Login{Client: g.clientFile(t), Token: file + "/token.json", Out: io.Discard}
+	says(t, l.Run(limited(t)), "keep Gmail's token", file)
+}
+
 // login runs a Login as a person sees it, and hands out the address that it prints, taken apart.
 func (g *google) login(t *testing.T, in io.Reader) (address url.Values, token string, done chan error, screen *display) {
 	t.Helper()
-	token = filepath.Join(t.TempDir(), "token.json")
+	token = filepath.Join(t.TempDir(), "new", "token.json")
 	screen = &display{more: make(chan struct{}, 1)}
 	l := smtp.Login{Client: g.clientFile(t), Token: token, Out: screen, In: in, CAs: g.roots()}
 	done = make(chan error, 1)
@@ -560,6 +560,11 @@ func TestALoginInTheBrowserGivesATokenThatSends(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := g.refreshes[0]
+	// RFC 7636 4.2: only who has the verifier can use the code.
+	sum := sha256.Sum256([]byte(asked.Get("code_verifier")))
+	if got := base64.RawURLEncoding.EncodeToString(sum[:]); got != address.Get("code_challenge") {
+		t.Errorf("the challenge was %s, the verifier makes %s", address.Get("code_challenge"), got)
+	}
 	if asked.Get("code") != code || asked.Get("redirect_uri") != back || len(asked.Get("code_verifier")) < 43 {
 		t.Errorf("the exchange asked %v", asked)
 	}

@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -44,6 +46,10 @@ var errAsk = errors.New("this is not the answer to this login")
 func (l Login) Run(ctx context.Context) error {
 	client, err := readClient(l.Client)
 	if err != nil {
+		return err
+	}
+	// A place that cannot be written is found before the person has gone to the trouble.
+	if err := checkPlace(l.Token); err != nil {
 		return err
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -97,6 +103,23 @@ func (l Login) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("log in to Gmail: %w", ctx.Err())
 	}
+}
+
+// checkPlace makes the folder of a file, if there is none, and tries whether a file can be made in it.
+func checkPlace(path string) error {
+	dir := filepath.Dir(path)
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		var temp *os.File
+		if temp, err = os.CreateTemp(dir, ".token-"); err == nil {
+			temp.Close()
+			err = os.Remove(temp.Name())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("keep Gmail's token: %w", err)
+	}
+	return nil
 }
 
 // listen reads what is pasted until one line is an answer.

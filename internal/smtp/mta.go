@@ -16,6 +16,9 @@ import (
 // maxSaid is how much of what sendmail prints is kept.
 const maxSaid = 1 << 10
 
+// installMTA is the way on where there is no sendmail.
+const installMTA = "install a package that has it, such as msmtp-mta or postfix, or use the action smtp"
+
 // An mta hands mails to the machine's sendmail, whichever mail server's it is. All of them know
 // its flags -i and -f and codes of sysexits.h.
 type mta struct {
@@ -57,8 +60,7 @@ func (m *mta) Send(ctx context.Context, p Packet) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w: it took longer than %s", doing, context.DeadlineExceeded, Timeout)
 	case errors.Is(err, os.ErrNotExist):
-		return hinted(fmt.Errorf("%s: %w", doing, os.ErrNotExist),
-			"install a package that has it, such as msmtp-mta or postfix, or use the action smtp")
+		return hinted(fmt.Errorf("%s: %w", doing, os.ErrNotExist), installMTA)
 	case !exited:
 		return fmt.Errorf("%s: %w", doing, err)
 	}

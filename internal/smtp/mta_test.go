@@ -86,7 +86,9 @@ func TestSendmailsExitCodeDecides(t *testing.T) {
 }
 
 func TestAMachineWithoutSendmailIsToldWhatToInstall(t *testing.T) {
-	err := sendBy(t, smtp.Config{Kind: smtp.MTA, Program: filepath.Join(t.TempDir(), "sendmail")})
+	config := smtp.Config{Kind: smtp.MTA, Program: filepath.Join(t.TempDir(), "sendmail")}
+	says(t, config.Check(), "msmtp-mta", config.Program)
+	err := sendBy(t, config)
 	says(t, err, "msmtp-mta")
 	if again, _ := verdict(err); !again {
 		t.Error("the mail is lost")
@@ -100,10 +102,7 @@ func TestASilentSendmailEndsWithItsChildren(t *testing.T) {
 	}
 	// The child holds the pipe open as long as it lives.
 	path := program(t, "exec 3>"+fifo+"; sleep 600 & echo started >&3; wait")
-	transport, err := smtp.Config{Kind: smtp.MTA, Program: path}.Open(quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	transport := open(t, smtp.Config{Kind: smtp.MTA, Program: path})
 	ctx, cancel := context.WithCancel(limited(t))
 	sent := make(chan error, 1)
 	p := packetOf(t, letter())
@@ -143,6 +142,9 @@ func msmtp(t *testing.T, s *smtptest.Server) string {
 func TestDebiansMsmtpTakesTheMail(t *testing.T) {
 	s := smtptest.New(t, smtptest.Options{User: "ann", Password: password})
 	path := msmtp(t, s)
+	if err := (smtp.Config{Kind: smtp.MTA, Program: path}).Check(); err != nil {
+		t.Error(err)
+	}
 	if err := sendBy(t, smtp.Config{Kind: smtp.MTA, Program: path}); err != nil {
 		t.Fatal(err)
 	}

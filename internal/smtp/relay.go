@@ -1,8 +1,8 @@
 package smtp
 
 import (
+	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -11,11 +11,13 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/mail"
 	"net/textproto"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	gosmtp "github.com/wneessen/go-mail/smtp"
 
@@ -29,6 +31,9 @@ const maxTalk = 1 << 20
 // maxPending is of how many mails a relay remembers who has them already.
 const maxPending = 1000
 
+// farewell is how long a server may take to say good-bye.
+const farewell = 2 * time.Second
+
 // A relay sends mails by a server, on a connection of its own for each.
 type relay struct {
 	config Config
@@ -37,16 +42,16 @@ type relay struct {
 	dial   func(ctx context.Context, network, address string) (net.Conn, error)
 
 	mu sync.Mutex
-	// pending has, for mails that some recipients could not get yet, who has them: by the
-	// sum of their data.
-	pending map[[sha256.Size]byte]map[string]bool
+	// pending has, for mails that not all recipients could get, who has them: by Message-ID, because
+	// a mail that is written out anew differs in its boundaries.
+	pending map[string]map[string]bool
 }
 
 func newRelay(c Config, log *slog.Logger) *relay {
 	host, _, _ := net.SplitHostPort(c.Server) // Validate has seen it
 	return &relay{
 		config: c, host: host, log: log, dial: new(net.Dialer).DialContext,
-		pending: map[[sha256.Size]byte]map[string]bool{},
+		pending: map[string]map[string]bool{},
 	}
 }
 
@@ -54,7 +59,11 @@ func newRelay(c Config, log *slog.Logger) *relay {
 func (r *relay) Send(ctx context.Context, p Packet) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	key := sha256.Sum256(p.Data)
+	m, err := mail.ReadMessage(bytes.NewReader(p.Data))
+	if err != nil {
+		return final(fmt.Errorf("send mail by %s: read back what was written: %w", r.config.Server, err))
+	}
+	key := m.Header.Get("Message-ID")
 	r.mu.Lock()
 	has := maps.Clone(r.pending[key])
 	r.mu.Unlock()
@@ -69,17 +78,13 @@ func (r *relay) Send(ctx context.Context, p Packet) error {
 }
 
 // settle says what became of those whom the server refused while others got the mail, and
-// remembers who has it if there is to be another attempt.
-func (r *relay) settle(key [sha256.Size]byte, to []string, refused []refusal) error {
+// remembers who has it, for another attempt.
+func (r *relay) settle(key string, to []string, refused []refusal) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	again := slices.ContainsFunc(refused, func(f refusal) bool { return f.reply.Code < 500 })
-	if !again {
+	if len(refused) == 0 {
 		delete(r.pending, key)
-		if len(refused) == 0 {
-			return nil
-		}
-		return final(fmt.Errorf("send mail by %s: %s; the others have it", r.config.Server, r.list(refused)))
+		return nil
 	}
 	if r.pending[key] == nil {
 		if len(r.pending) >= maxPending {
@@ -87,12 +92,20 @@ func (r *relay) settle(key [sha256.Size]byte, to []string, refused []refusal) er
 		}
 		r.pending[key] = map[string]bool{}
 	}
+	later := false
 	for _, a := range to {
-		if !slices.ContainsFunc(refused, func(f refusal) bool { return f.to == a && f.reply.Code < 500 }) {
+		i := slices.IndexFunc(refused, func(f refusal) bool { return f.to == a })
+		if i < 0 {
 			r.pending[key][a] = true
+		} else if refused[i].reply.Code < 500 {
+			later = true
 		}
 	}
-	return fmt.Errorf("send mail by %s: %s; the others have it", r.config.Server, r.list(refused))
+	err := fmt.Errorf("send mail by %s: %s; the others have it", r.config.Server, r.list(refused))
+	if later {
+		return err
+	}
+	return final(err)
 }
 
 // A refusal is what the server said to a recipient.
@@ -123,7 +136,18 @@ func (r *relay) said(reply *textproto.Error) string {
 }
 
 // quote makes a server's text harmless.
-func (r *relay) quote(text string) string { return quote(secret.Scrub(text, r.config.Password)) }
+func (r *relay) quote(text string) string {
+	return quote(secret.Scrub(text, r.config.Password, secret.New(r.password())))
+}
+
+// password is what we log in with.
+func (r *relay) password() string {
+	text := r.config.Password.Reveal()
+	if r.config.Kind == Gmail {
+		text = strings.ReplaceAll(text, " ", "") // Google shows App Passwords in groups of four
+	}
+	return text
+}
 
 // A step is an error with what was being done.
 type step struct {
@@ -185,17 +209,20 @@ func (r *relay) talk(ctx context.Context, p Packet, to []string) (refused []refu
 	if err := r.login(client, p.From); err != nil {
 		return nil, err
 	}
-	return r.hand(client, p, to)
+	refused, err = r.hand(client, p, to)
+	if err == nil {
+		// The server has the mail, whatever it says to our good-bye.
+		_ = raw.SetDeadline(time.Now().Add(farewell))
+		_ = client.Quit()
+	}
+	return refused, err
 }
 
 // login says who we are, in a way that the server knows and that gives nothing away.
 func (r *relay) login(client *gosmtp.Client, from string) error {
-	user, password := r.config.User, r.config.Password.Reveal()
-	if r.config.Kind == Gmail {
-		if user == "" {
-			user = from
-		}
-		password = strings.ReplaceAll(password, " ", "") // Google shows it in groups of four
+	user, password := r.config.User, r.password()
+	if r.config.Kind == Gmail && user == "" {
+		user = from
 	}
 	if user == "" {
 		return nil
@@ -274,7 +301,6 @@ func (r *relay) hand(client *gosmtp.Client, p Packet, to []string) ([]refusal, e
 	if err := w.Close(); err != nil {
 		return nil, &step{doing, r.judge(err)}
 	}
-	_ = client.Quit() // the server has the mail, whatever it says now
 	return refused, nil
 }
 

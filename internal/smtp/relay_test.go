@@ -3,6 +3,7 @@ package smtp_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -35,14 +36,20 @@ func verdict(err error) (again bool, after time.Duration) {
 	return true, 0
 }
 
-// sendBy sends the letter by a transport of the configuration.
-func sendBy(t *testing.T, c smtp.Config) error {
+// open is the transport of the configuration.
+func open(t *testing.T, c smtp.Config) smtp.Transport {
 	t.Helper()
 	transport, err := c.Open(quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return transport.Send(limited(t), packetOf(t, letter()))
+	return transport
+}
+
+// sendBy sends the letter by a transport of the configuration.
+func sendBy(t *testing.T, c smtp.Config) error {
+	t.Helper()
+	return open(t, c).Send(limited(t), packetOf(t, letter()))
 }
 
 // limited is a context that ends a test that would hang.
@@ -132,9 +139,15 @@ func TestGmailLogsInWithItsAddressAndAnAppPassword(t *testing.T) {
 	if err := sendBy(t, config); err != nil {
 		t.Fatal(err)
 	}
-	config.Password = secret.New("wrong")
+	config.Password = secret.New("wrng wrng")
+	s.Answer(func(verb, _ string) smtptest.Reply {
+		if verb == "AUTH" {
+			return smtptest.Reply{Code: 535, Text: "wrngwrng is wrong"}
+		}
+		return smtptest.Reply{}
+	})
 	err := sendBy(t, config)
-	says(t, err, "535", "App Password", "https://myaccount.google.com/apppasswords", `"bantam@gate.example.org"`)
+	says(t, err, `535 "*** is wrong"`, "App Password", "https://myaccount.google.com/apppasswords", `"bantam@gate.example.org"`)
 	if again, _ := verdict(err); !again {
 		t.Error("a refused login loses the mail")
 	}
@@ -181,10 +194,7 @@ func TestACertificateMustBeForTheServerAndOfAKnownAuthority(t *testing.T) {
 
 	other := relayTo(s, "starttls")
 	other.Server = fmt.Sprintf("mail.example.org:%d", s.Port())
-	transport, err := other.Open(quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	transport := open(t, other)
 	smtp.SetDial(transport, func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, s.Addr())
 	})
@@ -254,7 +264,14 @@ func TestARefusedRecipientKeepsNoMailFromTheOthers(t *testing.T) {
 	if again, _ := verdict(err); again {
 		t.Error("the others would get it twice")
 	}
-	if mails := s.Mails(); len(mails) != 1 || fmt.Sprint(mails[0].To) != "[ann@example.org secret@example.org]" {
+	transport := open(t, relayTo(s, ""))
+	for range 2 {
+		_ = transport.Send(limited(t), packetOf(t, letter())) // the operator may ask for it
+	}
+	if n := len(s.Mails()); n != 2 {
+		t.Errorf("after three attempts by two transports the others have it %d times", n)
+	}
+	if mails := s.Mails(); fmt.Sprint(mails[0].To) != "[ann@example.org secret@example.org]" {
 		t.Errorf("arrived: %+v", mails)
 	}
 }
@@ -268,13 +285,10 @@ func TestARecipientWhoIsRefusedForNowGetsTheMailLaterAndAlone(t *testing.T) {
 		}
 		return smtptest.Reply{}
 	}})
-	transport, err := relayTo(s, "").Open(quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	transport := open(t, relayTo(s, ""))
 	p := packetOf(t, letter())
 	for range 2 {
-		err = transport.Send(limited(t), p)
+		err := transport.Send(limited(t), p)
 		says(t, err, `"ann@example.org" is refused with 450`)
 		if again, _ := verdict(err); !again {
 			t.Error("greylisting loses the mail")
@@ -322,34 +336,38 @@ func TestTheCallersPatienceEndsASilentServer(t *testing.T) {
 		}})
 		config := relayTo(s, "")
 		config.User, config.Password = "ann", secret.New(password)
-		transport, err := config.Open(quiet)
-		if err != nil {
-			t.Fatal(err)
-		}
+		transport := open(t, config)
 		if err := transport.Send(ctx, packetOf(t, letter())); !errors.Is(err, context.Canceled) {
 			t.Errorf("silent at %s: %v", verb, err)
 		}
 	}
 }
 
-// talking sends a mail, in a bubble, to a server that does what talk does.
+// talking sends a mail, in a bubble, to a server that does what talk does, and waits for its end.
 func talking(t *testing.T, talk func(conn net.Conn)) (took time.Duration, err error) {
 	t.Helper()
-	transport, err := smtp.Config{Kind: smtp.Relay, Server: "mail.example.org:25", TLS: "none"}.Open(quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	smtp.SetDial(transport, func(context.Context, string, string) (net.Conn, error) {
+	transport := open(t, smtp.Config{Kind: smtp.Relay, Server: "mail.example.org:25", TLS: "none"})
+	dial, ended := piped(talk)
+	smtp.SetDial(transport, dial)
+	begin := time.Now()
+	err = transport.Send(t.Context(), packetOf(t, letter()))
+	took = time.Since(begin)
+	<-ended
+	return took, err
+}
+
+// piped is a way to a server that talks, once, and closes ended when it has.
+func piped(talk func(conn net.Conn)) (dial func(context.Context, string, string) (net.Conn, error), ended chan struct{}) {
+	ended = make(chan struct{})
+	return func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		go func() {
+			defer close(ended)
 			defer theirs.Close()
 			talk(theirs)
 		}()
 		return ours, nil
-	})
-	begin := time.Now()
-	err = transport.Send(t.Context(), packetOf(t, letter()))
-	return time.Since(begin), err
+	}, ended
 }
 
 func TestAServerThatSendsAByteASecondIsLeftAfterAMinute(t *testing.T) {
@@ -366,6 +384,32 @@ func TestAServerThatSendsAByteASecondIsLeftAfterAMinute(t *testing.T) {
 			t.Errorf("after %s: %v", took, err)
 		}
 		says(t, err, "longer than 1m0s")
+	})
+}
+
+func TestAServerThatSaysNoGoodByeHasTheMailAllTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		took, err := talking(t, func(conn net.Conn) {
+			r := bufio.NewReader(conn)
+			_, _ = io.WriteString(conn, "220 hi\r\n")
+			for data := false; ; {
+				line, err := r.ReadString('\n')
+				switch {
+				case err != nil:
+					return
+				case data && line != ".\r\n", strings.HasPrefix(line, "QUIT"):
+				case strings.HasPrefix(line, "DATA"):
+					data = true
+					_, _ = io.WriteString(conn, "354 go on\r\n")
+				default:
+					data = false
+					_, _ = io.WriteString(conn, "250 ok\r\n")
+				}
+			}
+		})
+		if err != nil || took > 5*time.Second {
+			t.Errorf("after %s: %v", took, err)
+		}
 	})
 }
 
@@ -386,7 +430,6 @@ func TestAServerThatNeverEndsIsLeft(t *testing.T) {
 				}
 			})
 			says(t, err, "more than 1048576 bytes")
-			synctest.Wait()
 			if sent > 2<<20 {
 				t.Errorf("%s: %d bytes were read", c.name, sent)
 			}
@@ -405,37 +448,28 @@ func TestAnAnswerThatIsNoSMTPIsSaidToBeNone(t *testing.T) {
 
 // What a server sends in the clear behind its consent to TLS must not count as said under TLS.
 func TestWhatComesBeforeTLSDoesNotCount(t *testing.T) {
-	transport, err := smtp.Config{Kind: smtp.Relay, Server: "mail.example.org:25"}.Open(quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	smtp.SetDial(transport, func(context.Context, string, string) (net.Conn, error) {
-		ours, theirs := net.Pipe()
-		go func() {
-			defer theirs.Close()
-			r := bufio.NewReader(theirs)
-			for _, say := range []string{"220 hi\r\n", "250-x\r\n250 STARTTLS\r\n", "220 go\r\n250-x\r\n250 AUTH PLAIN\r\n235 in\r\n250 ok\r\n250 ok\r\n"} {
-				if _, err := io.WriteString(theirs, say); err != nil {
-					return
-				}
-				if _, err := r.ReadString('\n'); err != nil {
-					return
-				}
+	transport := open(t, smtp.Config{Kind: smtp.Relay, Server: "mail.example.org:25"})
+	dial, ended := piped(func(conn net.Conn) {
+		r := bufio.NewReader(conn)
+		for _, say := range []string{"220 hi\r\n", "250-x\r\n250 STARTTLS\r\n", "220 go\r\n250-x\r\n250 AUTH PLAIN\r\n235 in\r\n250 ok\r\n250 ok\r\n"} {
+			if _, err := io.WriteString(conn, say); err != nil {
+				return
 			}
-		}()
-		return ours, nil
+			if _, err := r.ReadString('\n'); err != nil {
+				return
+			}
+		}
 	})
+	smtp.SetDial(transport, dial)
 	if err := transport.Send(limited(t), packetOf(t, letter())); err == nil {
 		t.Error("a mail was sent to somebody who never spoke TLS")
 	}
+	<-ended
 }
 
 func TestManyMailsAtOnce(t *testing.T) {
 	s := smtptest.New(t, smtptest.Options{})
-	transport, err := relayTo(s, "").Open(quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	transport := open(t, relayTo(s, ""))
 	var g sync.WaitGroup
 	for i := range 8 {
 		g.Go(func() {
@@ -453,6 +487,17 @@ func TestManyMailsAtOnce(t *testing.T) {
 	g.Wait()
 	if n := len(s.Mails()); n != 8 {
 		t.Errorf("%d of 8 arrived", n)
+	}
+}
+
+func TestAConfigurationShowsNoPassword(t *testing.T) {
+	c := smtp.Config{Kind: smtp.Relay, User: "ann", Password: secret.New(password)}
+	asJSON, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprintf("%v %+v %#v %s", c, c, &c, asJSON); strings.Contains(text, password) || strings.Count(text, "***") != 4 {
+		t.Errorf("it shows %s", text)
 	}
 }
 
@@ -490,6 +535,27 @@ func TestAConfigurationIsCheckedBeforehand(t *testing.T) {
 		}
 		if _, opened := c.config.Open(quiet); (opened == nil) != (err == nil) {
 			t.Errorf("%s: Validate says %v, Open %v", c.name, err, opened)
+		}
+	}
+}
+
+// BenchmarkRelay sends a mail with a login, by STARTTLS, to a server of the same machine.
+func BenchmarkRelay(b *testing.B) {
+	b.ReportAllocs()
+	s := smtptest.New(b, smtptest.Options{User: "ann", Password: password})
+	config := relayTo(s, "")
+	config.User, config.Password = "ann", secret.New(password)
+	transport, err := config.Open(quiet)
+	if err != nil {
+		b.Fatal(err)
+	}
+	p, err := letter().Packet()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := transport.Send(b.Context(), p); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

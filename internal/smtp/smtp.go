@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -89,9 +90,12 @@ type Packet struct {
 // A Transport sends mails. Its errors are outbox.Verdicts by shape where the receiver has
 // said so: a 5xx is final, a 4xx is not. It is safe for concurrent use.
 //
-// Where some recipients are refused, the others get the mail; the error names the refused ones. It is
-// final, unless some were refused for the time being: then the same Transport sends the same Packet to
-// those alone.
+// A relay may refuse some recipients. The others get the mail then, and the error names the refused. It is
+// final, unless some were refused for the time being. The same Transport does not send a mail of the same
+// Message-ID again to those who have it.
+//
+// Where the connection breaks before the receiver has said that it has the mail, nobody knows whether it has;
+// the next attempt carries the same Message-ID.
 type Transport interface {
 	Send(ctx context.Context, p Packet) error
 }
@@ -164,6 +168,29 @@ func (c Config) Validate() error {
 		}
 	default:
 		return fmt.Errorf("%s is no way to send mail; there are smtp, gmail, gmail-api and mta", quote(c.Kind))
+	}
+	return nil
+}
+
+// Check says what would keep a mail from being sent, as far as this machine knows: it reads the
+// files of Gmail's API and looks for sendmail. It asks nobody else.
+func (c Config) Check() error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	c = c.complete()
+	switch c.Kind {
+	case MTA:
+		if _, err := exec.LookPath(c.Program); err != nil {
+			return hinted(fmt.Errorf("find %s: %w", c.Program, errors.Unwrap(err)), installMTA)
+		}
+	case GmailAPI:
+		if _, err := readClient(c.Client); err != nil {
+			return err
+		}
+		if _, err := readToken(c.Token); err != nil {
+			return err
+		}
 	}
 	return nil
 }
