@@ -208,6 +208,9 @@ func (r *redactor) redact(line string, hold *holder) string {
 	if names || says(" for ") {
 		line = userWord.ReplaceAllStringFunc(line, notWords)
 	}
+	if says("] fail login", "] ok login") {
+		line = failLogin.ReplaceAllString(line, "["+gone+"]${1}")
+	}
 	if holds(line[:min(len(line), utf8.UTFMax)]) {
 		line = commonLog.ReplaceAllString(line, "${1}"+gone+" [")
 	}
@@ -236,12 +239,14 @@ const (
 var (
 	mailAddress = regexp.MustCompile(`[^\s<>"'` + "`" + `,;:()\[\]{}=@]+@[^\s<>"'` + "`" + `,;:()\[\]{}=@]+`)
 	// secretPair is a value whose key says that it is nobody's business.
-	secretPair = regexp.MustCompile(`(?i)((?:pass|passwd|password|passphrase|pwd|token|secret|api_?key|apikey|session_?id|sessid|phpsessid|sid|cookie|auth|sig|signature)"?[=:]\s?)(?:"[^"]*"|'[^']*'|[^\s&;,"')\]}]+)`)
+	secretPair = regexp.MustCompile(`(?i)((?:pass|passwd|password|passphrase|pwd|token|secret|api_?key|apikey|session|session_?id|sessid|phpsessid|sid|cookie|auth|sig|signature)"?[=:]\s?)(?:"[^"]*"|'[^']*'|<[^>]*>|[^\s&;,"')\]}]+)`)
 	bearer     = regexp.MustCompile(`(?i)((?:basic|bearer)\s+)[A-Za-z0-9+/=._~-]{8,}`)
 	userPair   = regexp.MustCompile(`(?i)(\b(?:[a-z]+[_-])?(?:(?:r?user(?:_?name|_?id)?|logname|uname|set_id|authid)"?(?:=|:\s?)|(?:login|account|acct|mailbox|email|mail)(?:=|":\s?)))(?:"[^"]*"|'[^']*'|<[^>]*>|\([^)]*\)|[^\s,;&)\]}>"']+)`)
 	// userFrom is a name with whatever is in it, up to the last "from" with an address behind it.
 	userFrom = regexp.MustCompile(`(?i)(\b(?:for|user|login|account)\s+(?:(?:invalid|illegal|unknown)\s+user\s+)?)\S.*?(\s+from\s+(?:\S*\[)?[` + gone + `-` + string(lastHeld) + `][^` + gone + `-` + string(lastHeld) + `]*$)`)
 	userWord = regexp.MustCompile(`(?i)(\b(?:user|login|account|username|login failed:|failed login for|authentication failed for|auth failed for)\s+)("[^"]*"|'[^']*'|<[^>]*>|\S+)`)
+	// failLogin is how vsftpd puts it.
+	failLogin = regexp.MustCompile(`\[[^\]\s]+\]( (?:FAIL|OK) LOGIN)`)
 	// commonLog is the user of a web server's log, which stands third.
 	commonLog = regexp.MustCompile(`^([` + string(firstHeld) + `-` + string(lastHeld) + `]\S* )[^\s\[]+ [^\[]{1,200} \[`)
 )
@@ -251,7 +256,7 @@ var wordNotUser = map[string]bool{
 	"from": true, "at": true, "by": true, "is": true, "not": true, "in": true, "on": true, "for": true, "with": true, "and": true,
 	"or": true, "unknown": true, "failed": true, "failure": true, "failures": true, "authentication": true, "attempt": true,
 	"attempts": true, "name": true, "does": true, "has": true, "was": true, "password": true, "auth": true, "account": true,
-	"login": true, "user": true, "via": true, "to": true, "because": true, "request": true, "": true,
+	"login": true, "user": true, "via": true, "to": true, "because": true, "request": true, "authenticator": true, "": true,
 }
 
 // replaceWord puts with for every place of word that is one, in upper or lower case.
