@@ -282,7 +282,6 @@ func (c *channel) take(ctx context.Context, s *state, set *setup, n *bantam.News
 		}
 		w = &waiting{ID: id, Jail: n.Decision.Ban.Jail, Since: now, Count: last.Count}
 	}
-	a := c.attackOf(ctx, set, &n.Decision, n.Number)
 	if set.Kind != Abuse {
 		if s.today(now) >= dailyForms {
 			s.LeftOut++
@@ -290,7 +289,7 @@ func (c *channel) take(ctx context.Context, s *state, set *setup, n *bantam.News
 			return nil
 		}
 		c.capped = false
-		l, err := set.formLetter(id, a, "report-"+key(c.reader, strconv.FormatInt(n.Number, 10)), now)
+		l, err := set.formLetter(id, c.attackOf(ctx, set, &n.Decision, n.Number), "report-"+key(c.reader, strconv.FormatInt(n.Number, 10)), now)
 		if errors.Is(err, errNothingToSay) {
 			return nil
 		} else if err != nil {
@@ -314,7 +313,7 @@ func (c *channel) take(ctx context.Context, s *state, set *setup, n *bantam.News
 		}
 		cases[id] = attacked
 	}
-	attacked.add(a)
+	attacked.add(c.attackOf(ctx, set, &n.Decision, n.Number))
 	return nil
 }
 
@@ -756,7 +755,7 @@ func (c *channel) byHand(ctx context.Context, id bantam.ID) (*handmade, error) {
 		return nil, err
 	}
 	a := c.attackOf(ctx, set, &bantam.Decision{Kind: bantam.Start, Ban: *h.ban, At: h.ban.Time}, 0)
-	k := "report-" + key(c.reader, id.String(), strconv.FormatInt(now.UnixNano(), 10))
+	k := "report-" + key(c.reader, id.String(), strconv.Itoa(h.last.Count), strconv.FormatInt(now.UnixNano(), 10))
 	if set.Kind != Abuse {
 		h.letter, err = set.formLetter(id, a, k, now)
 		return h, err

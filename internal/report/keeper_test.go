@@ -189,6 +189,24 @@ func (p *postbox) mails() []smtp.Packet {
 	return slices.Clone(p.got)
 }
 
+// diary is a log that may be read while it is written.
+type diary struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (d *diary) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.text.Write(b)
+}
+
+func (d *diary) String() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.text.String()
+}
+
 // rig is a desk with a world of its own.
 type rig struct {
 	t     testing.TB
@@ -197,7 +215,7 @@ type rig struct {
 	world World
 	desk  *Desk
 	list  []Config
-	logs  *bytes.Buffer
+	logs  *diary
 	bans  map[bantam.ID][]bantam.Ban
 	asked atomic.Int32
 }
@@ -212,7 +230,7 @@ func abuseConfig() Config {
 // newRig configures a desk. The contact of 198.51.100.x is the desk of the third number: abuse@net100.example.
 func newRig(t testing.TB, list ...Config) *rig {
 	t.Helper()
-	r := &rig{t: t, box: newMemory(), post: &postbox{}, list: list, logs: &bytes.Buffer{}, bans: map[bantam.ID][]bantam.Ban{}}
+	r := &rig{t: t, box: newMemory(), post: &postbox{}, list: list, logs: &diary{}, bans: map[bantam.ID][]bantam.Ban{}}
 	r.world = World{
 		Host: "gate.example.org",
 		Zone: time.UTC,

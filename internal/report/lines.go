@@ -31,22 +31,21 @@ const hidden = "[redacted]"
 type redactor struct {
 	id bantam.ID
 	// off leaves the picked lines as they were logged.
-	off bool
-	// hosts finds names of the machine, users what the attacker claimed to be; nil for none.
-	hosts *regexp.Regexp
+	off   bool
+	hosts hostNames
+	// users are what the attacker claimed to be.
 	users []string
 }
 
 // newRedactor knows the machine's name and what a ban says of its user.
 func newRedactor(b *bantam.Ban, host string, redact bool) *redactor {
 	r := &redactor{id: b.ID, off: !redact}
-	names := []string{host}
+	r.hosts.add(host)
 	for _, line := range b.Lines {
 		if m := header.FindStringSubmatch(line); m != nil {
-			names = append(names, m[1]+m[2])
+			r.hosts.add(m[1] + m[2])
 		}
 	}
-	r.hosts = hostPattern(names)
 	users := []string{b.User}
 	for key, value := range b.Data {
 		if userKey.MatchString(key) {
@@ -78,27 +77,64 @@ var (
 		`|([\w.-]+) [\w./@-]+\[\d+\]: )`)
 )
 
-// hostPattern finds the names, their short forms, and everything in the domain of those that have one.
-func hostPattern(names []string) *regexp.Regexp {
-	var alternatives []string
-	for _, name := range names {
-		name = strings.Trim(strings.ToLower(name), ".")
-		if _, err := netip.ParseAddr(name); err == nil || name == "" || strings.HasPrefix(name, "localhost") {
-			continue
-		}
-		short, domain, _ := strings.Cut(name, ".")
-		alternatives = append(alternatives, regexp.QuoteMeta(short)+`(?:\.[\w.-]*\w)?`)
-		if strings.Contains(domain, ".") {
-			alternatives = append(alternatives, `(?:[\w-]+\.)*`+regexp.QuoteMeta(domain))
-		}
-	}
-	if alternatives == nil {
-		return nil
-	}
-	slices.Sort(alternatives)
-	alternatives = slices.Compact(alternatives)
-	return regexp.MustCompile(`(?i)(^|[^\pL\pN_-])(?:` + strings.Join(alternatives, "|") + `)($|[^\pL\pN_-])`)
+// hostNames are names of this machine, in lower case.
+type hostNames struct {
+	labels  []string // first labels: whatever has one of them is one of its names
+	domains []string // with a dot before them: whatever is in one is our own
 }
+
+func (h *hostNames) add(name string) {
+	name = strings.Trim(strings.ToLower(name), ".")
+	if _, err := netip.ParseAddr(name); err == nil || name == "" || strings.HasPrefix(name, "localhost") {
+		return
+	}
+	label, domain, _ := strings.Cut(name, ".")
+	if !slices.Contains(h.labels, label) {
+		h.labels = append(h.labels, label)
+	}
+	if strings.Contains(domain, ".") && !slices.Contains(h.domains, "."+domain) {
+		h.domains = append(h.domains, "."+domain)
+	}
+}
+
+// has reports whether a word of a line is such a name.
+func (h *hostNames) has(word string) bool {
+	word = strings.Trim(strings.ToLower(word), ".")
+	for label := range strings.SplitSeq(word, ".") {
+		if slices.Contains(h.labels, label) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(h.domains, func(d string) bool { return strings.HasSuffix("."+word, d) })
+}
+
+// takeOut puts gone for such names.
+func (h *hostNames) takeOut(line string) string {
+	var b strings.Builder
+	for len(line) > 0 {
+		end := strings.IndexFunc(line, nameRune)
+		if end < 0 {
+			end = len(line)
+		}
+		b.WriteString(line[:end])
+		line = line[end:]
+		if end = strings.IndexFunc(line, func(r rune) bool { return !nameRune(r) }); end < 0 {
+			end = len(line)
+		}
+		if word := line[:end]; word != "" && h.has(word) {
+			b.WriteString(gone)
+			word = strings.TrimRight(word, ".")
+			b.WriteString(line[len(word):end])
+		} else {
+			b.WriteString(word)
+		}
+		line = line[end:]
+	}
+	return b.String()
+}
+
+// nameRune is what a host's name is made of, and what joins it with a longer word.
+func nameRune(r rune) bool { return wordRune(r) || r == '.' || r == '-' || r == '_' }
 
 // lines are those of the ban that may be shown, oldest first, the newest mostLines of them; more is how many others
 // there were that say the same.
@@ -148,26 +184,47 @@ func (r *redactor) redact(line string, hold *holder) string {
 	for _, user := range r.users {
 		line = replaceWord(line, hold.addresses(user), gone)
 	}
-	line = mailAddress.ReplaceAllString(line, gone)
-	line = secretPair.ReplaceAllString(line, "${1}"+gone)
-	line = bearer.ReplaceAllString(line, "${1}"+gone)
-	line = userPair.ReplaceAllString(line, "${1}"+gone)
-	line = userFrom.ReplaceAllString(line, "${1}"+gone+"${2}")
-	line = userWord.ReplaceAllStringFunc(line, func(m string) string {
-		at := userWord.FindStringSubmatchIndex(m)
-		if word := strings.Trim(m[at[4]:at[5]], `:;,.()`); wordNotUser[strings.ToLower(word)] || strings.ContainsRune(word, goneRune) || holds(word) {
-			return m
-		}
-		return m[:at[4]] + gone
-	})
-	line = commonLog.ReplaceAllString(line, "${1}"+gone+" [")
-	if r.hosts != nil {
-		// Twice, because two names that follow each other share the character between them.
-		for range 2 {
-			line = r.hosts.ReplaceAllString(line, "${1}"+gone+"${2}")
-		}
+	// A pattern costs ten microseconds where it does not match, a look for its words none.
+	folded := lower(line)
+	says := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(folded, w) })
 	}
-	return line
+	if says("@") {
+		line = mailAddress.ReplaceAllString(line, gone)
+	}
+	if says("=", ":") && says("pass", "pwd", "token", "secret", "key", "sess", "sid", "cookie", "auth", "sig") {
+		line = secretPair.ReplaceAllString(line, "${1}"+gone)
+	}
+	if says("basic ", "bearer ") {
+		line = bearer.ReplaceAllString(line, "${1}"+gone)
+	}
+	names := says("user", "login", "logname", "account", "acct", "uname", "mail", "set_id", "authid")
+	if names && says("=", ":") {
+		line = userPair.ReplaceAllString(line, "${1}"+gone)
+	}
+	if says(" from ") && (names || says("for ")) {
+		line = userFrom.ReplaceAllString(line, "${1}"+gone+"${2}")
+	}
+	if names || says(" for ") {
+		line = userWord.ReplaceAllStringFunc(line, notWords)
+	}
+	if says("] fail login", "] ok login") {
+		line = failLogin.ReplaceAllString(line, "["+gone+"]${1}")
+	}
+	if holds(line[:min(len(line), utf8.UTFMax)]) {
+		line = commonLog.ReplaceAllString(line, "${1}"+gone+" [")
+	}
+	return r.hosts.takeOut(line)
+}
+
+// notWords takes the name out of what userWord has found, if it is one.
+func notWords(found string) string {
+	at := userWord.FindStringSubmatchIndex(found)
+	word := strings.Trim(found[at[4]:at[5]], `:;,.()`)
+	if wordNotUser[strings.ToLower(word)] || strings.ContainsRune(word, goneRune) || holds(word) {
+		return found
+	}
+	return found[:at[4]] + gone
 }
 
 // What is taken out is one rune of private use until the end, so that no later pattern reads its name as a user's; the
@@ -182,12 +239,14 @@ const (
 var (
 	mailAddress = regexp.MustCompile(`[^\s<>"'` + "`" + `,;:()\[\]{}=@]+@[^\s<>"'` + "`" + `,;:()\[\]{}=@]+`)
 	// secretPair is a value whose key says that it is nobody's business.
-	secretPair = regexp.MustCompile(`(?i)((?:pass|passwd|password|passphrase|pwd|token|secret|api_?key|apikey|session_?id|sessid|phpsessid|sid|cookie|auth|sig|signature)"?[=:]\s?)(?:"[^"]*"|'[^']*'|[^\s&;,"')\]}]+)`)
+	secretPair = regexp.MustCompile(`(?i)((?:pass|passwd|password|passphrase|pwd|token|secret|api_?key|apikey|session|session_?id|sessid|phpsessid|sid|cookie|auth|sig|signature)"?[=:]\s?)(?:"[^"]*"|'[^']*'|<[^>]*>|[^\s&;,"')\]}]+)`)
 	bearer     = regexp.MustCompile(`(?i)((?:basic|bearer)\s+)[A-Za-z0-9+/=._~-]{8,}`)
-	userPair   = regexp.MustCompile(`(?i)(\b(?:[a-z]+[_-])?(?:(?:user|username|user_?name|userid|user_?id|ruser|logname|uname|set_id|authid)"?(?:=|:\s?)|(?:login|account|acct|mailbox|email|mail)(?:=|":\s?)))(?:"[^"]*"|'[^']*'|<[^>]*>|\([^)]*\)|[^\s,;&)\]}>"']+)`)
+	userPair   = regexp.MustCompile(`(?i)(\b(?:[a-z]+[_-])?(?:(?:r?user(?:_?name|_?id)?|logname|uname|set_id|authid)"?(?:=|:\s?)|(?:login|account|acct|mailbox|email|mail)(?:=|":\s?)))(?:"[^"]*"|'[^']*'|<[^>]*>|\([^)]*\)|[^\s,;&)\]}>"']+)`)
 	// userFrom is a name with whatever is in it, up to the last "from" with an address behind it.
 	userFrom = regexp.MustCompile(`(?i)(\b(?:for|user|login|account)\s+(?:(?:invalid|illegal|unknown)\s+user\s+)?)\S.*?(\s+from\s+(?:\S*\[)?[` + gone + `-` + string(lastHeld) + `][^` + gone + `-` + string(lastHeld) + `]*$)`)
 	userWord = regexp.MustCompile(`(?i)(\b(?:user|login|account|username|login failed:|failed login for|authentication failed for|auth failed for)\s+)("[^"]*"|'[^']*'|<[^>]*>|\S+)`)
+	// failLogin is how vsftpd puts it.
+	failLogin = regexp.MustCompile(`\[[^\]\s]+\]( (?:FAIL|OK) LOGIN)`)
 	// commonLog is the user of a web server's log, which stands third.
 	commonLog = regexp.MustCompile(`^([` + string(firstHeld) + `-` + string(lastHeld) + `]\S* )[^\s\[]+ [^\[]{1,200} \[`)
 )
@@ -197,32 +256,46 @@ var wordNotUser = map[string]bool{
 	"from": true, "at": true, "by": true, "is": true, "not": true, "in": true, "on": true, "for": true, "with": true, "and": true,
 	"or": true, "unknown": true, "failed": true, "failure": true, "failures": true, "authentication": true, "attempt": true,
 	"attempts": true, "name": true, "does": true, "has": true, "was": true, "password": true, "auth": true, "account": true,
-	"login": true, "user": true, "via": true, "to": true, "because": true, "request": true, "": true,
+	"login": true, "user": true, "via": true, "to": true, "because": true, "request": true, "authenticator": true, "": true,
 }
 
 // replaceWord puts with for every place of word that is one, in upper or lower case.
 func replaceWord(s, word, with string) string {
-	if word == "" {
+	folded, word := lower(s), lower(word)
+	if word == "" || !strings.Contains(folded, word) {
 		return s
-	}
-	re, err := regexp.Compile(`(?i)` + regexp.QuoteMeta(word))
-	if err != nil { // a name longer than a pattern may be
-		return strings.ReplaceAll(s, word, with)
 	}
 	var b strings.Builder
 	last := 0
-	for _, m := range re.FindAllStringIndex(s, -1) {
-		before, _ := utf8.DecodeLastRuneInString(s[:m[0]])
-		after, _ := utf8.DecodeRuneInString(s[m[1]:])
-		if wordRune(before) && m[0] > 0 || wordRune(after) && m[1] < len(s) {
+	for from := 0; ; {
+		i := strings.Index(folded[from:], word)
+		if i < 0 {
+			break
+		}
+		i += from
+		end := i + len(word)
+		before, _ := utf8.DecodeLastRuneInString(s[:i])
+		after, _ := utf8.DecodeRuneInString(s[end:])
+		if i > 0 && wordRune(before) || end < len(s) && wordRune(after) {
+			from = i + 1
 			continue
 		}
-		b.WriteString(s[last:m[0]])
+		b.WriteString(s[last:i])
 		b.WriteString(with)
-		last = m[1]
+		last, from = end, end
 	}
 	b.WriteString(s[last:])
 	return b.String()
+}
+
+// lower is s with small letters for the capitals of ASCII, so that its length stays.
+func lower(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
 }
 
 func wordRune(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }

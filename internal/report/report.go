@@ -178,7 +178,7 @@ func bareAddress(s string) (string, error) {
 }
 
 var (
-	localPart  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._%+=&'/-]{0,63}$`)
+	localPart  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+=&'-]{0,63}$`)
 	domainPart = regexp.MustCompile(`^(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]*[A-Za-z0-9]$`)
 )
 
