@@ -118,7 +118,9 @@ func TestCheckOfPlaces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		problems = slices.DeleteFunc(problems, func(p config.Problem) bool { return !strings.Contains(p.String()+p.Hint, "mmdb") && !strings.Contains(p.String(), "geodb") })
+		problems = slices.DeleteFunc(problems, func(p config.Problem) bool {
+			return !strings.Contains(p.String()+p.Hint, "mmdb") && !strings.Contains(p.String(), "geodb")
+		})
 		switch {
 		case c.want == "" && len(problems) > 0, c.want != "" && len(problems) != 1:
 			t.Errorf("%s: %v", c.name, problems)
