@@ -33,7 +33,8 @@ func TestCountriesAndNetworks(t *testing.T) {
 		{"the unknown", "bancountry = ru\ncountry.unknown = Ignore # for now", lookup.Where{BanCountry: []string{"RU"}, IgnoreUnknown: true}, nil},
 		{"the unknown as ever", "country.unknown = ban", lookup.Where{}, nil},
 		{
-			"times", "bantime.country = cn:1w, ru:36h us:-1 de:604800 # a week", lookup.Where{},
+			"times", "bantime.country = cn:1w, ru:36h us:-1 de:604800 # a week",
+			lookup.Where{},
 			map[string]time.Duration{"CN": 168 * time.Hour, "RU": 36 * time.Hour, "US": -time.Second, "DE": 168 * time.Hour},
 		},
 		{"empty takes it away", "ignorecountry =\nbantime.country =", lookup.Where{}, nil},
