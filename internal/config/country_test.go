@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"bantam/internal/jail"
 	"bantam/internal/lookup"
 )
 
@@ -32,7 +33,8 @@ func TestCountriesAndNetworks(t *testing.T) {
 		{"the unknown", "bancountry = ru\ncountry.unknown = Ignore # for now", lookup.Where{BanCountry: []string{"RU"}, IgnoreUnknown: true}, nil},
 		{"the unknown as ever", "country.unknown = ban", lookup.Where{}, nil},
 		{
-			"times", "bantime.country = cn:1w, ru:36h us:-1 de:604800 # a week", lookup.Where{},
+			"times", "bantime.country = cn:1w, ru:36h us:-1 de:604800 # a week",
+			lookup.Where{},
 			map[string]time.Duration{"CN": 168 * time.Hour, "RU": 36 * time.Hour, "US": -time.Second, "DE": 168 * time.Hour},
 		},
 		{"empty takes it away", "ignorecountry =\nbantime.country =", lookup.Where{}, nil},
@@ -129,4 +131,34 @@ func TestOptionsOfActionsWinOverTags(t *testing.T) {
 			t.Errorf("%s: the command is %q, want %q", name, got, c.want)
 		}
 	}
+}
+
+// Whatever stands behind these options, what is read of them can be obeyed, or sets the jail aside.
+func FuzzCountries(f *testing.F) {
+	for _, seed := range [][3]string{{"my sg", "AS13335 4788", "cn:1w ru:-1"}, {"my # own", "0", "cn:1d 12h"}, {"uk,xx", "as", "::"}, {"", "", "de:1*2,de:3"}} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	f.Fuzz(func(t *testing.T, countries, networks, times string) {
+		if len(countries)+len(networks)+len(times) > 1<<12 {
+			return
+		}
+		value := func(text string) *Value { return &Value{Text: strings.ReplaceAll(text, "%", "%%")} }
+		s := &set{sections: map[string]*section{"j": {opts: map[string]*Value{
+			"ignorecountry": value(countries), "bancountry": value(countries), "ignoreasn": value(networks), "banasn": value(networks),
+			"country.unknown": value(countries), "bantime.country": value(times),
+		}}}, defaults: &section{opts: map[string]*Value{}}}
+		r := &jailReader{jail: &Jail{Name: "j"}, scope: &scope{set: s, section: "j"}}
+		r.where()
+		c := jail.DefaultConfig("j")
+		c.CountryBanTime = r.banTimes()
+		if r.jail.Err != nil {
+			return
+		}
+		if _, err := lookup.Compile(r.jail.Lookup); err != nil {
+			t.Errorf("%q %q: %v", countries, networks, err)
+		}
+		if err := c.Validate(); err != nil {
+			t.Errorf("%q: %v", times, err)
+		}
+	})
 }

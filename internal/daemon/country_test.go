@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,6 +17,9 @@ import (
 	"bantam"
 	"bantam/internal/config"
 	"bantam/internal/control"
+	"bantam/internal/geo"
+	"bantam/internal/jail"
+	"bantam/internal/lookup"
 	"bantam/library"
 )
 
@@ -118,12 +122,40 @@ func TestCheckOfPlaces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		problems = slices.DeleteFunc(problems, func(p config.Problem) bool { return !strings.Contains(p.String()+p.Hint, "mmdb") && !strings.Contains(p.String(), "geodb") })
+		problems = slices.DeleteFunc(problems, func(p config.Problem) bool {
+			return !strings.Contains(p.String()+p.Hint, "mmdb") && !strings.Contains(p.String(), "geodb")
+		})
 		switch {
 		case c.want == "" && len(problems) > 0, c.want != "" && len(problems) != 1:
 			t.Errorf("%s: %v", c.name, problems)
 		case c.want != "" && (!strings.Contains(problems[0].String(), c.want) || !strings.Contains(problems[0].Hint, c.hint) || !problems[0].Warning):
 			t.Errorf("%s: %s, hint %q", c.name, problems[0], problems[0].Hint)
+		}
+	}
+}
+
+func TestJailsThatDecideByCountryWithoutDatabaseAreTold(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		geodb []string
+		want  string
+	}{
+		{"without", nil, "jail=by-country,jail=by-time"},
+		{"with one, even if it is missing", []string{filepath.Join(t.TempDir(), "none.mmdb")}, ""},
+	} {
+		var log bytes.Buffer
+		d := &Daemon{log: slog.New(slog.NewTextHandler(&log, nil)), places: geo.Open(slog.New(slog.DiscardHandler), nil)}
+		d.usePlaces(&plan{config: &config.Config{Daemon: config.Daemon{GeoDB: c.geodb}, Jails: []config.Jail{
+			{Name: "plain"},
+			{Name: "by-country", Lookup: lookup.Config{Where: lookup.Where{BanCountry: []string{"MY"}}}},
+			{Name: "by-time", Jail: jail.Config{CountryBanTime: map[string]time.Duration{"CN": time.Hour}}},
+		}}})
+		var told []string
+		for line := range strings.Lines(log.String()) {
+			told = append(told, line[strings.LastIndex(line, " ")+1:len(line)-1])
+		}
+		if got := strings.Join(told, ","); got != c.want {
+			t.Errorf("%s: told are %q, want %q", c.name, got, c.want)
 		}
 	}
 }

@@ -213,7 +213,8 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 		return err
 	}
 	state.Seed(seed)
-	d.places = geo.Open(part(d.log, "server"), p.config.Daemon.GeoDB)
+	d.places = geo.Open(part(d.log, "server"), nil)
+	d.usePlaces(p)
 	state.UseCountries(countryOf(d.places))
 	restored := state.Restore(bans, now)
 	d.jails = jail.New(state)

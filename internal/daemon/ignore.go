@@ -86,6 +86,20 @@ func (d *Daemon) liftRestored(ctx context.Context) {
 	}
 }
 
+// usePlaces has the databases of a plan used, and says which jails have rules about places without any.
+func (d *Daemon) usePlaces(p *plan) {
+	d.places.Use(p.config.Daemon.GeoDB)
+	if len(p.config.Daemon.GeoDB) > 0 {
+		return
+	}
+	for _, j := range p.config.Jails {
+		w := &j.Lookup.Where
+		if len(w.IgnoreCountry)+len(w.BanCountry)+len(w.IgnoreASN)+len(w.BanASN)+len(j.Jail.CountryBanTime) > 0 {
+			d.log.Warn("a jail decides by country or network, and geodb names no database: all addresses are unknown", "jail", j.Name)
+		}
+	}
+}
+
 // countryOf is where IDs are that no failure bears a country for.
 func countryOf(places *geo.Databases) func(bantam.ID) string {
 	return func(id bantam.ID) string {
@@ -128,8 +142,10 @@ func placeProblems(c *config.Config) (problems []config.Problem) {
 			if !lack.so {
 				continue
 			}
-			problem := config.Problem{Jail: j.Name, Key: lack.key, Warning: true, Text: "no file of geodb knows " + lack.what + ": all addresses are unknown",
-				Hint: "databases of networks have ASN in their names; those of countries Country or City"}
+			problem := config.Problem{
+				Jail: j.Name, Key: lack.key, Warning: true, Text: "no file of geodb knows " + lack.what + ": all addresses are unknown",
+				Hint: "databases of networks have ASN in their names; those of countries Country or City",
+			}
 			if v, ok := c.Value(j.Name, lack.key); ok {
 				problem.File, problem.Line = v.File, v.Line
 			}

@@ -384,7 +384,7 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 		return err
 	}
 	d.filters.Store(&p.filters)
-	d.places.Use(p.config.Daemon.GeoDB)
+	d.usePlaces(p)
 	d.lookup.Configure(p.ignore...)
 	if err := d.jails.Configure(ctx, p.jails, bans); err != nil {
 		return err

@@ -40,39 +40,48 @@ func TestByCountryAndNetwork(t *testing.T) {
 	}{
 		{"no rule", Where{IgnoreUnknown: true}, map[string]string{my: "", ru: "", nowhere: ""}},
 		{
-			"a country is ignored", Where{IgnoreCountry: []string{"SG", "MY"}},
+			"a country is ignored",
+			Where{IgnoreCountry: []string{"SG", "MY"}},
 			map[string]string{my: ByCountry, "2001:d08::7": ByCountry, "175.136.0.0/24": ByCountry, "175.0.0.0/8": "", ru: "", nowhere: "", cf: "", "root": ""},
 		},
 		{
-			"and who is unknown", Where{IgnoreCountry: []string{"MY"}, IgnoreUnknown: true},
+			"and who is unknown",
+			Where{IgnoreCountry: []string{"MY"}, IgnoreUnknown: true},
 			map[string]string{my: ByCountry, ru: "", nowhere: ByUnknown, cf: ByUnknown, "10.0.0.1": ByUnknown},
 		},
 		{
-			"only one country counts", Where{BanCountry: []string{"RU"}},
+			"only one country counts",
+			Where{BanCountry: []string{"RU"}},
 			map[string]string{my: ByCountry, ru: "", nowhere: "", cf: ""},
 		},
 		{
-			"and nobody who is unknown", Where{BanCountry: []string{"RU"}, IgnoreUnknown: true},
+			"and nobody who is unknown",
+			Where{BanCountry: []string{"RU"}, IgnoreUnknown: true},
 			map[string]string{my: ByCountry, ru: "", nowhere: ByUnknown},
 		},
 		{
-			"a network is ignored", Where{IgnoreASN: []uint32{13335}},
+			"a network is ignored",
+			Where{IgnoreASN: []uint32{13335}},
 			map[string]string{cf: ByASN, my: "", swiss: "", nowhere: ""},
 		},
 		{
-			"only one network counts", Where{BanASN: []uint32{4788}, IgnoreUnknown: true},
+			"only one network counts",
+			Where{BanASN: []uint32{4788}, IgnoreUnknown: true},
 			map[string]string{my: "", ru: ByASN, swiss: ByUnknown},
 		},
 		{
-			"to be ignored wins", Where{BanCountry: []string{"MY", "RU"}, IgnoreASN: []uint32{4788}, IgnoreCountry: []string{"RU"}},
+			"to be ignored wins",
+			Where{BanCountry: []string{"MY", "RU"}, IgnoreASN: []uint32{4788}, IgnoreCountry: []string{"RU"}},
 			map[string]string{my: ByASN, ru: ByCountry},
 		},
 		{
-			"a country or a network counts", Where{BanCountry: []string{"RU"}, BanASN: []uint32{4788}},
+			"a country or a network counts",
+			Where{BanCountry: []string{"RU"}, BanASN: []uint32{4788}},
 			map[string]string{my: "", ru: "", "2001:d08::7": ByCountry, cf: "", swiss: ""},
 		},
 		{
-			"of which one is unknown", Where{BanCountry: []string{"RU"}, BanASN: []uint32{13335}, IgnoreUnknown: true},
+			"of which one is unknown",
+			Where{BanCountry: []string{"RU"}, BanASN: []uint32{13335}, IgnoreUnknown: true},
 			map[string]string{cf: "", swiss: ByUnknown, my: ByCountry},
 		},
 	} {
