@@ -1,0 +1,189 @@
+package test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// gmailGuide is what the guide has its reader make, sections 4.2, 5 and 7, at its places.
+func gmailGuide(t *testing.T) map[string]string {
+	t.Helper()
+	page := guide(t, "000")
+	return map[string]string{
+		"/etc/fail2ban/action.d/sendmail-gmail.conf": fenced(t, page, "### 4.2 Fail2Ban Action File", "ini"),
+		// The reader puts in what the guide has told him to keep.
+		"/etc/fail2ban/send_gmail.py": restore(t, fenced(t, page, "## 5. Integrated Python Script (send_gmail.py)", "python"),
+			"<YOUR_GMAIL_APP_PASSWORD>", gmailPassword),
+		"/etc/fail2ban/jail.local": fenced(t, page, "## 7. Example jail.local Configuration", "ini"),
+	}
+}
+
+// The Gmail guide as it is written: its action file, its script and its jail.local, on Debian's
+// package. Each ban and unban is a mail through Gmail's SMTP and, by the package's own action, one with WHOIS and
+// log lines through sendmail.
+func TestGuideGmailAsWritten(t *testing.T) {
+	g := follow(t, gmailGuide(t))
+	g.whois = func(query string) string { return "NetName: TEST-NET-1\r\nOrgName: Example Networks\r\nQuery: " + query + "\r\n" }
+	client, err := g.net.AddClient("client", netip.MustParsePrefix("192.0.2.7/24"))
+	g.check(err)
+	g.echo()
+	connects := func(from string) bool { return g.connects(client, netip.MustParseAddr(from)) }
+
+	out, code := g.says("check")
+	if code != 0 {
+		t.Errorf("check ends with %d", code)
+	}
+	g.mustSay("check", out, "action iptables-multiport, by bantam itself: sshd", "action sendmail-whois-lines, by shell: sshd",
+		"action sendmail-gmail-SSH, by shell: sshd", "/etc/fail2ban: 1 jail, nothing that keeps one from running")
+
+	p := g.runs()
+	start := g.with(&g.local, "[Fail2Ban] sshd: started on gate.example.org", 1)
+	if start.from != "root@gate.example.org" || strings.Join(start.to, " ") != "root@localhost" {
+		t.Errorf("the mail of the start is from %s to %s", start.from, start.to)
+	}
+
+	if !connects("192.0.2.7") {
+		t.Fatal("nobody is banned, and the client cannot connect")
+	}
+	before := time.Now().Truncate(time.Second)
+	g.attack("192.0.2.7", 3)
+	gmail := g.with(&g.gmail, "Fail2Ban: SSH banned 192.0.2.7", 1) // the guide's action has name=SSH
+	const me = "youraddress@gmail.com"
+	if !gmail.tls || gmail.user != me || gmail.from != me || strings.Join(gmail.to, " ") != me {
+		t.Errorf("the mail is from %s to %s, logged in as %q, with TLS %t", gmail.from, gmail.to, gmail.user, gmail.tls)
+	}
+	_, _, text := gmail.read(t)
+	head, date, _ := strings.Cut(text, "\nDate: ")
+	if head != "Host: gate.example.org\nJail: SSH\nIP: 192.0.2.7" {
+		t.Errorf("the mail says\n%s", text)
+	}
+	at, err := time.ParseInLocation(time.DateTime, strings.TrimSpace(date), time.Local)
+	if err != nil || at.Before(before) || at.After(time.Now()) {
+		t.Errorf("the mail is of %s: %v", date, err)
+	}
+
+	long := g.with(&g.local, "[Fail2Ban] sshd: banned 192.0.2.7 from gate.example.org", 1)
+	header, _, text := long.read(t)
+	g.mustSay("the mail with lines", text, "The IP 192.0.2.7 has just been banned by Fail2Ban after\n3 attempts against sshd.",
+		"NetName: TEST-NET-1", "192.0.2.7", "Lines containing failures of 192.0.2.7")
+	if n := strings.Count(text, "Failed password for root from 192.0.2.7 port 4000 ssh2"); n != 3 {
+		t.Errorf("the mail with lines has %d of them:\n%s", n, text)
+	}
+	if sent, err := header.Date(); err != nil || sent.Before(before) {
+		t.Errorf("the mail with lines is of %s: %v", header.Get("Date"), err)
+	}
+	if connects("192.0.2.7") || !connects("192.0.2.8") {
+		t.Error("who is banned connects, or its neighbour does not")
+	}
+
+	g.does("unban", "192.0.2.7")
+	_, _, text = g.with(&g.gmail, "Fail2Ban: SSH unbanned 192.0.2.7", 1).read(t)
+	g.mustSay("the mail of the unban", text, "Host: gate.example.org\nJail: SSH\nIP: 192.0.2.7\nDate: ")
+	if !connects("192.0.2.7") {
+		t.Error("who was unbanned does not connect")
+	}
+
+	// What is still banned at the stop is told, too, for the shell's bans end with the daemon.
+	g.attack("192.0.2.9", 3)
+	g.with(&g.gmail, "Fail2Ban: SSH banned 192.0.2.9", 1)
+	p.terminate()
+	g.with(&g.gmail, "Fail2Ban: SSH unbanned 192.0.2.9", 1)
+	g.with(&g.local, "[Fail2Ban] sshd: stopped on gate.example.org", 1)
+	if n := len(g.gmail.list()); n != 4 {
+		t.Errorf("%d mails went to Gmail, not one per ban and unban", n)
+	}
+	if n := len(g.local.list()); n != 4 {
+		t.Errorf("%d mails went through sendmail, not a start, two bans and a stop", n)
+	}
+}
+
+// Sections 9.1 and 9.2: nginx is guarded, and a jail whose filter Fail2Ban does not have is set aside
+// with a hint, while everything else runs.
+func TestGuideGmailMoreJailsAsWritten(t *testing.T) {
+	files := gmailGuide(t)
+	page := guide(t, "000")
+	files["/etc/fail2ban/jail.local"] += fenced(t, page, "### 9.1 NGINX Protection", "ini") + fenced(t, page, "### 9.2 WordPress Brute-Force", "ini")
+	files["/var/log/nginx/error.log"] = ""
+	files["/var/www/blog/logs/access.log"] = ""
+	g := follow(t, files)
+
+	out, code := g.says("check")
+	if code != 1 {
+		t.Errorf("check ends with %d", code)
+	}
+	g.mustSay("check", out, "jail.local:22: filter: there is no filter \"wordpress\"\n  hint: put it into filter.d/wordpress.conf\n",
+		"/etc/fail2ban: 3 jails, 1 error")
+
+	g.runs()
+	g.mustSay("status", g.does("status"), "wordpress is set aside: jail.local:22: filter: there is no filter")
+	line := time.Now().Format("2006/01/02 15:04:05") +
+		` [error] 2865#2865: *66647 user "admin" was not found in "/etc/nginx/.htpasswd", client: 192.0.2.9, server: www.example.org, request: "GET / HTTP/1.1", host: "www.example.org"` + "\n"
+	g.log("var/log/nginx/error.log", strings.Repeat(line, 3))
+	g.with(&g.gmail, "Fail2Ban: SSH banned 192.0.2.9", 1)
+	_, _, text := g.with(&g.local, "[Fail2Ban] nginx-http-auth: banned 192.0.2.9 from gate.example.org", 1).read(t)
+	if strings.Count(text, "client: 192.0.2.9") != 3 {
+		t.Errorf("the mail with lines says\n%s", text)
+	}
+	g.attack("192.0.2.7", 3)
+	g.with(&g.gmail, "Fail2Ban: SSH banned 192.0.2.7", 1)
+}
+
+// Section 9.3: the action of the guide has bare percent signs, which Fail2Ban refuses as we do: it starts no
+// jail then, we set this one aside and say how to write them. Written so, Telegram receives what
+// Fail2Ban's shell would have sent it: \n stays two characters, $(date …) is the shell's.
+func TestGuideTelegramAsWritten(t *testing.T) {
+	action := fenced(t, guide(t, "000"), "### 9.3 Telegram Notification", "ini")
+	jails := func(action string) string {
+		return "[sshd]\nenabled = true\nlogpath = /var/log/auth.log\nmaxretry = 3\n" + action +
+			"[other]\nenabled = true\nfilter = sshd\nlogpath = /var/log/other.log\nmaxretry = 3\n"
+	}
+	g := follow(t, map[string]string{
+		"/etc/fail2ban/action.d/telegram-guide.conf": action,
+		"/etc/fail2ban/jail.local":                   jails("action = telegram-guide\n"),
+		"/var/log/other.log":                         "",
+	}, "curl")
+
+	out, code := g.says("check")
+	if code != 1 {
+		t.Errorf("check ends with %d", code)
+	}
+	g.mustSay("check", out, "action.d/telegram-guide.conf:2: actionban: ", "is no reference", "hint: write %% for a percent sign", "2 jails, 1 error")
+	p := g.runs()
+	g.mustSay("status", g.does("status"), "sshd is set aside: action.d/telegram-guide.conf:2: actionban: ")
+	g.log("var/log/other.log", strings.Repeat(failed(netip.MustParseAddr("192.0.2.9")), 3))
+	g.until("the other jail bans", func() bool { return len(g.bans()) == 1 })
+	p.terminate()
+
+	doubled := strings.ReplaceAll(action, "%", "%%")
+	for _, tt := range []struct{ name, file, jail string }{
+		{"its placeholders replaced in the file", strings.NewReplacer("<BOT_TOKEN>", "123:abc", "<CHAT_ID>", "-42").Replace(doubled), "action = telegram-guide\n"},
+		{"its placeholders given as parameters", doubled, "action = telegram-guide[BOT_TOKEN=\"123:abc\", CHAT_ID=-42]\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g := follow(t, map[string]string{
+				"/etc/fail2ban/action.d/telegram-guide.conf": tt.file,
+				"/etc/fail2ban/jail.local":                   jails(tt.jail),
+				"/var/log/other.log":                         "",
+			}, "curl")
+			g.mustSay("check", g.does("check"), "telegram-guide, by shell: sshd", "2 jails, nothing that keeps one from running")
+			g.runs()
+			before := time.Now().Truncate(time.Second)
+			g.attack("192.0.2.7", 3)
+			g.until("Telegram is told", func() bool { return len(g.web.list()) == 1 })
+			got := g.web.list()[0]
+			if got.method != "POST" || got.host != "api.telegram.org" || got.path != "/bot123:abc/sendMessage" || got.form.Get("chat_id") != "-42" {
+				t.Errorf("Telegram receives %s %s%s %q", got.method, got.host, got.path, got.body)
+			}
+			head, date, _ := strings.Cut(got.form.Get("text"), `\nTime: `)
+			if head != `⚠️ Fail2Ban Alert\nJail: sshd\nIP: 192.0.2.7\nHost: gate.example.org` {
+				t.Errorf("Telegram receives the text %q", got.form.Get("text"))
+			}
+			at, err := time.ParseInLocation(time.DateTime, date, time.Local)
+			if err != nil || at.Before(before) || at.After(time.Now()) {
+				t.Errorf("Telegram is told the time %q: %v", date, err)
+			}
+		})
+	}
+}
