@@ -24,8 +24,9 @@ func gmailGuide(t *testing.T) map[string]string {
 // package. Each ban and unban is a mail through Gmail's SMTP and, by the package's own action, one with WHOIS and
 // log lines through sendmail.
 func TestGuideGmailAsWritten(t *testing.T) {
-	g := follow(t, gmailGuide(t))
-	g.whois = func(query string) string { return "NetName: TEST-NET-1\r\nOrgName: Example Networks\r\nQuery: " + query + "\r\n" }
+	g := follow(t, world{whois: func(query string) string {
+		return "NetName: TEST-NET-1\r\nOrgName: Example Networks\r\nQuery: " + query + "\r\n"
+	}}, gmailGuide(t))
 	client, err := g.net.AddClient("client", netip.MustParsePrefix("192.0.2.7/24"))
 	g.check(err)
 	g.echo()
@@ -107,7 +108,7 @@ func TestGuideGmailMoreJailsAsWritten(t *testing.T) {
 	files["/etc/fail2ban/jail.local"] += fenced(t, page, "### 9.1 NGINX Protection", "ini") + fenced(t, page, "### 9.2 WordPress Brute-Force", "ini")
 	files["/var/log/nginx/error.log"] = ""
 	files["/var/www/blog/logs/access.log"] = ""
-	g := follow(t, files)
+	g := follow(t, world{}, files)
 
 	out, code := g.says("check")
 	if code != 1 {
@@ -139,7 +140,7 @@ func TestGuideTelegramAsWritten(t *testing.T) {
 		return "[sshd]\nenabled = true\nlogpath = /var/log/auth.log\nmaxretry = 3\n" + action +
 			"[other]\nenabled = true\nfilter = sshd\nlogpath = /var/log/other.log\nmaxretry = 3\n"
 	}
-	g := follow(t, map[string]string{
+	g := follow(t, world{}, map[string]string{
 		"/etc/fail2ban/action.d/telegram-guide.conf": action,
 		"/etc/fail2ban/jail.local":                   jails("action = telegram-guide\n"),
 		"/var/log/other.log":                         "",
@@ -162,7 +163,7 @@ func TestGuideTelegramAsWritten(t *testing.T) {
 		{"its placeholders given as parameters", doubled, "action = telegram-guide[BOT_TOKEN=\"123:abc\", CHAT_ID=-42]\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			g := follow(t, map[string]string{
+			g := follow(t, world{}, map[string]string{
 				"/etc/fail2ban/action.d/telegram-guide.conf": tt.file,
 				"/etc/fail2ban/jail.local":                   jails(tt.jail),
 				"/var/log/other.log":                         "",

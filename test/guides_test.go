@@ -102,8 +102,13 @@ type guided struct {
 
 	gmail, local letters // what smtp.gmail.com and the machine's own relay have taken
 	web          posts
-	whois        func(query string) string      // what every WHOIS server says
-	txt          func(name string) (s []string) // TXT records by name, the dot at its end left out; nil if there are none
+	world        world
+}
+
+// A world is what a machine is told when it asks.
+type world struct {
+	whois func(query string) string  // what every WHOIS server says; nil for nothing
+	txt   func(name string) []string // TXT records, the name without the dot at its end; nil for none
 }
 
 // raise makes a machine of its own in a new mount namespace, which is the caller's: real directories
@@ -129,17 +134,19 @@ const gmailPassword = "abcd efgh ijkl mnop"
 // follow makes the machine of who has followed a guide: Debian's fail2ban package, files at their
 // places, and programs of Debian's that it names. Names of the outer world lead to
 // the test's own servers.
-func follow(t *testing.T, files map[string]string, packages ...string) *guided {
+func follow(t *testing.T, w world, files map[string]string, packages ...string) *guided {
 	t.Helper()
 	network := nstest.New(t)
 	if _, err := exec.LookPath("iptables"); err != nil {
 		peertest.Without(t, "iptables is not installed")
 	}
-	g := &guided{
-		host:  &host{T: t, net: network},
-		whois: func(string) string { return "" },
-		txt:   func(string) []string { return nil },
+	if w.whois == nil {
+		w.whois = func(string) string { return "" }
 	}
+	if w.txt == nil {
+		w.txt = func(string) []string { return nil }
+	}
+	g := &guided{host: &host{T: t, net: network}, world: w}
 	base := t.TempDir()
 	over := filepath.Join(base, "over")
 	for _, dir := range []string{over, filepath.Join(base, "layers")} {
@@ -199,8 +206,7 @@ func follow(t *testing.T, files map[string]string, packages ...string) *guided {
 	g.client = control.NewClient(filepath.Join(g.dir, "run/bantam/bantam.sock"))
 	t.Cleanup(func() {
 		if t.Failed() {
-			text, _ := os.ReadFile(filepath.Join(g.dir, "var/log/fail2ban.log"))
-			t.Logf("the daemon's log:\n%s", text)
+			t.Logf("the daemon's log:\n%s", g.text("/var/log/fail2ban.log"))
 		}
 	})
 	return g
@@ -219,6 +225,16 @@ func (g *guided) place(over, name, text string) {
 		g.Fatal(err)
 	}
 	g.check(os.WriteFile(name, []byte(text), mode))
+}
+
+// text is a file of the machine, empty if it is not there.
+func (g *guided) text(name string) string {
+	g.Helper()
+	text, err := os.ReadFile(filepath.Join(g.dir, name))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		g.Error(err)
+	}
+	return string(text)
 }
 
 // inside is a command on the machine, with the environment of a service.
@@ -329,7 +345,7 @@ func (g *guided) serve(config *tls.Config) {
 				_ = conn.SetDeadline(time.Now().Add(patience))
 				query := make([]byte, 256)
 				n, _ := conn.Read(query)
-				_, _ = io.WriteString(conn, g.whois(strings.TrimSpace(string(query[:n]))))
+				_, _ = io.WriteString(conn, g.world.whois(strings.TrimSpace(string(query[:n]))))
 			}()
 		}
 	}()
@@ -340,7 +356,7 @@ func (g *guided) serve(config *tls.Config) {
 		answer := new(dns.Msg).SetReply(q)
 		answer.Rcode = dns.RcodeNameError
 		if len(q.Question) == 1 && q.Question[0].Qtype == dns.TypeTXT {
-			for _, text := range g.txt(strings.TrimSuffix(q.Question[0].Name, ".")) {
+			for _, text := range g.world.txt(strings.TrimSuffix(q.Question[0].Name, ".")) {
 				answer.Rcode = dns.RcodeSuccess
 				answer.Answer = append(answer.Answer, &dns.TXT{
 					Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 60},
