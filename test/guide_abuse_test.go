@@ -100,7 +100,9 @@ func abuseGuide(t *testing.T, how page) map[string]string {
 
 // The abuse guide as it is written: its action in Debian's jail.conf, its action file and its script. The
 // network's desk gets one report per address and 72 hours, with lines and WHOIS.
-func TestGuideAbuseAsWritten(t *testing.T) {
+func TestGuideAbuseAsWritten(t *testing.T) { byBoth(t, guideAbuse) }
+
+func guideAbuse(t *testing.T, peer bool) {
 	const zone = ".abuse-contacts.abusix.zone"
 	g := follow(t, world{
 		txt: func(name string) []string {
@@ -124,6 +126,7 @@ func TestGuideAbuseAsWritten(t *testing.T) {
 			return "name: EXAMPLE-NET\nemails: whois@networks.example\n"
 		},
 	}, abuseGuide(t, restored), "python3-dnspython")
+	g.peer = peer
 	client, err := g.net.AddClient("client", netip.MustParsePrefix("192.0.2.7/24"), netip.MustParsePrefix("203.0.113.5/24"))
 	g.check(err)
 	g.echo()
@@ -166,7 +169,7 @@ func TestGuideAbuseAsWritten(t *testing.T) {
 	// Within 72 hours there is no second one.
 	diary := func() string { return g.text("/var/log/fail2ban_abuse_sendmail.log") }
 	g.mustSay("the script's log", diary(), "INFO - E-Mail sent for IP 192.0.2.7 with recipient(s) abuse@networks.example,noc@networks.example\n")
-	g.does("unban", "192.0.2.7")
+	g.unban("192.0.2.7")
 	g.attack("192.0.2.7", 5)
 	g.until("the second report is skipped", func() bool {
 		return strings.Contains(diary(), "Skip sending E-Mail for IP 192.0.2.7, retrying too early (0")
@@ -175,7 +178,7 @@ func TestGuideAbuseAsWritten(t *testing.T) {
 		t.Errorf("the script has counted %s reports", n)
 	}
 	g.query("UPDATE abusers SET last_mail = datetime('now', 'localtime', '-73 hours') WHERE ip = ?", "192.0.2.7")
-	g.does("unban", "192.0.2.7")
+	g.unban("192.0.2.7")
 	g.attack("192.0.2.7", 5)
 	g.with(&g.local, report+"192.0.2.7", 2)
 	g.until("the second report is counted", entered("192.0.2.7", 2))

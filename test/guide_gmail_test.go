@@ -23,10 +23,13 @@ func gmailGuide(t *testing.T) map[string]string {
 // The Gmail guide as it is written: its action file, its script and its jail.local, on Debian's
 // package. Each ban and unban is a mail through Gmail's SMTP and, by the package's own action, one with WHOIS and
 // log lines through sendmail.
-func TestGuideGmailAsWritten(t *testing.T) {
+func TestGuideGmailAsWritten(t *testing.T) { byBoth(t, guideGmail) }
+
+func guideGmail(t *testing.T, peer bool) {
 	g := follow(t, world{whois: func(query string) string {
 		return "NetName: TEST-NET-1\r\nOrgName: Example Networks\r\nQuery: " + query + "\r\n"
 	}}, gmailGuide(t))
+	g.peer = peer
 	client, err := g.net.AddClient("client", netip.MustParsePrefix("192.0.2.7/24"))
 	g.check(err)
 	g.echo()
@@ -79,7 +82,7 @@ func TestGuideGmailAsWritten(t *testing.T) {
 		t.Error("who is banned connects, or its neighbour does not")
 	}
 
-	g.does("unban", "192.0.2.7")
+	g.unban("192.0.2.7")
 	_, _, text = g.with(&g.gmail, "Fail2Ban: SSH unbanned 192.0.2.7", 1).read(t)
 	g.mustSay("the mail of the unban", text, "Host: gate.example.org\nJail: SSH\nIP: 192.0.2.7\nDate: ")
 	if !connects("192.0.2.7") {
@@ -117,6 +120,7 @@ func TestGuideGmailMoreJailsAsWritten(t *testing.T) {
 	g.mustSay("check", out, "jail.local:22: filter: there is no filter \"wordpress\"\n  hint: put it into filter.d/wordpress.conf\n",
 		"/etc/fail2ban: 3 jails, 1 error")
 
+	g.refused()
 	g.runs()
 	g.mustSay("status", g.does("status"), "wordpress is set aside: jail.local:22: filter: there is no filter")
 	line := time.Now().Format("2006/01/02 15:04:05") +
@@ -151,6 +155,7 @@ func TestGuideTelegramAsWritten(t *testing.T) {
 		t.Errorf("check ends with %d", code)
 	}
 	g.mustSay("check", out, "action.d/telegram-guide.conf:2: actionban: ", "is no reference", "hint: write %% for a percent sign", "2 jails, 1 error")
+	g.refused()
 	p := g.runs()
 	g.mustSay("status", g.does("status"), "sshd is set aside: action.d/telegram-guide.conf:2: actionban: ")
 	g.log("var/log/other.log", strings.Repeat(failed(netip.MustParseAddr("192.0.2.9")), 3))

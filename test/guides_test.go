@@ -98,7 +98,9 @@ func restore(t *testing.T, text string, pairs ...string) string {
 // network namespace. Its folder, dir, is its root directory.
 type guided struct {
 	*host
-	pid string // of the process that holds its namespaces
+	pid  string // of the process that holds its namespaces
+	tree string // the peer's package
+	peer bool   // the daemon is Fail2Ban, to see that what is asked of ours is what it does
 
 	gmail, local letters // what smtp.gmail.com and the machine's own relay have taken
 	web          posts
@@ -146,7 +148,7 @@ func follow(t *testing.T, w world, files map[string]string, packages ...string) 
 	if w.txt == nil {
 		w.txt = func(string) []string { return nil }
 	}
-	g := &guided{host: &host{T: t, net: network}, world: w}
+	g := &guided{host: &host{T: t, net: network}, tree: peertest.Tree(t), world: w}
 	base := t.TempDir()
 	over := filepath.Join(base, "over")
 	for _, dir := range []string{over, filepath.Join(base, "layers")} {
@@ -154,8 +156,8 @@ func follow(t *testing.T, w world, files map[string]string, packages ...string) 
 	}
 	programs := peertest.Packages(t, append(packages, "msmtp-mta", "whois")...)
 	for from, to := range map[string]string{
-		filepath.Join(peertest.Tree(t), "etc/fail2ban"): "etc/fail2ban",
-		filepath.Join(programs, "usr"):                  "usr",
+		filepath.Join(g.tree, "etc/fail2ban"): "etc/fail2ban",
+		filepath.Join(programs, "usr"):        "usr",
 	} {
 		g.check(os.CopyFS(filepath.Join(over, to), os.DirFS(from)))
 	}
@@ -244,10 +246,49 @@ func (g *guided) inside(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// stock is a command of the peer's own, its server or its client.
+func (g *guided) stock(name string, args ...string) *exec.Cmd {
+	cmd := g.inside(append([]string{"/usr/bin/python3", "-B", filepath.Join(g.tree, "usr/bin", name)}, args...)...)
+	cmd.Env = append(cmd.Env, "PYTHONPATH="+peertest.Modules(g.tree))
+	return cmd
+}
+
+// refused wants the peer to find the configuration wrong.
+func (g *guided) refused() {
+	g.Helper()
+	out, err := g.stock("fail2ban-client", "-t").CombinedOutput()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
+		g.Errorf("the peer does not refuse the configuration: %v\n%s", err, out)
+	}
+}
+
 // runs starts the daemon as a service does, without a word on where anything is.
 func (g *guided) runs() *process {
 	g.Helper()
-	return g.startAs(g.inside(program, "run")).ready()
+	if !g.peer {
+		return g.startAs(g.inside(program, "run")).ready()
+	}
+	g.check(os.MkdirAll(filepath.Join(g.dir, "run/fail2ban"), 0o755))
+	p := g.startAs(g.stock("fail2ban-server", "-f", "start"))
+	g.until("the peer answers", func() bool { return g.stock("fail2ban-client", "ping").Run() == nil })
+	return p
+}
+
+// unban takes a ban of sshd's back.
+func (g *guided) unban(address string) {
+	g.Helper()
+	if !g.peer {
+		g.does("unban", address)
+	} else if out, err := g.stock("fail2ban-client", "set", "sshd", "unbanip", address).CombinedOutput(); err != nil {
+		g.Fatalf("unban %s: %v\n%s", address, err, out)
+	}
+}
+
+// byBoth runs a test with our daemon and with the peer.
+func byBoth(t *testing.T, test func(t *testing.T, peer bool)) {
+	t.Helper()
+	t.Run("bantam", func(t *testing.T) { test(t, false) })
+	t.Run("fail2ban", func(t *testing.T) { test(t, true) })
 }
 
 // says is what a bantam command prints, and its exit code.
