@@ -1,7 +1,10 @@
 package test
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -78,16 +81,15 @@ func guideGmail(t *testing.T, peer bool) {
 	if sent, err := header.Date(); err != nil || sent.Before(before) {
 		t.Errorf("the mail with lines is of %s: %v", header.Get("Date"), err)
 	}
-	if connects("192.0.2.7") || !connects("192.0.2.8") {
-		t.Error("who is banned connects, or its neighbour does not")
+	g.until("who is banned is shut out", func() bool { return !connects("192.0.2.7") })
+	if !connects("192.0.2.8") {
+		t.Error("its neighbour is, too")
 	}
 
 	g.unban("192.0.2.7")
 	_, _, text = g.with(&g.gmail, "Fail2Ban: SSH unbanned 192.0.2.7", 1).read(t)
 	g.mustSay("the mail of the unban", text, "Host: gate.example.org\nJail: SSH\nIP: 192.0.2.7\nDate: ")
-	if !connects("192.0.2.7") {
-		t.Error("who was unbanned does not connect")
-	}
+	g.until("who was unbanned connects", func() bool { return connects("192.0.2.7") })
 
 	// What is still banned at the stop is told, too, for the shell's bans end with the daemon.
 	g.attack("192.0.2.9", 3)
@@ -135,61 +137,168 @@ func TestGuideGmailMoreJailsAsWritten(t *testing.T) {
 	g.with(&g.gmail, "Fail2Ban: SSH banned 192.0.2.7", 1)
 }
 
-// Section 9.3: the action of the guide has bare percent signs, which Fail2Ban refuses as we do: it starts no
-// jail then, we set this one aside and say how to write them. Written so, Telegram receives what
-// Fail2Ban's shell would have sent it: \n stays two characters, $(date …) is the shell's.
-func TestGuideTelegramAsWritten(t *testing.T) {
-	action := fenced(t, guide(t, "000"), "### 9.3 Telegram Notification", "ini")
-	jails := func(action string) string {
-		return "[sshd]\nenabled = true\nlogpath = /var/log/auth.log\nmaxretry = 3\n" + action +
-			"[other]\nenabled = true\nfilter = sshd\nlogpath = /var/log/other.log\nmaxretry = 3\n"
+// telegramGuide is section 9.3 in a jail of its own, beside another one. The page names no file; with is
+// what follows its name in the jail.
+func telegramGuide(t *testing.T, with string, edit func(file string) string) map[string]string {
+	t.Helper()
+	return map[string]string{
+		"/etc/fail2ban/action.d/telegram-guide.conf": edit(fenced(t, guide(t, "000"), "### 9.3 Telegram Notification", "ini")),
+		"/etc/fail2ban/jail.local": "[sshd]\nlogpath = /var/log/auth.log\nbackend = polling\nmaxretry = 3\naction = telegram-guide" + with + "\n" +
+			"[other]\nenabled = true\nfilter = sshd\nlogpath = /var/log/other.log\nmaxretry = 3\n",
+		"/var/log/other.log": "",
 	}
-	g := follow(t, world{}, map[string]string{
-		"/etc/fail2ban/action.d/telegram-guide.conf": action,
-		"/etc/fail2ban/jail.local":                   jails("action = telegram-guide\n"),
-		"/var/log/other.log":                         "",
-	}, "curl")
+}
 
+// doubled writes percent signs as the language has them.
+func doubled(file string) string { return strings.ReplaceAll(file, "%", "%%") }
+
+// Section 9.3: the action of the guide has bare percent signs. Fail2Ban refuses all jails for it; we set this
+// one aside and say how they are written.
+func TestGuideTelegramBarePercentSigns(t *testing.T) {
+	g := follow(t, world{}, telegramGuide(t, "", func(file string) string { return file }))
 	out, code := g.says("check")
 	if code != 1 {
 		t.Errorf("check ends with %d", code)
 	}
 	g.mustSay("check", out, "action.d/telegram-guide.conf:2: actionban: ", "is no reference", "hint: write %% for a percent sign", "2 jails, 1 error")
 	g.refused()
-	p := g.runs()
+	g.runs()
 	g.mustSay("status", g.does("status"), "sshd is set aside: action.d/telegram-guide.conf:2: actionban: ")
 	g.log("var/log/other.log", strings.Repeat(failed(netip.MustParseAddr("192.0.2.9")), 3))
 	g.until("the other jail bans", func() bool { return len(g.bans()) == 1 })
-	p.terminate()
+}
 
-	doubled := strings.ReplaceAll(action, "%", "%%")
-	for _, tt := range []struct{ name, file, jail string }{
-		{"its placeholders replaced in the file", strings.NewReplacer("<BOT_TOKEN>", "123:abc", "<CHAT_ID>", "-42").Replace(doubled), "action = telegram-guide\n"},
-		{"its placeholders given as parameters", doubled, "action = telegram-guide[BOT_TOKEN=\"123:abc\", CHAT_ID=-42]\n"},
+// Written so, Telegram receives what Fail2Ban's shell sends it: \n stays two characters, for a shell does not
+// read it in quotes, and $(date …) is the shell's time.
+func TestGuideTelegramAsWritten(t *testing.T) {
+	for _, tt := range []struct {
+		name, with string
+		edit       func(file string) string
+	}{
+		{"its placeholders replaced in the file", "", func(file string) string {
+			return strings.NewReplacer("<BOT_TOKEN>", "123:abc", "<CHAT_ID>", "-42").Replace(doubled(file))
+		}},
+		{"its placeholders given as parameters", `[BOT_TOKEN="123:abc", CHAT_ID=-42]`, doubled},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			g := follow(t, world{}, map[string]string{
-				"/etc/fail2ban/action.d/telegram-guide.conf": tt.file,
-				"/etc/fail2ban/jail.local":                   jails(tt.jail),
-				"/var/log/other.log":                         "",
-			}, "curl")
-			g.mustSay("check", g.does("check"), "telegram-guide, by shell: sshd", "2 jails, nothing that keeps one from running")
-			g.runs()
-			before := time.Now().Truncate(time.Second)
-			g.attack("192.0.2.7", 3)
-			g.until("Telegram is told", func() bool { return len(g.web.list()) == 1 })
-			got := g.web.list()[0]
-			if got.method != "POST" || got.host != "api.telegram.org" || got.path != "/bot123:abc/sendMessage" || got.form.Get("chat_id") != "-42" {
-				t.Errorf("Telegram receives %s %s%s %q", got.method, got.host, got.path, got.body)
-			}
-			head, date, _ := strings.Cut(got.form.Get("text"), `\nTime: `)
-			if head != `⚠️ Fail2Ban Alert\nJail: sshd\nIP: 192.0.2.7\nHost: gate.example.org` {
-				t.Errorf("Telegram receives the text %q", got.form.Get("text"))
-			}
-			at, err := time.ParseInLocation(time.DateTime, date, time.Local)
-			if err != nil || at.Before(before) || at.After(time.Now()) {
-				t.Errorf("Telegram is told the time %q: %v", date, err)
-			}
+			byBoth(t, func(t *testing.T, peer bool) {
+				g := follow(t, world{}, telegramGuide(t, tt.with, tt.edit))
+				g.peer = peer
+				g.mustSay("check", g.does("check"), "telegram-guide, by shell: sshd", "2 jails, nothing that keeps one from running")
+				g.runs()
+				before := time.Now().Truncate(time.Second)
+				g.attack("192.0.2.7", 3)
+				g.until("Telegram is told", func() bool { return len(g.web.list()) == 1 })
+				got := g.web.list()[0]
+				form, err := url.ParseQuery(string(got.body))
+				if err != nil || got.method != "POST" || got.host != "api.telegram.org" || got.path != "/bot123:abc/sendMessage" || form.Get("chat_id") != "-42" {
+					t.Errorf("Telegram receives %s %s%s %q: %v", got.method, got.host, got.path, got.body, err)
+				}
+				head, date, _ := strings.Cut(form.Get("text"), `\nTime: `)
+				if head != `⚠️ Fail2Ban Alert\nJail: sshd\nIP: 192.0.2.7\nHost: gate.example.org` {
+					t.Errorf("Telegram receives the text %q", form.Get("text"))
+				}
+				at, err := time.ParseInLocation(time.DateTime, date, time.Local)
+				if err != nil || at.Before(before) || at.After(time.Now()) {
+					t.Errorf("Telegram is told the time %q: %v", date, err)
+				}
+			})
 		})
 	}
+}
+
+// Who leaves the placeholders in gets a shell that looks for a file BOT_TOKEN. The ban stands, and the
+// log says what failed.
+func TestGuideTelegramPlaceholdersLeftIn(t *testing.T) {
+	byBoth(t, func(t *testing.T, peer bool) {
+		g := follow(t, world{}, telegramGuide(t, "", doubled))
+		g.peer = peer
+		g.runs()
+		g.attack("192.0.2.7", 3)
+		g.until("the log says that the action failed", func() bool {
+			return strings.Contains(g.text("/var/log/fail2ban.log"), "Failed to execute ban jail 'sshd' action 'telegram-guide'")
+		})
+		g.mustSay("the log", g.text("/var/log/fail2ban.log"), "[sshd] Ban 192.0.2.7\n", "BOT_TOKEN: No such file")
+		if n := len(g.web.list()); n != 0 {
+			t.Errorf("%d messages are sent", n)
+		}
+		if peer {
+			return
+		}
+		if bans := g.bans(); len(bans) != 1 {
+			t.Errorf("the bans are %v", bans)
+		}
+	})
+}
+
+// googleModules stand in for Google's, which Debian does not package: as those do, they read a token's file
+// and make one HTTPS request of a message.
+var googleModules = map[string]string{
+	"google/oauth2/credentials.py": `import json
+
+class Credentials:
+    @classmethod
+    def from_authorized_user_file(cls, name, scopes):
+        self = cls()
+        with open(name) as f:
+            self.token = json.load(f)["token"]
+        self.scopes = scopes
+        return self
+`,
+	"googleapiclient/discovery.py": `import json, urllib.request
+
+class Request:
+    def __init__(self, *path, credentials):
+        self.path, self.credentials = path, credentials
+
+    def __getattr__(self, name):
+        return lambda **args: Request(*self.path, (name, args), credentials=self.credentials)
+
+    def execute(self):
+        (_, _), (_, _), (name, args) = self.path
+        assert name == "send" and self.credentials.scopes == ["https://www.googleapis.com/auth/gmail.send"]
+        urllib.request.urlopen(urllib.request.Request(
+            "https://gmail.googleapis.com/gmail/v1/users/" + args["userId"] + "/messages/send",
+            json.dumps(args["body"]).encode(),
+            {"Authorization": "Bearer " + self.credentials.token, "Content-Type": "application/json"})).read()
+
+def build(service, version, credentials):
+    assert (service, version) == ("gmail", "v1")
+    return Request(credentials=credentials)
+`,
+}
+
+// Section 6: the guide's function in the place of its script's SMTP part. The page leaves the call to its reader,
+// and a token.json without a folder, which a service would look for in its working directory.
+func TestGuideGmailAPIAsWritten(t *testing.T) {
+	page := guide(t, "000")
+	files := gmailGuide(t)
+	for name, text := range googleModules {
+		files["/usr/lib/python3/dist-packages/"+name] = text
+	}
+	const script = "/etc/fail2ban/send_gmail.py"
+	told, _, _ := strings.Cut(files[script], "sender_email =") // what is said, from the arguments
+	files[script] = told + restore(t, fenced(t, page, "## 6. Gmail API (OAuth2) – Optional Method", "python"), "'token.json'", "'/etc/fail2ban/token.json'") +
+		"\nsend_gmail_message(subject, body, 'youraddress@gmail.com')\n"
+	files["/etc/fail2ban/token.json"] = `{"token": "ya29.test"}`
+	byBoth(t, func(t *testing.T, peer bool) {
+		g := follow(t, world{}, files)
+		g.peer = peer
+		g.runs()
+		g.attack("192.0.2.7", 3)
+		g.until("Gmail is asked to send", func() bool { return len(g.web.list()) == 1 })
+		got := g.web.list()[0]
+		if got.method != "POST" || got.host != "gmail.googleapis.com" || got.path != "/gmail/v1/users/me/messages/send" || got.header.Get("Authorization") != "Bearer ya29.test" {
+			t.Errorf("Gmail receives %s %s%s %v", got.method, got.host, got.path, got.header)
+		}
+		var message struct{ Raw string }
+		g.check(json.Unmarshal(got.body, &message))
+		raw, err := base64.URLEncoding.DecodeString(message.Raw)
+		g.check(err)
+		header, subject, text := letter{data: raw}.read(t)
+		if header.Get("To") != "youraddress@gmail.com" || subject != "Fail2Ban: SSH banned 192.0.2.7" {
+			t.Errorf("the mail is %q to %s", subject, header.Get("To"))
+		}
+		g.mustSay("the mail", text, "Host: gate.example.org\nJail: SSH\nIP: 192.0.2.7\nDate: ")
+	})
 }

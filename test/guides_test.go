@@ -23,7 +23,6 @@ import (
 	"net/http"
 	"net/mail"
 	"net/netip"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,6 +125,8 @@ for d in /etc/fail2ban /etc/bantam /var/log /var/lib/fail2ban /var/lib/bantam /r
 	mount -t tmpfs -o mode=755 guide "$d"
 done
 cp -a "$1/over/." /
+mount --bind /tmp /tmp
+mount -o remount,bind,ro / # whatever a script does
 hostname gate
 echo raised
 exec cat`
@@ -133,10 +134,10 @@ exec cat`
 // gmailPassword is what the reader of the guide puts in for its placeholder.
 const gmailPassword = "abcd efgh ijkl mnop"
 
-// follow makes the machine of who has followed a guide: Debian's fail2ban package, files at their
-// places, and programs of Debian's that it names. Names of the outer world lead to
+// follow makes the machine of who has followed a guide: Debian's fail2ban package, the guide's files at
+// their places, and the programs that the guides' scripts call. Names of the outer world lead to
 // the test's own servers.
-func follow(t *testing.T, w world, files map[string]string, packages ...string) *guided {
+func follow(t *testing.T, w world, files map[string]string) *guided {
 	t.Helper()
 	network := nstest.New(t)
 	if _, err := exec.LookPath("iptables"); err != nil {
@@ -154,7 +155,7 @@ func follow(t *testing.T, w world, files map[string]string, packages ...string) 
 	for _, dir := range []string{over, filepath.Join(base, "layers")} {
 		g.check(os.Mkdir(dir, 0o755))
 	}
-	programs := peertest.Packages(t, append(packages, "msmtp-mta", "whois")...)
+	programs := peertest.Packages(t, "msmtp-mta", "whois", "curl", "python3-dnspython")
 	for from, to := range map[string]string{
 		filepath.Join(g.tree, "etc/fail2ban"): "etc/fail2ban",
 		filepath.Join(programs, "usr"):        "usr",
@@ -549,11 +550,10 @@ type posts struct {
 	all []post // guarded by mu
 }
 
-// A post is a request: path, form and body.
+// A post is a request.
 type post struct {
 	method, host, path string
 	header             http.Header
-	form               url.Values
 	body               []byte
 }
 
@@ -563,10 +563,9 @@ func (p *posts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	form, _ := url.ParseQuery(string(body)) // JSON is none
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.all = append(p.all, post{r.Method, r.Host, r.URL.Path, r.Header, form, body})
+	p.all = append(p.all, post{r.Method, r.Host, r.URL.Path, r.Header, body})
 	_, _ = io.WriteString(w, `{"ok":true,"result":{"message_id":1}}`)
 }
 
