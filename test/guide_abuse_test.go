@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"bantam/internal/peertest"
 )
 
 // ipwhois stands in for the module of that name, which Debian does not package: it asks the test's WHOIS
@@ -54,7 +52,7 @@ func abuseGuide(t *testing.T, how page) map[string]string {
 	if how >= restored {
 		action = "[Definition]\n" + restore(t, action, "# Defaut name of the chain", "[Init]\n# Defaut name of the chain")
 	}
-	conf, err := os.ReadFile(filepath.Join(peertest.Tree(t), "etc/fail2ban/jail.conf"))
+	conf, err := os.ReadFile(filepath.Join(unpacked(t), "peer/etc/fail2ban/jail.conf"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -112,13 +112,14 @@ type world struct {
 	txt   func(name string) []string // TXT records, the name without the dot at its end; nil for none
 }
 
-// raise makes a machine of its own in a new mount namespace, which is the caller's: real directories
-// are only the lower layer. Then it waits for the end of its input.
+// raise makes a machine in a new mount namespace, which is the caller's: real directories are only the
+// lowest layer, with Debian's programs in $2 and what $1/over has above them. Then it waits for the end of
+// its input.
 const raise = `set -eu
 mount -t tmpfs -o mode=755 guide "$1/layers"
 for d in etc usr var; do
-	mkdir "$1/layers/$d" "$1/layers/$d/upper" "$1/layers/$d/work"
-	mount -t overlay guide -o "lowerdir=/$d,upperdir=$1/layers/$d/upper,workdir=$1/layers/$d/work" "/$d"
+	mkdir -p "$1/layers/$d/upper" "$1/layers/$d/work" "$2/$d"
+	mount -t overlay guide -o "lowerdir=$2/$d:/$d,upperdir=$1/layers/$d/upper,workdir=$1/layers/$d/work" "/$d"
 done
 for d in /etc/fail2ban /etc/bantam /var/log /var/lib/fail2ban /var/lib/bantam /run; do
 	mkdir -p "$d"
@@ -134,12 +135,36 @@ exec cat`
 // gmailPassword is what the reader of the guide puts in for its placeholder.
 const gmailPassword = "abcd efgh ijkl mnop"
 
+// unpacked is a folder, the same for all tests, with Debian's fail2ban package in peer and the programs
+// that the guides' scripts call in programs.
+func unpacked(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(filepath.Dir(program), "debian") // which ends with TestMain
+	if _, err := os.Stat(dir); err == nil {
+		return dir
+	}
+	half := dir + ".new"
+	for name, tree := range map[string]string{
+		"peer":     peertest.Tree(t),
+		"programs": peertest.Packages(t, "msmtp-mta", "whois", "curl", "python3-dnspython"),
+	} {
+		if err := os.CopyFS(filepath.Join(half, name), os.DirFS(tree)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Rename(half, dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // follow makes the machine of who has followed a guide: Debian's fail2ban package, the guide's files at
 // their places, and the programs that the guides' scripts call. Names of the outer world lead to
 // the test's own servers.
 func follow(t *testing.T, w world, files map[string]string) *guided {
 	t.Helper()
 	network := nstest.New(t)
+	debian := unpacked(t)
 	if _, err := exec.LookPath("iptables"); err != nil {
 		peertest.Without(t, "iptables is not installed")
 	}
@@ -149,19 +174,13 @@ func follow(t *testing.T, w world, files map[string]string) *guided {
 	if w.txt == nil {
 		w.txt = func(string) []string { return nil }
 	}
-	g := &guided{host: &host{T: t, net: network}, tree: peertest.Tree(t), world: w}
+	g := &guided{host: &host{T: t, net: network}, tree: filepath.Join(debian, "peer"), world: w}
 	base := t.TempDir()
 	over := filepath.Join(base, "over")
 	for _, dir := range []string{over, filepath.Join(base, "layers")} {
 		g.check(os.Mkdir(dir, 0o755))
 	}
-	programs := peertest.Packages(t, "msmtp-mta", "whois", "curl", "python3-dnspython")
-	for from, to := range map[string]string{
-		filepath.Join(g.tree, "etc/fail2ban"): "etc/fail2ban",
-		filepath.Join(programs, "usr"):        "usr",
-	} {
-		g.check(os.CopyFS(filepath.Join(over, to), os.DirFS(from)))
-	}
+	g.check(os.CopyFS(filepath.Join(over, "etc/fail2ban"), os.DirFS(filepath.Join(debian, "peer/etc/fail2ban"))))
 	authority, config := certify(t)
 	for name, text := range map[string]string{
 		"/etc/hostname": "gate\n",
@@ -185,7 +204,7 @@ func follow(t *testing.T, w world, files map[string]string) *guided {
 	}
 
 	g.serve(config)
-	hold := exec.Command("unshare", "--mount", "--uts", "sh", "-c", raise, "raise", base)
+	hold := exec.Command("unshare", "--mount", "--uts", "sh", "-c", raise, "raise", base, filepath.Join(debian, "programs"))
 	var trouble bytes.Buffer
 	hold.Stderr = &trouble
 	input, err := hold.StdinPipe()
