@@ -46,6 +46,8 @@ var mayImport = map[string][]string{
 	"internal/nstest":    {},
 	"internal/peertest":  {},
 	"test/demo":          {".", "internal/control", "internal/firewall", "internal/nstest", "internal/source"},
+
+	"internal/smtp/smtptest": {},
 }
 
 // groups are names in mayImport for several packages.

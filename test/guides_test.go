@@ -144,12 +144,18 @@ func unpacked(t *testing.T) string {
 		return dir
 	}
 	half := dir + ".new"
-	for name, tree := range map[string]string{
-		"peer":     peertest.Tree(t),
-		"programs": peertest.Packages(t, "msmtp-mta", "whois", "curl", "python3-dnspython"),
+	for name, trees := range map[string][]string{
+		"peer":     {peertest.Tree(t)},
+		"programs": {peertest.Package(t, "msmtp-mta"), peertest.Package(t, "whois"), peertest.Package(t, "curl"), peertest.Package(t, "python3-dnspython")},
 	} {
-		if err := os.CopyFS(filepath.Join(half, name), os.DirFS(tree)); err != nil {
+		to := filepath.Join(half, name)
+		if err := os.MkdirAll(to, 0o755); err != nil {
 			t.Fatal(err)
+		}
+		for _, tree := range trees { // two programs may bring the same library
+			if out, err := exec.CommandContext(t.Context(), "cp", "-a", tree+"/.", to).CombinedOutput(); err != nil {
+				t.Fatalf("copy %s: %v: %s", tree, err, out)
+			}
 		}
 	}
 	if err := os.Rename(half, dir); err != nil {

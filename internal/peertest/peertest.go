@@ -1,7 +1,8 @@
 // Package peertest is for tests that compare Bantam with Fail2Ban itself: it unpacks
 // Debian's package into a folder of the test's own, where its files are read and run,
-// finds the Python that runs them, and unpacks other packages of Debian's that people
-// use with it.
+// and finds the Python that runs them.
+//
+// Package does the same for any other program of Debian's that a test tries Bantam with.
 //
 // A test that cannot have them is skipped and says why, or fails if BANTAM_NEED_PEERS is
 // set. BANTAM_FAIL2BAN names an unpacked tree to take instead of the package.
@@ -29,64 +30,59 @@ func Without(t testing.TB, why string) {
 	t.Skip(why)
 }
 
-// A fetch gets packages once for all tests of a process.
-type fetch struct {
+// packages are those that were downloaded, each once for all tests of a process.
+var packages sync.Map // of *fetched by name
+
+type fetched struct {
 	once sync.Once
 	debs [][]byte
 	lack error
 }
 
-var (
-	stock fetch // the peer itself
-	mu    sync.Mutex
-	parts = map[string]*fetch{} // guarded by mu
-)
-
-// Tree unpacks the package and returns the folder that has its etc and usr.
+// Tree unpacks Fail2Ban's package and returns the folder that has its etc and usr.
 func Tree(t testing.TB) string {
 	t.Helper()
 	if tree := os.Getenv("BANTAM_FAIL2BAN"); tree != "" {
 		return tree
 	}
-	return stock.unpack(t, "apt-get download -qq fail2ban")
+	return unpack(t, "fail2ban", false)
 }
 
-// Packages unpacks the named packages of Debian's, with those that they need and this
-// machine lacks, into one folder, and returns it. Nothing is installed.
-func Packages(t testing.TB, names ...string) string {
+// Package unpacks a package of Debian's, and those that it needs and the machine lacks, and
+// returns the folder that has their etc and usr. Nothing of them is installed or run.
+func Package(t testing.TB, name string) string {
 	t.Helper()
-	list := strings.Join(names, " ")
-	mu.Lock()
-	f := parts[list]
-	if f == nil {
-		f = new(fetch)
-		parts[list] = f
-	}
-	mu.Unlock()
-	// Without --reinstall, those that the machine has would be left out.
-	return f.unpack(t, "apt-get install -qq -y --no-install-recommends --reinstall --download-only"+
-		" -o Debug::NoLocking=1 -o Dir::Cache::archives=\"$PWD\" "+list)
+	return unpack(t, name, true)
 }
 
-// unpack gets what the command leaves in its folder, if that has not been tried, and unpacks it.
-func (f *fetch) unpack(t testing.TB, command string) string {
+// Libraries are the folders of a tree's shared libraries, for LD_LIBRARY_PATH.
+func Libraries(tree string) string {
+	usr, _ := filepath.Glob(filepath.Join(tree, "usr/lib/*-linux-gnu*")) // the pattern is well formed
+	lib, _ := filepath.Glob(filepath.Join(tree, "lib/*-linux-gnu*"))
+	return strings.Join(append(usr, lib...), ":")
+}
+
+func unpack(t testing.TB, name string, needs bool) string {
 	t.Helper()
-	f.once.Do(func() { f.debs, f.lack = download(command) })
-	if f.lack != nil {
-		Without(t, f.lack.Error())
+	kept, _ := packages.LoadOrStore(name, &fetched{})
+	p := kept.(*fetched)
+	p.once.Do(func() { p.debs, p.lack = download(name, needs) })
+	if p.lack != nil {
+		Without(t, p.lack.Error())
 	}
 	tree := filepath.Join(t.TempDir(), "tree")
-	for _, deb := range f.debs {
+	for _, deb := range p.debs {
 		unpack := exec.CommandContext(t.Context(), "dpkg-deb", "-x", "/dev/stdin", tree)
 		unpack.Stdin = bytes.NewReader(deb)
 		if out, err := unpack.CombinedOutput(); err != nil {
-			t.Fatalf("unpack the peer's package: %v: %s", err, out)
+			t.Fatalf("unpack the package %s: %v: %s", name, err, out)
 		}
 	}
 	return tree
 }
 
-func download(command string) ([][]byte, error) {
+// download fetches a package, and what it needs too if that is wanted.
+func download(name string, needs bool) ([][]byte, error) {
 	dir, err := os.MkdirTemp("", "bantam-peer-")
 	if err != nil {
 		return nil, err
@@ -94,20 +90,29 @@ func download(command string) ([][]byte, error) {
 	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	get := exec.CommandContext(ctx, "sh", "-c", command+" || { apt-get update -qq && "+command+"; }")
+	list := `printf '%s\n' "$1"`
+	if needs {
+		// What an installation would install, one "Inst NAME ..." a line.
+		list = `{ ` + list + `; apt-get install --simulate --no-install-recommends "$1" | sed -n 's/^Inst \([^ ]*\).*/\1/p'; } | sort -u`
+	}
+	script := `fetch() { names=$(` + list + `) && apt-get download -qq $names; }
+		fetch "$1" || { apt-get update -qq && fetch "$1"; }`
+	get := exec.CommandContext(ctx, "sh", "-c", script, "sh", name)
 	get.Dir = dir
 	if out, err := get.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("a peer's package cannot be had: %w: %s", err, bytes.TrimSpace(out))
+		return nil, fmt.Errorf("the package %s cannot be had: %w: %s", name, err, bytes.TrimSpace(out))
 	}
 	found, _ := filepath.Glob(filepath.Join(dir, "*.deb")) // the pattern is well formed
 	if len(found) == 0 {
-		return nil, fmt.Errorf("a peer's package cannot be had: %s left no file", command)
+		return nil, fmt.Errorf("the package %s cannot be had: nothing was downloaded", name)
 	}
-	debs := make([][]byte, len(found))
-	for i, name := range found {
-		if debs[i], err = os.ReadFile(name); err != nil {
+	var debs [][]byte
+	for _, file := range found {
+		deb, err := os.ReadFile(file)
+		if err != nil {
 			return nil, err
 		}
+		debs = append(debs, deb)
 	}
 	return debs, nil
 }
