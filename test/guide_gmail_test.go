@@ -111,6 +111,17 @@ func guideGmail(t *testing.T, peer bool) {
 	if n := len(g.local.list()); n != 4 {
 		t.Errorf("%d mails went through sendmail, not a start, two bans and a stop", n)
 	}
+
+	// After a restart the guide's action tells a restored ban again, for it does not say norestored;
+	// the package's does.
+	p = g.runs()
+	g.with(&g.gmail, "Fail2Ban: SSH banned 192.0.2.9", 2)
+	g.until("who is still banned is shut out", func() bool { return !connects("192.0.2.9") })
+	p.terminate()
+	g.with(&g.gmail, "Fail2Ban: SSH unbanned 192.0.2.9", 2)
+	if n := len(g.local.list()); n != 6 {
+		t.Errorf("%d mails went through sendmail, not a start and a stop more", n)
+	}
 }
 
 // Sections 9.1 and 9.2: nginx is guarded, and a jail whose filter Fail2Ban does not have is set aside
