@@ -138,7 +138,7 @@ func (p *parser) line(n int, line string) *Problem {
 		return p.header(n, text[1:end])
 	}
 	if p.sect == nil {
-		return p.problem(n, "", fmt.Sprintf("%s stands before the first [section]", quote(text)), "begin with [DEFAULT] or the name of a jail in brackets")
+		return p.problem(n, "", fmt.Sprintf("%s stands before the first [section]", quote(text)), "begin with [DEFAULT], [Definition] or the name of a jail, in brackets")
 	}
 	return p.option(n, text, cut)
 }
