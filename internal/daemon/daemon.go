@@ -246,9 +246,8 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	for _, r := range restored {
 		d.tell(r)
 	}
-	if err := d.openTelling(ctx, p); err != nil {
-		return err
-	}
+	d.openTelling(ctx, p)
+	d.lookup.WhenIgnored(d.actions.Ignored)
 	d.sources = source.New(part(d.log, "filter"), d.judge)
 	resume, err := d.resume(ctx)
 	if err != nil {
@@ -320,6 +319,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { d.note(decisions, told); return nil })
 	g.Go(func() error { d.store.Run(told, stored); return nil })
 	g.Go(func() error { d.actions.Run(stored, drain); return nil })
+	g.Go(func() error { return d.runTelling(ctx) })
 	g.Go(func() error { d.liftRestored(ctx); return nil })
 	g.Go(func() error { d.places.Run(ctx); return nil })
 	g.Go(func() error { d.purge(ctx); return nil })

@@ -389,7 +389,10 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	if err := d.jails.Configure(ctx, p.jails, bans); err != nil {
 		return err
 	}
+	d.announce(nil, jailsBeside(old, p))
 	d.plan.Store(p)
+	d.tellBy(p)
+	d.announce(jailsBeside(p, old), nil)
 	if err := d.jails.Repeat(ctx, append(fresh, begun...)); err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -12,8 +11,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"bantam/internal/config"
 	"bantam/internal/control"
+	"bantam/internal/jail"
 	"bantam/internal/notify"
 	"bantam/internal/outbox"
 	"bantam/internal/report"
@@ -35,7 +34,7 @@ type telling struct {
 }
 
 // openTelling makes what tells of bans, without a channel.
-func (d *Daemon) openTelling(ctx context.Context, p *plan) error {
+func (d *Daemon) openTelling(ctx context.Context, p *plan) {
 	t := &d.telling
 	t.whois = whois.New(whois.Config{Zone: p.config.Daemon.AbuseZone, Cache: whoisCache{d.store}, Log: part(d.log, "whois")})
 	world := d.world(p)
@@ -53,29 +52,28 @@ func (d *Daemon) openTelling(ctx context.Context, p *plan) error {
 		Transport: func(c smtp.Config) (smtp.Transport, error) { return c.Open(part(d.log, "report")) },
 	})
 	d.store.WhenNews(func() { t.desk.Wake(); t.reports.Wake() })
-	return d.tellBy(p)
+	d.tellBy(p)
 }
 
-// tellBy has bans told by the channels of a plan.
-func (d *Daemon) tellBy(p *plan) error {
+// tellBy has bans told by the channels of a plan. What cannot be told is no reason not to ban.
+func (d *Daemon) tellBy(p *plan) {
 	t := &d.telling
 	tell, reports := p.config.Channels()
 	if err := t.desk.Configure(tell); err != nil {
-		return err
+		d.log.Error("operators are not told of bans as configured", "err", err)
 	}
 	if err := t.reports.Configure(reports); err != nil {
-		return err
+		d.log.Error("bans are not reported as configured", "err", err)
 	}
 	readers, senders := t.desk.Readers(), t.desk.Senders()
 	maps.Copy(readers, t.reports.Readers())
 	maps.Copy(senders, t.reports.Senders())
 	d.store.Follow(readers)
 	t.box.Configure(senders)
-	return nil
 }
 
-// runTelling tells of bans until ctx ends, then of jails that stop, for at most drain.
-func (d *Daemon) runTelling(ctx context.Context, stopped func() []string) error {
+// runTelling tells of jails that start, of bans until ctx ends, and then of jails that stop, for at most drain.
+func (d *Daemon) runTelling(ctx context.Context) error {
 	t := &d.telling
 	sending, sent := context.WithCancel(context.WithoutCancel(ctx))
 	defer sent()
@@ -83,13 +81,31 @@ func (d *Daemon) runTelling(ctx context.Context, stopped func() []string) error 
 	g.Go(func() error { return t.box.Run(sending) })
 	g.Go(func() error { return t.desk.Run(ctx) })
 	g.Go(func() error { return t.reports.Run(ctx) })
+	d.announce(jailsBeside(d.plan.Load(), nil), nil)
 	<-ctx.Done()
 	if t.desk.Wants(notify.OnStop) {
-		t.desk.Announce(nil, stopped())
+		d.announce(nil, jailsBeside(d.plan.Load(), nil))
 		t.flush(drain)
 	}
 	sent()
 	return g.Wait()
+}
+
+// announce tells of jails that have started and stopped.
+func (d *Daemon) announce(started, stopped []string) {
+	if t := &d.telling; len(started) > 0 && t.desk.Wants(notify.OnStart) || len(stopped) > 0 && t.desk.Wants(notify.OnStop) {
+		t.desk.Announce(started, stopped)
+	}
+}
+
+// jailsBeside are the jails of a plan that another, which may be nil, has not; but for that of bans by hand.
+func jailsBeside(p, other *plan) (names []string) {
+	for _, j := range p.jails {
+		if j.Name != jail.Manual && (other == nil || !other.runs(j.Name)) {
+			names = append(names, j.Name)
+		}
+	}
+	return names
 }
 
 // flush waits until no letter waits to be delivered, for at most so long.
@@ -109,8 +125,8 @@ func (t *telling) flush(most time.Duration) {
 
 // spoofable reports whether attackers of a jail may have written a false address: what it guards is
 // reached by UDP alone.
-func (d *Daemon) spoofable(jail string) bool {
-	v, ok := d.plan.Load().config.Value(jail, "protocol")
+func (d *Daemon) spoofable(name string) bool {
+	v, ok := d.plan.Load().config.Value(name, "protocol")
 	return ok && strings.EqualFold(strings.TrimSpace(v.Text), "udp")
 }
 
@@ -125,21 +141,6 @@ func (c whoisCache) Note(ctx context.Context, key string) ([]byte, time.Time, er
 
 func (c whoisCache) SetNote(ctx context.Context, key string, value []byte) error {
 	return c.store.Commit(ctx, whoisNotes, outbox.Batch{Notes: map[string][]byte{key: value}})
-}
-
-// channelProblems are what is wrong with the channels of a configuration.
-func channelProblems(c *config.Config) (problems []config.Problem) {
-	log := slog.New(slog.DiscardHandler)
-	tell, reports := c.Channels()
-	if err := notify.New(log, nil, notify.World{}).Configure(tell); err != nil {
-		problems = append(problems, config.Problem{Key: "action", Text: err.Error()})
-	}
-	for i := range reports {
-		if err := reports[i].Validate(); err != nil {
-			problems = append(problems, config.Problem{Key: "action", Text: err.Error()})
-		}
-	}
-	return problems
 }
 
 func (d *Daemon) channels(context.Context, control.None) (control.Channels, error) {

@@ -114,10 +114,12 @@ type Lookup struct {
 	log      *slog.Logger
 	names    *names
 	commands Commands // nil if none can be run
-	places   Places   // nil if nothing is known of any
-	rules    atomic.Pointer[ruleSet]
-	allow    atomic.Pointer[bart.Lite]
-	self     ownAddresses
+	// whenIgnored may be nil.
+	whenIgnored func(*bantam.Failure)
+	places      Places // nil if nothing is known of any
+	rules       atomic.Pointer[ruleSet]
+	allow       atomic.Pointer[bart.Lite]
+	self        ownAddresses
 
 	asking tasks // questions under way, and those who wait for them
 	ctx    context.Context
@@ -146,6 +148,10 @@ func (l *Lookup) UseCommands(c Commands) { l.commands = c }
 // UsePlaces hands in what knows where addresses are. It is called before all other methods; without it
 // all are unknown.
 func (l *Lookup) UsePlaces(p Places) { l.places = p }
+
+// WhenIgnored has f called with each failure that does not count, before Run lets go of its ID. f does not
+// keep it and must not block. It is called before Run.
+func (l *Lookup) WhenIgnored(f func(*bantam.Failure)) { l.whenIgnored = f }
 
 // Configure replaces the rules of all jails. What a command has answered is kept where the
 // command and its cache stay the same. It is called by one at a time.

@@ -164,6 +164,9 @@ func (l *Lookup) let(f bantam.Failure, h *held, ask bool, w *waiting, out chan<-
 		if by[i] != "" {
 			if !f.Known {
 				Tell(l.log, &f, by[i])
+				if l.whenIgnored != nil {
+					l.whenIgnored(&f)
+				}
 			}
 			f.ID = bantam.ID{}
 		}

@@ -41,7 +41,7 @@ const (
 type clerk struct {
 	name  string
 	log   *slog.Logger
-	box   Box
+	box   outbox.Keeper
 	world *World
 	news  chan struct{} // one token: there may be news
 	poked chan struct{} // one token: something else has changed

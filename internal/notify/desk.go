@@ -11,18 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"bantam"
 	"bantam/internal/outbox"
 )
-
-// A Box keeps what is to be told and has it delivered; letters of a Commit leave soon after it. It is
-// safe for concurrent use. outbox.Keeper says what the methods promise.
-type Box interface {
-	News(ctx context.Context, reader string, max int) ([]bantam.News, error)
-	Commit(ctx context.Context, reader string, b outbox.Batch) error
-	Note(ctx context.Context, owner, key string) (value []byte, at time.Time, err error)
-	Letters(ctx context.Context) ([]outbox.Letter, error)
-}
 
 // A Desk has the operator told of what happens, by as many channels as are configured. Each
 // is served by a goroutine of its own: one whose look-ups are slow delays no other.
@@ -30,14 +20,14 @@ type Box interface {
 // Its methods are safe for concurrent use, but Configure and Run are called by one each at a time.
 type Desk struct {
 	log     *slog.Logger
-	box     Box
+	box     outbox.Keeper
 	world   World
 	changed chan struct{}
 	clerks  atomic.Pointer[[]*clerk] // by name; the slice is never changed
 }
 
 // New makes a desk without channels.
-func New(log *slog.Logger, box Box, world World) *Desk {
+func New(log *slog.Logger, box outbox.Keeper, world World) *Desk {
 	d := &Desk{log: log, box: box, world: world, changed: make(chan struct{}, 1)}
 	d.clerks.Store(&[]*clerk{})
 	return d

@@ -21,7 +21,7 @@ import (
 	"bantam/internal/whois"
 )
 
-// A memory is a Box as the store is one, without the file. It delivers nothing by itself.
+// A memory is a Keeper as the store is one, without the file. It delivers nothing by itself.
 type memory struct {
 	mu      sync.Mutex // guards all
 	number  int64

@@ -70,8 +70,8 @@ type Note struct {
 	At    time.Time // when it was written, wall time
 }
 
-// A Keeper keeps across restarts what is still to be told. The store is one. It is safe for
-// concurrent use.
+// A Keeper keeps across restarts what is still to be told: it is what authors know of. An Outbox is
+// one, which also has the letters of each Commit delivered. It is safe for concurrent use.
 type Keeper interface {
 	// News are the decisions that reader has not done with yet, at most max, oldest first. A
 	// reader that was never there before begins with what is decided from now on. A call
@@ -84,16 +84,16 @@ type Keeper interface {
 	Note(ctx context.Context, owner, key string) (value []byte, at time.Time, err error)
 	// Letters are all that are kept, oldest first, without their bodies.
 	Letters(ctx context.Context) ([]Letter, error)
+}
+
+// A Shelf is where an Outbox keeps it all. It hands out the letters' bodies one by one, so that memory does
+// not hold what waits for days. The store is one.
+type Shelf interface {
+	Keeper
 	// KeepLetter replaces the letter of the same key, but for its Body.
 	KeepLetter(ctx context.Context, l Letter) error
 	// DropLetter forgets a letter.
 	DropLetter(ctx context.Context, key string) error
-}
-
-// A Shelf is a Keeper that hands out the letters' bodies one by one, so that memory does not
-// hold what waits for days. The store is one.
-type Shelf interface {
-	Keeper
 	// Body is that of a letter. Its error wraps ErrNoLetter if there is no such letter.
 	Body(ctx context.Context, key string) ([]byte, error)
 	// Notes are all that owner remembers, in the order of their keys.
