@@ -33,10 +33,11 @@ const Scope = "https://www.googleapis.com/auth/gmail.send"
 const loginAgain = "run: bantam notify login gmail"
 
 const (
-	maxAnswer  = 64 << 10 // bytes of an answer that are read
-	maxPause   = 24 * time.Hour
-	maxOAuth   = 64 << 10 // bytes of the client's and the token's file
-	freshUntil = time.Minute
+	maxAnswer = 64 << 10 // bytes of an answer that are read
+	maxPause  = 24 * time.Hour
+	maxOAuth  = 64 << 10 // bytes of the client's and the token's file
+	// A token that ends sooner than this is refreshed first.
+	margin = time.Minute
 )
 
 // An api sends mails by Gmail's REST call users.messages.send.
@@ -222,7 +223,7 @@ func (a *api) fresh(ctx context.Context, stale string) (*oauth2.Token, error) {
 	if a.token != nil && a.token.RefreshToken == token.RefreshToken && a.token.Expiry.After(token.Expiry) {
 		token = a.token
 	}
-	if token.AccessToken != "" && token.AccessToken != stale && time.Until(token.Expiry) > freshUntil {
+	if token.AccessToken != "" && token.AccessToken != stale && time.Until(token.Expiry) > margin {
 		return token, nil
 	}
 	renewed, err := client.config("").TokenSource(
