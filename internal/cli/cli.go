@@ -82,7 +82,8 @@ Called alone it shows the state of everything.`,
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.runCommand(), a.stopCommand(), a.statusCommand(), a.banCommand(), a.unbanCommand(), a.bannedCommand(),
-		a.allowCommand(), a.reloadCommand(), a.checkCommand(), a.regexCommand(), a.replayCommand(), a.configCommand(), a.pingCommand(), a.versionCommand())
+		a.allowCommand(), a.reloadCommand(), a.checkCommand(), a.regexCommand(), a.replayCommand(), a.configCommand(), a.whyCommand(), a.notifyCommand(), a.reportCommand(),
+		a.pingCommand(), a.versionCommand())
 	return root
 }
 

@@ -28,6 +28,7 @@ func init() {
 	describe(GetBans)
 	describe(Ban)
 	describe(Unban)
+	describe(Why)
 	describe(GetAllow)
 	describe(Allow)
 	describe(Disallow)

@@ -16,6 +16,7 @@ import (
 
 	"bantam"
 	"bantam/internal/action"
+	"bantam/internal/geo"
 	"bantam/internal/jail"
 	"bantam/internal/notify"
 	"bantam/internal/outbox"
@@ -44,6 +45,7 @@ var (
 	GetBans       = Endpoint[BansRequest, BansReply]{http.MethodPost, "/v1/bans", true, "The running bans"}
 	Ban           = Endpoint[BanRequest, BanReply]{http.MethodPost, "/v1/ban", false, "Ban an address or a prefix"}
 	Unban         = Endpoint[UnbanRequest, UnbanReply]{http.MethodPost, "/v1/unban", false, "End bans"}
+	Why           = Endpoint[WhyRequest, WhyReply]{http.MethodPost, "/v1/why", true, "Everything that is known of an address"}
 	GetAllow      = Endpoint[None, AllowReply]{http.MethodGet, "/v1/allow", true, "Who is never banned"}
 	Allow         = Endpoint[AllowRequest, AllowReply]{http.MethodPost, "/v1/allow", false, "Never ban these any more"}
 	Disallow      = Endpoint[AllowRequest, AllowReply]{http.MethodDelete, "/v1/allow", false, "Take these off the allow list"}
@@ -142,6 +144,22 @@ type BanReply struct {
 	Ban bantam.Ban `json:"ban"`
 	// Already is true if the ID was banned at least that long before.
 	Already bool `json:"already,omitempty"`
+}
+
+// WhyRequest asks about an ID.
+type WhyRequest struct {
+	ID bantam.ID `json:"id"`
+}
+
+// WhyReply is everything that is known of an ID.
+type WhyReply struct {
+	// Running are the bans around it or inside it that run, oldest first, with their lines.
+	Running []bantam.Ban `json:"running"`
+	// Past are its own bans that are remembered, the newest first; those that run are among them.
+	Past []bantam.Ban `json:"past"`
+	// Ignored says by jail which rule lets it off.
+	Ignored map[string]string `json:"ignored,omitempty"`
+	Place   geo.Place         `json:"place,omitzero"`
 }
 
 // UnbanRequest asks to end bans: of one jail or all, of one ID or all.

@@ -29,6 +29,7 @@ func (d *Daemon) handle() {
 	control.Handle(d.server, control.GetBans, d.bans)
 	control.Handle(d.server, control.Ban, d.ban)
 	control.Handle(d.server, control.Unban, d.lift)
+	control.Handle(d.server, control.Why, d.why)
 	control.Handle(d.server, control.GetAllow, d.allowed)
 	control.Handle(d.server, control.Allow, d.allow)
 	control.Handle(d.server, control.Disallow, d.disallow)
@@ -109,6 +110,39 @@ func residentMemory() uint64 {
 func (d *Daemon) bans(ctx context.Context, r control.BansRequest) (control.BansReply, error) {
 	bans, err := d.jails.Bans(ctx, r.Jail, r.ID)
 	return control.BansReply{Bans: bans}, refuse(err)
+}
+
+// why tells everything that is known of an ID.
+func (d *Daemon) why(ctx context.Context, r control.WhyRequest) (reply control.WhyReply, err error) {
+	if reply.Running, err = d.jails.Bans(ctx, "", r.ID); err != nil {
+		return reply, err
+	}
+	ids := []bantam.ID{r.ID}
+	for _, b := range reply.Running {
+		if !slices.Contains(ids, b.ID) {
+			ids = append(ids, b.ID)
+		}
+	}
+	for _, id := range ids {
+		past, err := d.store.History(ctx, id)
+		if err != nil {
+			return reply, err
+		}
+		reply.Past = append(reply.Past, past...)
+	}
+	slices.SortStableFunc(reply.Past, func(a, b bantam.Ban) int { return b.Time.Compare(a.Time) })
+	asking, cancel := context.WithTimeout(ctx, askNames)
+	defer cancel()
+	reply.Ignored = map[string]string{}
+	for _, j := range d.plan.Load().jails {
+		if by, is := d.lookup.Ignored(asking, j.Name, r.ID); is {
+			reply.Ignored[j.Name] = by
+		}
+	}
+	if p, ok := r.ID.Prefix(); ok {
+		reply.Place, _ = d.places.Within(p)
+	}
+	return reply, nil
 }
 
 // refuse makes an unknown jail the client's mistake.

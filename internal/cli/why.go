@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bantam"
+	"bantam/internal/control"
+	"bantam/internal/geo"
+)
+
+func (a *app) whyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "why ADDRESS|PREFIX",
+		Short: "From a ban back to the log lines, and what follows",
+		Long: `Tell everything that is known of an address: the bans that keep it out, the log lines that made
+them, when they end, its earlier bans, where it is, and which rule lets it off. The exit code is 1 if
+it is not banned.`,
+		Args: exactlyOne("an address or prefix"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ids, err := parseIDs(args)
+			if err != nil {
+				return err
+			}
+			reply, printed, err := ask(cmd.Context(), a, control.Why, control.WhyRequest{ID: ids[0]})
+			if err == nil && !printed {
+				a.printWhy(ids[0], reply, time.Now())
+			}
+			if err == nil && len(reply.Running) == 0 {
+				return errSilent
+			}
+			return err
+		},
+	}
+}
+
+func (a *app) printWhy(id bantam.ID, reply control.WhyReply, now time.Time) {
+	a.printf("%s%s\n", id, place(reply.Place))
+	if len(reply.Running) == 0 {
+		a.printf("is not banned\n")
+	}
+	for _, b := range reply.Running {
+		end := "for ever"
+		if !b.Permanent() {
+			end = fmt.Sprintf("until %s, %s from now", stamp(b.End, now), length(b.End.Sub(now)))
+		}
+		if b.ID != id {
+			end += ", as part of " + safe(b.ID.String())
+		}
+		a.printf("\nbanned in %s since %s, %s\n  why: %s\n", safe(b.Jail), stamp(b.Time, now), end, why(b))
+		for _, line := range b.Lines {
+			a.printf("    %s\n", safe(line))
+		}
+	}
+	running := func(p bantam.Ban) bool {
+		return slices.ContainsFunc(reply.Running, func(b bantam.Ban) bool { return b.Jail == p.Jail && b.ID == p.ID && b.Time.Equal(p.Time) })
+	}
+	if past := slices.DeleteFunc(slices.Clone(reply.Past), running); len(past) > 0 {
+		a.printf("\nearlier bans:\n")
+		const most = 10
+		for _, b := range past[:min(len(past), most)] {
+			a.printf("  %s  %s  %s\n", stamp(b.Time, now), safe(b.Jail), why(b))
+		}
+		if len(past) > most {
+			a.printf("  and %d more\n", len(past)-most)
+		}
+	}
+	if len(reply.Ignored) > 0 {
+		a.printf("\n")
+	}
+	for _, jail := range slices.Sorted(maps.Keys(reply.Ignored)) {
+		a.printf("let off in %s by %s\n", safe(jail), safe(reply.Ignored[jail]))
+	}
+	if len(reply.Running) > 0 {
+		a.printf("\nNext: bantam unban %s | bantam allow add %s\n", id, id)
+	}
+}
+
+// place is where an address is, in brackets.
+func place(p geo.Place) string {
+	var parts []string
+	if country := cmp.Or(p.CountryName, p.Country); country != "" {
+		parts = append(parts, safe(strings.Join(slices.DeleteFunc([]string{p.City, country}, func(s string) bool { return s == "" }), ", ")))
+	}
+	if p.ASN != 0 {
+		parts = append(parts, strings.TrimSpace(fmt.Sprintf("AS%d %s", p.ASN, safe(p.ASOrg))))
+	}
+	if parts == nil {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}
