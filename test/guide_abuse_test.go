@@ -36,6 +36,9 @@ const (
 	restored             // both are
 )
 
+// abuseScript is where the guide puts its script.
+const abuseScript = "/usr/local/sbin/fail2ban_abuse_sendmail"
+
 // abuseGuide is what the guide has its reader make. The page has lost lines on its way, "try:" everywhere, and
 // what stood in brackets; they are put back with their obvious meaning.
 func abuseGuide(t *testing.T, how page) map[string]string {
@@ -61,7 +64,7 @@ func abuseGuide(t *testing.T, how page) map[string]string {
 	return map[string]string{
 		"/etc/fail2ban/jail.conf":                    restore(t, string(conf), "action = %(action_)s\n\n\n", jails+"\n\n\n"),
 		"/etc/fail2ban/action.d/sendmail-abuse.conf": action,
-		"/usr/local/sbin/fail2ban_abuse_sendmail": restore(t, script,
+		abuseScript: restore(t, script,
 			"def get_abuse_contacts(reverse_ip, whois):", try,
 			"f'{reverse_ip}'", "f'{reverse_ip}.abuse-contacts.abusix.zone'",
 			"      return ','.join(whois['emails'])\n", "      return ','.join(whois['emails'])\n    else:\n",
@@ -207,6 +210,24 @@ func guideAbuse(t *testing.T, peer bool) {
 	if n := len(g.local.list()); n != 7 {
 		t.Errorf("%d mails were sent, not five reports, a start and a stop", n)
 	}
+}
+
+// The line that the guide offers for a copy of every report: who is configured as the recipient gets one,
+// and the network's desk does not see that.
+func TestGuideAbuseBlindCopyAsWritten(t *testing.T) {
+	files := abuseGuide(t, restored)
+	files[abuseScript] = restore(t, files[abuseScript], "report for IP address {data['ip']}\"", "\n    msg['Bcc'] = data['dest_mail']")
+	byBoth(t, func(t *testing.T, peer bool) {
+		g := follow(t, world{whois: func(string) string { return "emails: abuse@networks.example\n" }}, files)
+		g.peer = peer
+		g.runs()
+		g.attack("192.0.2.7", 5)
+		l := g.with(&g.local, "Automatic abuse report for IP address 192.0.2.7", 1)
+		header, _, _ := l.read(t)
+		if got := strings.Join(l.to, " "); got != "abuse@networks.example root@localhost" || header.Get("To") != "abuse@networks.example" || header.Get("Bcc") != "" {
+			t.Errorf("the report goes to %s:\n%s", got, l.data)
+		}
+	})
 }
 
 // query runs a statement on the script's own database, on the machine, and returns what it finds: a
