@@ -41,7 +41,7 @@ it is not banned.`,
 }
 
 func (a *app) printWhy(id bantam.ID, reply control.WhyReply, now time.Time) {
-	a.printf("%s%s\n", id, place(reply.Place))
+	a.printf("%s%s\n", id, whereabouts(reply.Place))
 	if len(reply.Running) == 0 {
 		a.printf("is not banned\n")
 	}
@@ -82,8 +82,8 @@ func (a *app) printWhy(id bantam.ID, reply control.WhyReply, now time.Time) {
 	}
 }
 
-// place is where an address is, in brackets.
-func place(p geo.Place) string {
+// whereabouts is where an address is, in brackets.
+func whereabouts(p geo.Place) string {
 	var parts []string
 	if country := cmp.Or(p.CountryName, p.Country); country != "" {
 		parts = append(parts, safe(strings.Join(slices.DeleteFunc([]string{p.City, country}, func(s string) bool { return s == "" }), ", ")))
