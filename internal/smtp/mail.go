@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"mime"
 	"net/mail"
@@ -229,7 +230,11 @@ func (m Mail) Packet() (Packet, error) {
 	if m.HTML != "" {
 		msg.AddAlternativeString(gomail.TypeTextHTML, visible(m.HTML))
 	}
+	size := 0
 	for _, part := range m.Parts {
+		if size += base64.StdEncoding.EncodedLen(len(part.Data)); size > MaxData {
+			return Packet{}, fmt.Errorf("write mail: its parts are more than %d bytes", MaxData)
+		}
 		if err := attach(msg, part); err != nil {
 			return Packet{}, fmt.Errorf("write mail: %w", err)
 		}
@@ -252,8 +257,7 @@ func (m Mail) date() time.Time {
 	return m.Date
 }
 
-// attach adds a file: text as quoted-printable, so that it is readable on its way, anything else
-// as base64.
+// attach adds a file: plain text as it is, so that it can be read on its way, anything else in base64.
 func attach(msg *gomail.Msg, part Part) error {
 	if strings.ContainsAny(part.Type, "\r\n\x00") || len(part.Type) > 200 {
 		return fmt.Errorf("part %s: type %s: not one line", quote(part.Name), quote(part.Type))
@@ -262,17 +266,14 @@ func attach(msg *gomail.Msg, part Part) error {
 	if err != nil || !strings.Contains(kind, "/") || strings.HasPrefix(kind, "multipart/") {
 		return fmt.Errorf("part %s: %s is no media type of a file", quote(part.Name), quote(part.Type))
 	}
-	encoding := gomail.EncodingB64
+	encoding, plain := gomail.EncodingB64, isPlain(part.Data)
 	switch {
-	case strings.HasPrefix(kind, "text/"):
-		encoding = gomail.EncodingQP
-	case strings.HasPrefix(kind, "message/"): // RFC 2046 5.2: no encoding but 7bit
-		if !isSevenBit(part.Data) {
-			return fmt.Errorf("part %s: %s must be lines of ASCII", quote(part.Name), kind)
-		}
+	case plain && (strings.HasPrefix(kind, "text/") || strings.HasPrefix(kind, "message/")):
 		encoding = gomail.NoEncoding
 		lines := bytes.ReplaceAll(part.Data, []byte("\r\n"), []byte("\n"))
 		part.Data = bytes.ReplaceAll(lines, []byte("\n"), []byte("\r\n"))
+	case strings.HasPrefix(kind, "message/"): // RFC 2046 5.2: they must not be encoded
+		return fmt.Errorf("part %s: %s must be lines of ASCII", quote(part.Name), kind)
 	}
 	name := strings.Map(func(r rune) rune {
 		if r > unicode.MaxASCII || !isAlnum(byte(r)) && !strings.ContainsRune("._-+", r) {
@@ -293,11 +294,11 @@ func attach(msg *gomail.Msg, part Part) error {
 		gomail.WithFileContentType(gomail.ContentType(kind)), gomail.WithFileEncoding(encoding))
 }
 
-// isSevenBit reports whether data may travel as it is: RFC 2045 2.7, lines of at most 998 characters.
-func isSevenBit(data []byte) bool {
+// isPlain reports whether data may travel as it is: lines of at most 998 characters (RFC 2045 2.7), all of which show.
+func isPlain(data []byte) bool {
 	for line := range bytes.Lines(data) {
 		line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
-		if len(line) > 998 || bytes.ContainsFunc(line, func(r rune) bool { return r == 0 || r == '\r' || r > unicode.MaxASCII }) {
+		if len(line) > 998 || bytes.ContainsFunc(line, func(r rune) bool { return r < ' ' && r != '\t' || r >= 0x7f }) {
 			return false
 		}
 	}

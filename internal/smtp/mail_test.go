@@ -189,12 +189,26 @@ func TestAPartsNameIsAPlainFileName(t *testing.T) {
 		{Name: "../a\"b\r\nX: ü.txt", Type: "text/plain", Data: []byte("x")},
 		{Name: "report.txt", Type: "message/feedback-report", Data: []byte("Feedback-Type: abuse\nVersion: 1\n")},
 	}
-	_, r := packet(t, m)
+	p, r := packet(t, m)
 	if got := r.Parts[0].Name; got != ".._a_b__X___.txt" {
 		t.Errorf("the file is named %q", got)
 	}
 	if got := string(r.Parts[1].Data); got != "Feedback-Type: abuse\r\nVersion: 1\r\n" {
 		t.Errorf("the report is %q", got)
+	}
+	if !bytes.Contains(p.Data, []byte("\r\nFeedback-Type: abuse\r\nVersion: 1\r\n")) {
+		t.Errorf("a message must travel as it is: %s", p.Data)
+	}
+}
+
+func TestATextThatDoesNotShowAsItIsTravelsEncoded(t *testing.T) {
+	for _, text := range []string{"\x1b[2J", "größe", strings.Repeat("x", 999), "a\rb", "\x00", "\x7f"} {
+		m := letter()
+		m.Parts = []smtp.Part{{Name: "log.txt", Type: "text/plain", Data: []byte(text)}}
+		p, r := packet(t, m)
+		if got := string(r.Parts[0].Data); got != text || !bytes.Contains(p.Data, []byte("base64")) {
+			t.Errorf("%q arrives as %q", text, got)
+		}
 	}
 }
 
@@ -258,8 +272,11 @@ func FuzzPacket(f *testing.F) {
 				t.Errorf("recipient %d is %q, meant was %q", i, p.To[i], text)
 			}
 		}
+		sameLines := func(b []byte) string { return strings.ReplaceAll(string(b), "\r\n", "\n") }
 		if len(read.Parts) != 1 {
 			t.Errorf("%d files", len(read.Parts))
+		} else if got := sameLines(read.Parts[0].Data); got != sameLines(data) {
+			t.Errorf("the file %q arrives as %q", data, got)
 		}
 		if !bytes.HasPrefix(p.Data, []byte("Auto-Submitted: ")) || bytes.Contains(p.Data, []byte("\x00")) || !isASCII(p.Data) {
 			t.Errorf("data %q", p.Data)

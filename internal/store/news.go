@@ -18,8 +18,9 @@ var _ outbox.Shelf = (*Store)(nil)
 // Bounds of what is kept for those who tell of decisions.
 const (
 	maxNews      = 200_000  // the last ones, counted over all readers together
-	newsAtOnce   = 256      // that News reads: a ban waits that long for the database
+	newsAtOnce   = 64       // that News reads: a ban waits that long for the database
 	trimEvery    = 1024     // news between two looks for those that are too many
+	numbersAhead = 1024     // that are taken at once, so that not each decision writes the last
 	maxNotes     = 50_000   // of each owner
 	maxNoteBytes = 64 << 20 // of each owner, keys and values
 )
@@ -112,7 +113,11 @@ func (s *Store) writeNews(st *statements, decisions []bantam.Decision) error {
 			return err
 		}
 	}
-	return st.exec(putNumber, s.number)
+	if s.number <= s.numbered {
+		return nil
+	}
+	s.numbered = s.number + numbersAhead
+	return st.exec(putNumber, s.numbered)
 }
 
 // trimNews lets go of the oldest news.
@@ -130,7 +135,7 @@ func (s *Store) trimNews(st *statements, readers []string) error {
 }
 
 // News are the decisions that reader has not done with yet, oldest first: at most most of
-// them, and never more than 256, so that no ban waits long for the database. It is empty
+// them, and never more than 64, so that no ban waits long for the database. It is empty
 // when there are none.
 // A decision is among them as soon as Run has passed it on, or, while the file cannot be
 // written, when it is. Of a ban that Purge has forgotten only the key and the end are told.
@@ -181,9 +186,16 @@ func (s *Store) oldestNews(ctx context.Context) (oldest time.Time, err error) {
 
 // purgeNews forgets what nobody will read, and of each owner's notes the oldest that are
 // too many or too large.
-func (s *Store) purgeNews() error {
+func (s *Store) purgeNews(ctx context.Context) error {
 	return s.inTx(func(st *statements) error {
 		if err := s.dropForeignNews(st); err != nil {
+			return err
+		}
+		// Bans wait meanwhile, and counting is far quicker than putting all in order.
+		full := false
+		err := st.query(ctx, `SELECT 1 FROM bantam_note GROUP BY owner HAVING count(*) > ? OR sum(length(key) + length(value)) > ?`,
+			[]any{maxNotes, maxNoteBytes}, func(*sql.Rows) error { full = true; return nil })
+		if err != nil || !full {
 			return err
 		}
 		n, err := st.count(`DELETE FROM bantam_note WHERE rowid IN (SELECT row FROM (
@@ -273,8 +285,8 @@ func (s *Store) Notes(ctx context.Context, owner string) (out []outbox.Note, err
 func (s *Store) Letters(ctx context.Context) (out []outbox.Letter, err error) {
 	var l outbox.Letter
 	var made, due int64
-	err = s.query(ctx, `SELECT key, channel, about, made, due, tries, err, failed FROM bantam_letter ORDER BY made, number`, nil,
-		[]any{&l.Key, &l.Channel, &l.About, &made, &due, &l.Tries, &l.Err, &l.Failed}, func() error {
+	err = s.query(ctx, `SELECT key, channel, about, length(body), made, due, tries, err, failed FROM bantam_letter ORDER BY made, number`, nil,
+		[]any{&l.Key, &l.Channel, &l.About, &l.Size, &made, &due, &l.Tries, &l.Err, &l.Failed}, func() error {
 			l.Made, l.Due = fromMicros(made), fromMicros(due)
 			out = append(out, l)
 			return nil

@@ -2,11 +2,9 @@ package store
 
 import (
 	"bytes"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -199,6 +197,9 @@ func TestCommitForgetsWhatIsDone(t *testing.T) {
 	if value, _, err := s.Note(t.Context(), "notify", "a"); err != nil || value != nil {
 		t.Errorf("the forgotten note is %q, %v", value, err)
 	}
+	// No number comes again, though nothing is left that bears one.
+	s = open(t, file)
+	s.Follow(map[string][]string{"notify": {"sshd"}})
 	do(s, banned(3, 1, 0, 10, "")[0])
 	if _, next := news(t, s, "notify"); next <= last {
 		t.Errorf("number %d after %d", next, last)
@@ -354,7 +355,8 @@ func TestPurgeAndNews(t *testing.T) {
 
 // While the file takes nothing nobody is told, and everybody when it takes decisions again.
 func TestNewsOfDecisionsHeldBack(t *testing.T) {
-	s := open(t, path(t))
+	file := path(t)
+	s := open(t, file)
 	s.Follow(map[string][]string{"notify": {"sshd"}})
 	for _, rename := range []struct{ from, to, want string }{{"bantam_ban", "gone", ""}, {"gone", "bantam_ban", "start 1, end 1"}} {
 		if _, err := s.db.Exec(`ALTER TABLE ` + rename.from + ` RENAME TO ` + rename.to); err != nil {
@@ -371,8 +373,16 @@ func TestNewsOfDecisionsHeldBack(t *testing.T) {
 			continue
 		}
 		do(s)
-		if text, _ := news(t, s, "notify"); text != rename.want {
+		text, last := news(t, s, "notify")
+		if text != rename.want {
 			t.Errorf("told is %q, want %q", text, rename.want)
+		}
+		commit(t, s, "notify", outbox.Batch{UpTo: last})
+		s = open(t, file)
+		s.Follow(map[string][]string{"notify": {"sshd"}})
+		do(s, banned(2, 1, 0, 10, "")[0])
+		if _, next := news(t, s, "notify"); next <= last {
+			t.Errorf("number %d after %d, of which the file was told with what it did not take", next, last)
 		}
 	}
 }
@@ -380,23 +390,8 @@ func TestNewsOfDecisionsHeldBack(t *testing.T) {
 // A file of the version before news has none, and gets them.
 func TestFileOfTheThirdVersion(t *testing.T) {
 	file := path(t)
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	old, err := sql.Open("sqlite", file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	us := now.UnixMicro()
-	for _, statement := range append([]string{`CREATE TABLE bantam_meta (version INTEGER NOT NULL)`, `INSERT INTO bantam_meta VALUES (3)`}, append(slices.Clone(migrations[:3]),
-		fmt.Sprintf(`INSERT INTO bantam_ban VALUES ('sshd', '192.0.0.1', %d, 0, 5, 1, 'failures', '', '', 0, NULL, NULL, NULL, NULL, NULL)`, us))...) {
-		if _, err := old.Exec(statement); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := old.Close(); err != nil {
-		t.Fatal(err)
-	}
+	raw(t, file, append(append([]string{`CREATE TABLE bantam_meta (version INTEGER NOT NULL)`, `INSERT INTO bantam_meta VALUES (3)`}, migrations[:3]...),
+		fmt.Sprintf(`INSERT INTO bantam_ban VALUES ('sshd', '192.0.0.1', %d, 0, 5, 1, 'failures', '', '', 0, NULL, NULL, NULL, NULL, NULL)`, now.UnixMicro()))...)
 	s := open(t, file)
 	if b := running(t, s, now); len(b) != 1 {
 		t.Errorf("running are %+v", b)
@@ -427,14 +422,10 @@ func TestDamagedFileKeepsNews(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	content, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	clear(content[len(content)-100_000 : len(content)-4096])
-	if err := os.WriteFile(file, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	damage(t, file, func(content []byte) []byte {
+		clear(content[len(content)-100_000 : len(content)-4096])
+		return content
+	})
 	s = open(t, file)
 	if copies, _ := filepath.Glob(file + ".2*"); len(copies) != 1 {
 		t.Fatalf("set aside are %v", copies)

@@ -85,8 +85,9 @@ type Store struct {
 	mu      sync.Mutex // guards the rest
 	unsaved held
 	err     error
-	number  int64 // of the last news
 	maxNews int64
+	// number is that of the last news; numbered, up to which the file has numbers taken.
+	number, numbered int64
 }
 
 // Open is Config.Open with what Fail2Ban keeps, at path, or in memory if that is empty.
@@ -385,8 +386,13 @@ func (s *Store) inTx(f func(*statements) error) (err error) {
 	return tx.Commit()
 }
 
+// write writes decisions in one transaction. mu is held.
 func (s *Store) write(decisions []bantam.Decision) error {
-	return s.inTx(func(st *statements) error { return s.writeDecisions(st, decisions) })
+	err := s.inTx(func(st *statements) error { return s.writeDecisions(st, decisions) })
+	if err != nil {
+		s.numbered = 0 // whatever the file was told it has forgotten
+	}
+	return err
 }
 
 // SavePositions writes how far each jail has read, by jail.
@@ -559,7 +565,7 @@ func (s *Store) Seed(ctx context.Context) ([]byte, error) {
 // is larger than a gigabyte after that, what is over is forgotten, the oldest first, until it
 // is not. Fail2Ban's tables forget the same. Of notes too many or too large the oldest go.
 func (s *Store) Purge(ctx context.Context, before time.Time) (forgotten int64, err error) {
-	if err := s.purgeNews(); err != nil {
+	if err := s.purgeNews(ctx); err != nil {
 		return 0, fmt.Errorf("purge the news: %w", err)
 	}
 	oldest, err := s.oldestNews(ctx)

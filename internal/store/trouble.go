@@ -156,7 +156,8 @@ func (s *Store) salvage(ctx context.Context, aside string) (copied int64, err er
 				}
 			}
 		}
-		return nil
+		return st.query(ctx, `SELECT max(?, coalesce(max(number), 0)) FROM bantam_news`, []any{s.number},
+			func(rows *sql.Rows) error { return rows.Scan(&s.number) })
 	})
 	if err != nil {
 		return 0, err

@@ -43,14 +43,7 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			content, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			damaged := c.damage(content)
-			if err := os.WriteFile(file, damaged, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			damaged := damage(t, file, c.damage)
 			var log bytes.Buffer
 			s, err = Open(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), file)
 			if err != nil {
@@ -79,6 +72,20 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 			}
 		})
 	}
+}
+
+// damage changes what a file holds, and returns what it holds then.
+func damage(t *testing.T, file string, change func(content []byte) []byte) []byte {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content = change(content)
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return content
 }
 
 // A file that is somebody's and no database is left alone, as is one of a newer version.

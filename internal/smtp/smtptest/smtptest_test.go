@@ -117,6 +117,16 @@ func TestTheScriptDecides(t *testing.T) {
 	}
 }
 
+func TestASlowServerSpeaksByteByByte(t *testing.T) {
+	const pace = 2 * time.Millisecond
+	s := smtptest.New(t, smtptest.Options{TLS: "none", Pace: pace})
+	begin := time.Now()
+	dial(t, s) // it waits for a greeting of more than ten bytes
+	if took := time.Since(begin); took < 10*pace {
+		t.Errorf("it greets after %s", took)
+	}
+}
+
 func TestTheEndOfTheTestEndsAHangingServer(t *testing.T) {
 	for _, verb := range []string{"CONNECT", "EHLO"} {
 		t.Run(verb, func(t *testing.T) {
