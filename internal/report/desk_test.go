@@ -438,6 +438,67 @@ func TestWhatWaitsTooLongIsForgottenWhole(t *testing.T) {
 	})
 }
 
+// TestTheLargestMailFitsIntoALetter has every address of a desk in four jails, with lines as long as they may be.
+func TestTheLargestMailFitsIntoALetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, abuseConfig())
+		long := strings.Repeat("é", longestLine)
+		for i := range mostPerMail {
+			for jail := range mostAttacks {
+				r.box.decide(ban(t, fmt.Sprintf("198.51.100.%d", i), func(d *bantam.Decision) {
+					d.Ban.Jail = fmt.Sprint("jail", jail)
+					d.Ban.Lines = slices.Repeat([]string{d.Ban.ID.String() + " " + long}, mostLines)
+				}))
+			}
+		}
+		r.start()
+		for range 90 {
+			time.Sleep(10 * time.Minute)
+			synctest.Wait()
+			for _, l := range r.box.letters {
+				if len(l.Body) > outbox.MaxBody || len(l.About) > 200 {
+					t.Fatalf("a letter of %d bytes about %q", len(l.Body), l.About)
+				}
+			}
+			if err := r.box.deliver(t.Context(), r.desk.Senders()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		told := 0
+		for _, p := range r.post.mails() {
+			told += strings.Count(reading(t, p.Data).Text, "  Address  ")
+		}
+		if told != mostPerMail*mostAttacks || len(r.post.mails()) < 2 {
+			t.Errorf("%d mails tell of %d attacks", len(r.post.mails()), told)
+		}
+	})
+}
+
+// TestNamesMadeToBeLongDoNotStopTheReports has contacts that are as long as addresses may be.
+func TestNamesMadeToBeLongDoNotStopTheReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, abuseConfig())
+		r.desk.world.Contacts = func(_ context.Context, a netip.Addr, _ []string) ([]string, error) {
+			domain := strings.Repeat(strings.Repeat("d", 60)+".", 3) + "example"
+			name := fmt.Sprintf("%x", a.AsSlice())
+			return []string{"a" + name + "@" + domain, "b" + name + "@" + domain, "c" + name + "@" + domain}, nil
+		}
+		for i := range mostWaiting {
+			r.box.decide(ban(t, fmt.Sprintf("203.%d.%d.7", i/250, i%250), func(d *bantam.Decision) { d.Ban.Jail = strings.Repeat("j", 500) }))
+		}
+		r.start()
+		r.pass(2 * time.Hour)
+		for key, note := range r.box.notes {
+			if len(note) > outbox.MaxBody {
+				t.Errorf("the note %q has %d bytes", key, len(note))
+			}
+		}
+		if n := len(r.post.mails()); n != 2*hourlyMails {
+			t.Errorf("%d mails in two hours", n)
+		}
+	})
+}
+
 func TestRunEndsAndTakesNewChannels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -544,4 +605,7 @@ func TestAKillLosesNothingAndDoublesNothing(t *testing.T) {
 	}
 }
 
-var _ outbox.Keeper = (*memory)(nil)
+var (
+	_ outbox.Keeper = (*memory)(nil)
+	_ Box           = (*outbox.Outbox)(nil)
+)

@@ -83,7 +83,7 @@ func Defaults(kind string) Config {
 	return c
 }
 
-// Validate says what is wrong with the first parameter that is, and what to write instead. It leaves Via to smtp.
+// Validate says what is wrong with the first parameter that is, and what to write instead.
 func (c *Config) Validate() error {
 	if c.Channel == "" {
 		return errors.New("a report needs the name of its channel")
@@ -113,6 +113,9 @@ func (c *Config) validateAbuse() error {
 				return fmt.Errorf("%s: %w", list.key, err)
 			}
 		}
+	}
+	if err := c.Via.Validate(); err != nil {
+		return fmt.Errorf("via: %w", err)
 	}
 	if len(c.Contact) == 0 && len(c.To) == 0 {
 		return errors.New("contact: name at least one of dns, rdap, whois")
@@ -197,19 +200,11 @@ type World struct {
 	Bans func(ctx context.Context, id bantam.ID) ([]bantam.Ban, error)
 	// Zone is the one that the logs are written in; nil for the machine's.
 	Zone *time.Location
-	// Transport opens the way that mails travel by; it does not connect. Kind Abuse needs it.
+	// Transport opens the way that mails travel by; nil for smtp's own.
 	Transport func(smtp.Config) (smtp.Transport, error)
 	// Client sends to the lists' APIs; nil for one that gives up after half a minute.
 	Client *http.Client
 	// Spoofable reports whether attackers of a jail may have written a false address: it counts what
 	// comes by UDP alone.
 	Spoofable func(jail string) bool
-}
-
-// transport opens the way of mails.
-func (w *World) transport(via smtp.Config) (smtp.Transport, error) {
-	if w.Transport == nil {
-		return nil, errors.New("there is no way to send mails")
-	}
-	return w.Transport(via)
 }
