@@ -79,7 +79,7 @@ var (
 
 // hostNames are names of this machine, in lower case.
 type hostNames struct {
-	labels  []string // first labels: whatever has one of them is one of its names
+	labels  []string // first labels: whatever has one of them, with others or a dash beside it, is one of its names
 	domains []string // with a dot before them: whatever is in one is our own
 }
 
@@ -100,10 +100,8 @@ func (h *hostNames) add(name string) {
 // has reports whether a word of a line is such a name.
 func (h *hostNames) has(word string) bool {
 	word = strings.Trim(strings.ToLower(word), ".")
-	for label := range strings.SplitSeq(word, ".") {
-		if slices.Contains(h.labels, label) {
-			return true
-		}
+	if slices.ContainsFunc(h.labels, func(l string) bool { return replaceWord(word, l, "") != word }) {
+		return true
 	}
 	return slices.ContainsFunc(h.domains, func(d string) bool { return strings.HasSuffix("."+word, d) })
 }
