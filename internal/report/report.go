@@ -1,9 +1,13 @@
 // Package report tells the world: the abuse desk of the network that an attack came from, and public
 // lists of attackers.
 //
-// A desk hears of an address at most once in an interval, of all its addresses in one mail, and only what the
-// bans themselves kept: the address's own log lines, without the names of this machine and its users. Nothing here
-// delays a ban: news are read from the store after the fact, and reports wait in the outbox.
+// A desk hears of an address at most once in an interval, of all its addresses in one mail an hour, and only what the
+// bans themselves kept: the address's own log lines, without the names of this machine and its users. However many attackers there
+// are, and whoever they pretend to be, no more than twenty mails leave in an hour and two hundred in a day: nobody can use us to
+// flood a third party. What a crash interrupts is neither lost nor told twice.
+//
+// Nothing here delays a ban: news are read from the store after the fact, and reports wait in the outbox. Who answers for an
+// address is whois' business, how a mail travels smtp's, when a letter is tried again the outbox's.
 package report
 
 import (
