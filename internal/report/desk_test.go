@@ -454,7 +454,7 @@ func TestTheLargestMailFitsIntoALetter(t *testing.T) {
 		r.start()
 		rounds := 90
 		if slow {
-			rounds = 12
+			rounds = 2
 		}
 		for range rounds {
 			time.Sleep(10 * time.Minute)
@@ -472,7 +472,7 @@ func TestTheLargestMailFitsIntoALetter(t *testing.T) {
 		for _, p := range r.post.mails() {
 			told += strings.Count(reading(t, p.Data).Text, "  Address  ")
 		}
-		if !slow && told != mostPerMail*mostAttacks || len(r.post.mails()) < 2 {
+		if !slow && (told != mostPerMail*mostAttacks || len(r.post.mails()) < 2) {
 			t.Errorf("%d mails tell of %d attacks", len(r.post.mails()), told)
 		}
 	})
@@ -480,6 +480,9 @@ func TestTheLargestMailFitsIntoALetter(t *testing.T) {
 
 // TestNamesMadeToBeLongDoNotStopTheReports has contacts that are as long as addresses may be.
 func TestNamesMadeToBeLongDoNotStopTheReports(t *testing.T) {
+	if slow {
+		t.Skip("a megabyte of state is written often; the race detector learns nothing from it")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, abuseConfig())
 		r.desk.world.Contacts = func(_ context.Context, a netip.Addr, _ []string) ([]string, error) {
@@ -532,11 +535,13 @@ func TestRunEndsAndTakesNewChannels(t *testing.T) {
 
 // TestAKillLosesNothingAndDoublesNothing kills the process at every call to the database, before and after it was carried out.
 func TestAKillLosesNothingAndDoublesNothing(t *testing.T) {
-	addresses := []string{"198.51.100.1", "198.51.100.2", "203.0.113.3", "2001:db8:4::4"}
+	addresses := []string{
+		"198.51.100.1", "198.51.100.2", "203.0.113.3", "2001:db8:4::4", "198.51.101.5", "198.51.102.6", "198.51.103.7", "2001:db8:8::8",
+	}
 	kills := 0
 	for _, after := range []bool{false, true} {
 		for calls := 0; ; calls++ {
-			killed := false
+			killed, before := false, kills
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, abuseConfig())
 				for _, a := range addresses {
@@ -599,11 +604,12 @@ func TestAKillLosesNothingAndDoublesNothing(t *testing.T) {
 			if t.Failed() {
 				return
 			}
-			if calls > 60 {
+			if kills == before { // no call was left to die at
 				break
 			}
 		}
 	}
+	t.Logf("%d kills", kills)
 	if kills < 100 {
 		t.Errorf("only %d kills: the test does not reach what it should", kills)
 	}
