@@ -156,12 +156,12 @@ func (r *redactor) line(line string) (string, bool) {
 	}
 	hold := &holder{id: r.id, keepOthers: r.off}
 	line = hold.addresses(clean(line))
-	if !hold.stands(line) {
+	if !holds(line) {
 		return "", false
 	}
 	if !r.off {
 		line = r.redact(line, hold)
-		if !hold.stands(line) { // it stood in what the attacker chose, and nowhere else
+		if !holds(line) { // it stood in what the attacker chose, and nowhere else
 			return "", false
 		}
 	}
@@ -333,9 +333,7 @@ func (h *holder) addresses(s string) string {
 	return b.String()
 }
 
-// stands reports whether the banned address is in the line.
-func (h *holder) stands(line string) bool { return holds(line) }
-
+// holds reports whether a spelling of the banned address is in a text.
 func holds(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r >= firstHeld && r <= lastHeld })
 }
