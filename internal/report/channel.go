@@ -42,7 +42,7 @@ const (
 	newsAtOnce    = 200
 	asksAtOnce    = 32
 	sentKept      = 500
-	sentAtMost    = 5000
+	sentAtMost    = 1500
 )
 
 // A setup is what Configure has given a channel.
@@ -222,12 +222,27 @@ func (c *channel) commit(ctx context.Context, s *state, b outbox.Batch) error {
 	// What is older than the interval needs no note any more, but for its count; that goes with the list.
 	interval := c.setup.Load().Interval
 	for len(s.Sent) > sentAtMost || len(s.Sent) > sentKept && now.Sub(s.Sent[0].At) > interval {
-		key := "at " + s.Sent[0].ID.String()
-		if s.Sent = s.Sent[1:]; b.Notes[key] == nil && !slices.ContainsFunc(s.Sent, func(r record) bool { return "at "+r.ID.String() == key }) {
+		old := s.Sent[0]
+		s.Sent = s.Sent[1:]
+		key := "at " + old.ID.String()
+		if b.Notes[key] == nil && now.Sub(old.At) > interval && !slices.ContainsFunc(s.Sent, func(r record) bool { return r.ID == old.ID }) {
 			b.Notes[key] = nil
 		}
 	}
 	data, err := json.Marshal(s)
+	for err == nil && len(data) > outbox.MaxBody { // names that are made to be long
+		if len(s.Sent) > 0 {
+			s.Sent = s.Sent[(len(s.Sent)+1)/2:]
+		} else {
+			keep := len(s.Waiting) / 2
+			for _, w := range s.Waiting[keep:] {
+				b.Notes["case "+w.ID.String()] = nil
+			}
+			s.LeftOut += len(s.Waiting) - keep
+			s.Waiting = s.Waiting[:keep]
+		}
+		data, err = json.Marshal(s)
+	}
 	if err != nil {
 		return err
 	}
@@ -448,7 +463,7 @@ func (c *channel) ask(ctx context.Context, s *state, list []*waiting) error {
 		contacts, err := found[i], errs[i]
 		switch {
 		case err != nil && now.Sub(w.Since) < tooOld:
-			w.Tries, w.Err = w.Tries+1, cut(clean(err.Error()), 300)
+			w.Tries, w.Err = w.Tries+1, cut(clean(err.Error()), 200)
 			w.Next = now.Add(lookupPause << min(w.Tries-1, 5))
 			c.log.Debug("contact not found yet", "prefix", w.ID.String(), "err", err)
 		case (err != nil || len(contacts) == 0) && len(set.To) == 0:
@@ -511,16 +526,43 @@ func (c *channel) mail(ctx context.Context, s *state) (again bool, next time.Tim
 		return false, earlier(next, from), nil
 	}
 	c.capped = false
-	set := c.setup.Load()
+	l, contacts, err := c.compose(ctx, due, now)
+	for err == nil && len(l.Body) > outbox.MaxBody && len(due) > 1 { // the others get the next one
+		due = due[:len(due)/2]
+		l, contacts, err = c.compose(ctx, due, now)
+	}
+	if errors.Is(err, errNothingToSay) {
+		return true, next, c.forget(ctx, s, due)
+	}
+	if err != nil {
+		return false, next, err
+	}
+	b := outbox.Batch{Letters: []outbox.Letter{l}, Notes: map[string][]byte{}}
+	for _, contact := range contacts {
+		s.Contacts[contact] = now
+	}
+	to := c.setup.Load().receivers(contacts)
+	if err := s.wrote(&b, now, l.Key, to, due...); err != nil {
+		return false, next, err
+	}
+	if err := c.commit(ctx, s, b); err != nil {
+		return false, next, err
+	}
+	c.log.Info("report written", "addresses", len(due), "prefix", due[0].ID.String(), "to", strings.Join(to, ", "))
+	return true, next, nil
+}
+
+// compose writes the letter about addresses that have their contacts in common.
+func (c *channel) compose(ctx context.Context, due []*waiting, now time.Time) (l outbox.Letter, contacts []string, err error) {
 	d := &dossier{at: now, contacts: due[0].Contacts, counts: map[bantam.ID]int{}}
-	var numbers []string
+	numbers := []string{c.reader, strings.Join(d.contacts, " ")}
 	for _, w := range due {
 		attacked := &attackCase{ID: w.ID}
 		if _, err := c.note(ctx, "case "+w.ID.String(), attacked); err != nil {
-			return false, next, err
+			return l, nil, err
 		}
-		if len(attacked.Attacks) == 0 {
-			return true, next, c.forget(ctx, s, []*waiting{w})
+		if len(attacked.Attacks) == 0 { // the note is lost
+			continue
 		}
 		d.cases = append(d.cases, attacked)
 		d.counts[w.ID] = w.Count
@@ -528,25 +570,14 @@ func (c *channel) mail(ctx context.Context, s *state) (again bool, next time.Tim
 			numbers = append(numbers, strconv.FormatInt(a.Number, 10))
 		}
 	}
+	if len(d.cases) == 0 {
+		return l, nil, errNothingToSay
+	}
 	d.networks = c.networks(ctx, due)
 	// The same news make the same key, also if they are read again after a crash.
-	d.key = "report-" + key(append([]string{c.reader, strings.Join(d.contacts, " ")}, numbers...)...)
-	l, err := set.mailLetter(d)
-	if err != nil {
-		return false, next, err
-	}
-	b := outbox.Batch{Letters: []outbox.Letter{l}, Notes: map[string][]byte{}}
-	for _, contact := range d.contacts {
-		s.Contacts[contact] = now
-	}
-	if err := s.wrote(&b, now, l.Key, set.receivers(d.contacts), due...); err != nil {
-		return false, next, err
-	}
-	if err := c.commit(ctx, s, b); err != nil {
-		return false, next, err
-	}
-	c.log.Info("report written", "addresses", len(due), "prefix", due[0].ID.String(), "to", strings.Join(set.receivers(d.contacts), ", "))
-	return true, next, nil
+	d.key = "report-" + key(numbers...)
+	l, err = c.setup.Load().mailLetter(d)
+	return l, d.contacts, err
 }
 
 // stale are the addresses that have waited too long: what a desk reads should be of this week.
@@ -715,7 +746,7 @@ func (c *Config) mailLetter(d *dossier) (outbox.Letter, error) {
 	}
 	return outbox.Letter{
 		Key: d.key, Channel: c.Channel, Made: d.at, Due: d.at, Body: data,
-		About: "abuse report of " + about + " to " + strings.Join(c.receivers(d.contacts), ", "),
+		About: cut("abuse report of "+about+" to "+strings.Join(c.receivers(d.contacts), ", "), 200),
 	}, nil
 }
 

@@ -15,14 +15,23 @@ import (
 	"bantam/internal/smtp"
 )
 
+// A Box keeps news, letters and notes, as outbox.Keeper has it. The Outbox is one, and a letter that is committed to it is on
+// its way.
+type Box interface {
+	News(ctx context.Context, reader string, max int) ([]bantam.News, error)
+	Commit(ctx context.Context, reader string, b outbox.Batch) error
+	Note(ctx context.Context, owner, key string) (value []byte, at time.Time, err error)
+	Letters(ctx context.Context) ([]outbox.Letter, error)
+}
+
 // A Desk writes reports: it reads the news of each channel, gathers them, and puts letters into the outbox, which sends
 // them by the channel's Sender.
 //
-// All it knows is in the Keeper, written down in one transaction with the letters and with how far it has read. So
+// All it knows is in the Box, written down in one transaction with the letters and with how far it has read. So
 // a crash loses no report and doubles none. All methods are safe for concurrent use.
 type Desk struct {
 	log   *slog.Logger
-	box   outbox.Keeper
+	box   Box
 	world World
 
 	mu       sync.Mutex // guards the rest
@@ -32,7 +41,7 @@ type Desk struct {
 }
 
 // New makes a desk that reports nothing yet. It starts nothing.
-func New(log *slog.Logger, box outbox.Keeper, world World) *Desk {
+func New(log *slog.Logger, box Box, world World) *Desk {
 	return &Desk{log: log, box: box, world: world, channels: map[string]*channel{}, changed: make(chan struct{})}
 }
 
@@ -51,7 +60,11 @@ func (d *Desk) Configure(list []Config) error {
 		names[i] = c.Channel
 		setups[i] = &setup{Config: c}
 		if c.Kind == Abuse {
-			transport, err := d.world.transport(c.Via)
+			open := d.world.Transport
+			if open == nil {
+				open = func(via smtp.Config) (smtp.Transport, error) { return via.Open(d.log) }
+			}
+			transport, err := open(c.Via)
 			if err != nil {
 				return fmt.Errorf("report %s: %w", c.Channel, err)
 			}
@@ -88,7 +101,18 @@ func (d *Desk) configured() ([]*channel, <-chan struct{}) {
 	return list, d.changed
 }
 
-// Senders are those that deliver the letters of each configured channel.
+// Readers are the names by which the configured channels read news, and the jails whose decisions each is to be told, as
+// the store's Follow takes them.
+func (d *Desk) Readers() map[string][]string {
+	list, _ := d.configured()
+	readers := map[string][]string{}
+	for _, c := range list {
+		readers[c.reader] = c.setup.Load().Jails
+	}
+	return readers
+}
+
+// Senders are those that deliver the letters of each configured channel, as the outbox takes them.
 func (d *Desk) Senders() map[string]outbox.Sender {
 	list, _ := d.configured()
 	senders := map[string]outbox.Sender{}

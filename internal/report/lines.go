@@ -79,7 +79,7 @@ var (
 
 // hostNames are names of this machine, in lower case.
 type hostNames struct {
-	labels  []string // first labels: whatever has one of them is one of its names
+	labels  []string // first labels: whatever has one of them, with others or a dash beside it, is one of its names
 	domains []string // with a dot before them: whatever is in one is our own
 }
 
@@ -100,10 +100,8 @@ func (h *hostNames) add(name string) {
 // has reports whether a word of a line is such a name.
 func (h *hostNames) has(word string) bool {
 	word = strings.Trim(strings.ToLower(word), ".")
-	for label := range strings.SplitSeq(word, ".") {
-		if slices.Contains(h.labels, label) {
-			return true
-		}
+	if slices.ContainsFunc(h.labels, func(l string) bool { return replaceWord(word, l, "") != word }) {
+		return true
 	}
 	return slices.ContainsFunc(h.domains, func(d string) bool { return strings.HasSuffix("."+word, d) })
 }
@@ -158,12 +156,12 @@ func (r *redactor) line(line string) (string, bool) {
 	}
 	hold := &holder{id: r.id, keepOthers: r.off}
 	line = hold.addresses(clean(line))
-	if !hold.stands(line) {
+	if !holds(line) {
 		return "", false
 	}
 	if !r.off {
 		line = r.redact(line, hold)
-		if !hold.stands(line) { // it stood in what the attacker chose, and nowhere else
+		if !holds(line) { // it stood in what the attacker chose, and nowhere else
 			return "", false
 		}
 	}
@@ -335,9 +333,7 @@ func (h *holder) addresses(s string) string {
 	return b.String()
 }
 
-// stands reports whether the banned address is in the line.
-func (h *holder) stands(line string) bool { return holds(line) }
-
+// holds reports whether a spelling of the banned address is in a text.
 func holds(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r >= firstHeld && r <= lastHeld })
 }

@@ -47,7 +47,7 @@ func (f *form) preview() []byte {
 	return []byte(b.String())
 }
 
-// errNothingToSay is for a ban that a list would not take.
+// errNothingToSay is for a ban that nobody would take: a list wants a single address.
 var errNothingToSay = errors.New("a list takes single addresses, and none of the prefix stands in the log lines")
 
 // formLetter makes the letter of a report to a list.

@@ -1,9 +1,13 @@
 // Package report tells the world: the abuse desk of the network that an attack came from, and public
 // lists of attackers.
 //
-// A desk hears of an address at most once in an interval, of all its addresses in one mail, and only what the
-// bans themselves kept: the address's own log lines, without the names of this machine and its users. Nothing here
-// delays a ban: news are read from the store after the fact, and reports wait in the outbox.
+// A desk hears of an address at most once in an interval, of all its addresses in one mail an hour, and only what the
+// bans themselves kept: the address's own log lines, without the names of this machine and its users. However many attackers there
+// are, and whoever they pretend to be, no more than twenty mails leave in an hour and two hundred in a day: nobody can use us to
+// flood a third party. What a crash interrupts is neither lost nor told twice.
+//
+// Nothing here delays a ban: news are read from the store after the fact, and reports wait in the outbox. Who answers for an
+// address is whois' business, how a mail travels smtp's, when a letter is tried again the outbox's.
 package report
 
 import (
@@ -83,7 +87,7 @@ func Defaults(kind string) Config {
 	return c
 }
 
-// Validate says what is wrong with the first parameter that is, and what to write instead. It leaves Via to smtp.
+// Validate says what is wrong with the first parameter that is, and what to write instead.
 func (c *Config) Validate() error {
 	if c.Channel == "" {
 		return errors.New("a report needs the name of its channel")
@@ -113,6 +117,9 @@ func (c *Config) validateAbuse() error {
 				return fmt.Errorf("%s: %w", list.key, err)
 			}
 		}
+	}
+	if err := c.Via.Validate(); err != nil {
+		return fmt.Errorf("via: %w", err)
 	}
 	if len(c.Contact) == 0 && len(c.To) == 0 {
 		return errors.New("contact: name at least one of dns, rdap, whois")
@@ -197,19 +204,11 @@ type World struct {
 	Bans func(ctx context.Context, id bantam.ID) ([]bantam.Ban, error)
 	// Zone is the one that the logs are written in; nil for the machine's.
 	Zone *time.Location
-	// Transport opens the way that mails travel by; it does not connect. Kind Abuse needs it.
+	// Transport opens the way that mails travel by; nil for smtp's own.
 	Transport func(smtp.Config) (smtp.Transport, error)
 	// Client sends to the lists' APIs; nil for one that gives up after half a minute.
 	Client *http.Client
 	// Spoofable reports whether attackers of a jail may have written a false address: it counts what
 	// comes by UDP alone.
 	Spoofable func(jail string) bool
-}
-
-// transport opens the way of mails.
-func (w *World) transport(via smtp.Config) (smtp.Transport, error) {
-	if w.Transport == nil {
-		return nil, errors.New("there is no way to send mails")
-	}
-	return w.Transport(via)
 }
