@@ -15,23 +15,14 @@ import (
 	"bantam/internal/smtp"
 )
 
-// A Box keeps news, letters and notes, as outbox.Keeper has it. The Outbox is one, and a letter that is committed to it is on
-// its way.
-type Box interface {
-	News(ctx context.Context, reader string, max int) ([]bantam.News, error)
-	Commit(ctx context.Context, reader string, b outbox.Batch) error
-	Note(ctx context.Context, owner, key string) (value []byte, at time.Time, err error)
-	Letters(ctx context.Context) ([]outbox.Letter, error)
-}
-
 // A Desk writes reports: it reads the news of each channel, gathers them, and puts letters into the outbox, which sends
 // them by the channel's Sender.
 //
-// All it knows is in the Box, written down in one transaction with the letters and with how far it has read. So
+// All it knows is in the Keeper, written down in one transaction with the letters and with how far it has read. So
 // a crash loses no report and doubles none. All methods are safe for concurrent use.
 type Desk struct {
 	log   *slog.Logger
-	box   Box
+	box   outbox.Keeper
 	world World
 
 	mu       sync.Mutex // guards the rest
@@ -41,7 +32,7 @@ type Desk struct {
 }
 
 // New makes a desk that reports nothing yet. It starts nothing.
-func New(log *slog.Logger, box Box, world World) *Desk {
+func New(log *slog.Logger, box outbox.Keeper, world World) *Desk {
 	return &Desk{log: log, box: box, world: world, channels: map[string]*channel{}, changed: make(chan struct{})}
 }
 
@@ -285,14 +276,4 @@ func (d *Desk) find(name string) (*channel, error) {
 type body struct {
 	Mail *smtp.Packet `json:"mail,omitempty"`
 	Form *form        `json:"form,omitempty"`
-}
-
-// Readers are the names under which the channels read news, and the jails whose decisions each is told.
-func (d *Desk) Readers() map[string][]string {
-	list, _ := d.configured()
-	readers := map[string][]string{}
-	for _, c := range list {
-		readers[c.reader] = slices.Clone(c.setup.Load().Jails)
-	}
-	return readers
 }

@@ -621,5 +621,5 @@ func TestAKillLosesNothingAndDoublesNothing(t *testing.T) {
 
 var (
 	_ outbox.Keeper = (*memory)(nil)
-	_ Box           = (*outbox.Outbox)(nil)
+	_ outbox.Keeper = (*outbox.Outbox)(nil)
 )
