@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 .PHONY: build demo test test-long test-differential lint fuzz bench bench-daemon bench-detect bench-hostile clean
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/bantam
+	CGO_ENABLED=0 $(GO) build -trimpath -tags gomailnotpl -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/bantam
 
 # A ban from the log line to the dropped packet, in a private network.
 demo: build
