@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Measures the daemon from outside, beside Fail2Ban's Debian package, in one run. Needs
-# root, and shared/ beside this tree. One JSON object per measurement goes to standard output.
+# Measures the daemon from outside, beside Fail2Ban's Debian package, in one run, and beside SSHGuard's
+# where that can do the same. Needs root, and shared/ beside this tree. One JSON object per measurement goes to standard output.
 #
 #   bench/daemon.sh [latency|storm|restart|idle|offenders|catchup|all] [bantam|fail2ban|both]
 #
-# latency    last failure written to element in the kernel, and CPU per ban
+# latency    last failure written to element in the kernel, and CPU per ban; SSHGuard too
 # storm      10,000 and 50,000 addresses fail at once
 # restart    10,000, 100,000 and 1,000,000 stored bans come back
 # idle       ready, stop, memory with 1 and 40 stock jails
@@ -43,6 +43,16 @@ theirs() { # as its package comes
 		--start "/usr/bin/python3 $work/f2b/usr/bin/fail2ban-server -f -c {conf} -s {sock} -p {pid}"
 }
 
+# sshguard is its package's four programs as its own script joins them; three failures make a ban. Its element
+# is an interval, so the kernel tells of its end too.
+sshguard() {
+	[ -d "$work/sshguard" ] ||
+		(cd "$work" && apt-get download -qq sshguard && dpkg-deb -x sshguard_*.deb sshguard) >/dev/null 2>&1
+	local in=$work/sshguard/usr/libexec/sshguard
+	bench "$@" --label sshguard --lines 3 --start \
+		"sh:$in/sshg-logtail {auth} | $in/sshg-parser | $in/sshg-blocker -a 30 -p 3600 -s 1800 | $in/sshg-fw-nft-sets"
+}
+
 # measure WHAT OURS THEIRS [OPTION…] takes so many of what on each side; a dash is not measured.
 measure() {
 	local mode=$1 our=$2 their=$3
@@ -60,7 +70,10 @@ log() { # a fresh one: what is older than findtime is not read
 [ "$who" = bantam ] || peer
 
 # Fail2Ban is given a tenth or less where the full number takes it minutes.
-if asked latency; then measure latency 200 200; fi
+if asked latency; then
+	measure latency 200 200
+	[ "$who" != both ] || sshguard latency -n 200
+fi
 if asked storm; then
 	measure storm 10000 1000
 	measure storm 50000 -
