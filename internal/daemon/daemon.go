@@ -199,10 +199,6 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 		return err
 	}
 	now := time.Now()
-	bans, err := d.store.Bans(ctx, now)
-	if err != nil {
-		return err
-	}
 	state := jail.NewState()
 	state.Configure(p.jails, now)
 	if err := d.store.Counts(ctx, state.Remember); err != nil {
@@ -216,7 +212,10 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	d.places = geo.Open(part(d.log, "server"), nil)
 	d.usePlaces(p)
 	state.UseCountries(countryOf(d.places))
-	restored := state.Restore(bans, now)
+	restored, err := d.restore(ctx, p, state, now)
+	if err != nil {
+		return err
+	}
 	d.jails = jail.New(state)
 	d.lookup = lookup.New(part(d.log, "filter"), net.DefaultResolver)
 	d.lookup.UseCommands(d.world(p))
@@ -254,6 +253,27 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 		return err
 	}
 	return d.sources.Configure(p.sources, resume)
+}
+
+// restore puts the bans of the last run into the state, and returns them to be carried out. There may be a million;
+// what is told of them only the commands of a jail use.
+func (d *Daemon) restore(ctx context.Context, p *plan, state *jail.State, now time.Time) (restored []bantam.Decision, err error) {
+	tells := map[string]bool{}
+	for i := range p.actions {
+		tells[p.actions[i].Jail] = true
+	}
+	err = d.store.EachBan(ctx, now, func(b bantam.Ban, n int) {
+		if restored == nil {
+			restored = make([]bantam.Decision, 0, n)
+		}
+		if r, ok := state.Restore(b, now); ok {
+			if !tells[b.Jail] {
+				r.Ban.Lines, r.Ban.User, r.Ban.Data = nil, "", nil
+			}
+			restored = append(restored, r)
+		}
+	})
+	return restored, err
 }
 
 // natives are the effects of the jails that have objects of stock actions.

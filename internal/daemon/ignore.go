@@ -26,7 +26,7 @@ type banKey struct {
 // in spite of it. It goes by the rules of the moment of the call, before they change.
 func (d *Daemon) spared(ctx context.Context) (func(*bantam.Ban) bool, error) {
 	begun := time.Now()
-	bans, err := d.jails.Bans(ctx, "", bantam.ID{})
+	bans, err := d.jails.Outlines(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func byOperator(b *bantam.Ban) bool { return b.By == bantam.ByOperator }
 // liftIgnored ends the running bans of who is to be ignored by the rules of now, but for those
 // that are spared. No command is asked.
 func (d *Daemon) liftIgnored(ctx context.Context, spared func(*bantam.Ban) bool) error {
-	bans, err := d.jails.Bans(ctx, "", bantam.ID{})
+	bans, err := d.jails.Outlines(ctx)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func keepLean() (end func()) {
 		metrics.Read(live)
 		want := 100
 		if kept := live[0].Value.Uint64(); kept > spare {
-			want = max(10, int(100*spare/kept))
+			want = max(15, int(100*spare/kept))
 		}
 		// To set it stops the world for a moment.
 		if want < percent*9/10 || want > percent*11/10 || want == 100 && percent != 100 {

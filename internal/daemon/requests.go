@@ -307,7 +307,7 @@ func (d *Daemon) stopRequest(ctx context.Context, r control.StopRequest) (contro
 	d.unban.Store(r.Unban)
 	d.log.Info("asked to stop", "unban", r.Unban)
 	if r.Unban {
-		if bans, err := d.jails.Bans(ctx, "", bantam.ID{}); err == nil { // else it is stopping already
+		if bans, err := d.jails.Outlines(ctx); err == nil { // else it is stopping already
 			d.tellRepealed(bans)
 		}
 	}

@@ -62,7 +62,7 @@ func TestBansByHandAndFromBefore(t *testing.T) {
 			t.Errorf("%s: the ban ends at %s, %v, %v", c.name, d.Ban.End, ok, err)
 		}
 	}
-	restored := s.Restore([]bantam.Ban{{Jail: "sshd", ID: id(t, "192.0.2.9"), Time: epoch, End: epoch.Add(time.Hour)}}, epoch)
+	restored := restoreAll(s, []bantam.Ban{{Jail: "sshd", ID: id(t, "192.0.2.9"), Time: epoch, End: epoch.Add(time.Hour)}}, epoch)
 	if len(restored) != 1 || restored[0].Ban.Country != "CN" {
 		t.Errorf("restored is %+v", restored)
 	}

@@ -141,7 +141,13 @@ func (j *Jails) Allow(ctx context.Context, ids []bantam.ID) (ds []bantam.Decisio
 // are new; see State.Configure and State.Restore.
 func (j *Jails) Configure(ctx context.Context, configs []Config, stored []bantam.Ban) error {
 	return j.do(ctx, func(s *State, now time.Time) []bantam.Decision {
-		return append(s.Configure(configs, now), s.Restore(stored, now)...)
+		out := s.Configure(configs, now)
+		for _, b := range stored {
+			if d, ok := s.Restore(b, now); ok {
+				out = append(out, d)
+			}
+		}
+		return out
 	})
 }
 
@@ -152,6 +158,24 @@ func (j *Jails) Bans(ctx context.Context, jail string, within bantam.ID) (bans [
 		return nil
 	})
 	return bans, errors.Join(err, doErr)
+}
+
+// Outlines are all running bans without their Lines, User and Data, in no order: there may be a million.
+func (j *Jails) Outlines(ctx context.Context) (bans []bantam.Ban, err error) {
+	err = j.do(ctx, func(s *State, now time.Time) []bantam.Decision {
+		n := 0
+		for _, one := range s.jails {
+			n += len(one.bans)
+		}
+		bans = make([]bantam.Ban, 0, n)
+		for _, one := range s.jails {
+			for _, r := range one.bans {
+				bans = append(bans, r.Ban)
+			}
+		}
+		return nil
+	})
+	return bans, err
 }
 
 // Status is the jails in figures.

@@ -28,7 +28,7 @@ func (s *State) repeat(jails []string, now time.Time) []bantam.Decision {
 			continue
 		}
 		for _, b := range j.find(bantam.ID{}) {
-			d := s.decide(j, bantam.Restore, *b, now)
+			d := s.decide(j, bantam.Restore, j.whole(b), now)
 			d.Cause = Repeated
 			out = append(out, d)
 		}

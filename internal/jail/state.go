@@ -40,7 +40,9 @@ const purgeEvery = time.Hour
 type one struct {
 	Config
 	failing offenders
-	bans    map[bantam.ID]*bantam.Ban
+	bans    map[bantam.ID]*running
+	told    shelf    // what is told of them
+	packing offence  // of the last one; its memory is used again
 	past    *history // the running bans included
 
 	positions map[string]bantam.Position // newest of each source
@@ -82,7 +84,7 @@ func (s *State) Configure(configs []Config, now time.Time) []bantam.Decision {
 		}
 		s.jails[c.Name] = &one{
 			Config:    c,
-			bans:      map[bantam.ID]*bantam.Ban{},
+			bans:      map[bantam.ID]*running{},
 			past:      s.history(c.Name),
 			positions: map[string]bantam.Position{},
 			moved:     map[string]bool{},
@@ -128,32 +130,28 @@ func (s *State) enforce(j *one, now time.Time) []bantam.Decision {
 		}
 		b.Observed = false
 		b.Count = s.before(j, b.ID, b.Time) + 1
-		j.past.begin(b.ID, recordOf(b))
-		out = append(out, s.decide(j, bantam.Start, *b, now))
+		j.past.begin(b.ID, recordOf(&b.Ban))
+		out = append(out, s.decide(j, bantam.Start, j.whole(b), now))
 	}
 	return out
 }
 
-// Restore takes over bans that ran before a restart and returns a decision of kind
-// Restore for each, to be carried out again. Bans of jails that are not configured
-// are left out, as are those that a jail only observed when it now bans.
-func (s *State) Restore(bans []bantam.Ban, now time.Time) []bantam.Decision {
-	out := make([]bantam.Decision, 0, len(bans)) // there may be a million
-	for _, b := range bans {
-		j := s.jails[b.Jail]
-		if j == nil || j.bans[b.ID] != nil || b.Expired(now) || b.Observed && !j.Observe {
-			continue
-		}
-		if s.countryOf != nil {
-			b.Country = s.countryOf(b.ID)
-		}
-		s.put(j, b)
-		if !b.Observed && j.past.last[b.ID].count < b.Count {
-			j.past.last[b.ID] = recordOf(&b)
-		}
-		out = append(out, s.decide(j, bantam.Restore, b, now))
+// Restore takes over a ban that ran before a restart and returns a decision of kind
+// Restore, by which it is to be carried out again. A ban of a jail that is not configured
+// is left out, as is one that a jail only observed when it now bans; then ok is false.
+func (s *State) Restore(b bantam.Ban, now time.Time) (d bantam.Decision, ok bool) {
+	j := s.jails[b.Jail]
+	if j == nil || j.bans[b.ID] != nil || b.Expired(now) || b.Observed && !j.Observe {
+		return d, false
 	}
-	return out
+	if s.countryOf != nil {
+		b.Country = s.countryOf(b.ID)
+	}
+	s.put(j, b)
+	if !b.Observed && j.past.last[b.ID].count < b.Count {
+		j.past.last[b.ID] = recordOf(&b)
+	}
+	return s.decide(j, bantam.Restore, b, now), true
 }
 
 // Remember tells of a ban from before a restart, running or over, of a jail that may
@@ -293,11 +291,11 @@ func (s *State) start(j *one, b bantam.Ban, now time.Time, grow bool) (d bantam.
 		}
 		running.End = b.End
 		if r, ok := j.past.last[b.ID]; ok && !running.Observed {
-			r.length = recordOf(running).length
+			r.length = recordOf(&running.Ban).length
 			j.past.last[b.ID] = r
 		}
-		s.expect(running)
-		return s.decide(j, bantam.Prolong, *running, now), true
+		s.expect(&running.Ban)
+		return s.decide(j, bantam.Prolong, j.whole(running), now), true
 	}
 	n := s.before(j, b.ID, b.Time)
 	if grow {
@@ -316,9 +314,46 @@ func (s *State) start(j *one, b bantam.Ban, now time.Time, grow bool) (d bantam.
 	return s.decide(j, bantam.Start, b, now), true
 }
 
+// A running ban is without its Lines, User and Data, which stand on the jail's shelf: there may be a million.
+type running struct {
+	bantam.Ban
+	told spot
+}
+
 func (s *State) put(j *one, b bantam.Ban) {
-	j.bans[b.ID] = &b
+	r := &running{Ban: b}
+	if len(b.Lines) > 0 || b.User != "" || len(b.Data) > 0 {
+		r.Lines, r.User, r.Data = nil, "", nil
+		j.packing = appendOffence(j.packing[:0], b.Lines, b.User, b.Data)
+		r.told = j.told.put(j.packing)
+	}
+	j.bans[b.ID] = r
 	s.expect(&b)
+}
+
+// whole is a running ban with all that is told of it.
+func (j *one) whole(r *running) bantam.Ban {
+	b := r.Ban
+	if r.told != 0 {
+		b.Lines, b.User, b.Data = j.told.get(r.told).unpack()
+	}
+	return b
+}
+
+// over forgets a running ban.
+func (j *one) over(r *running) {
+	delete(j.bans, r.ID)
+	j.told.drop(r.told)
+	if !j.told.untidy() {
+		return
+	}
+	var told shelf
+	for _, r := range j.bans {
+		if r.told != 0 {
+			r.told = told.put(j.told.get(r.told))
+		}
+	}
+	j.told = told
 }
 
 // decide makes a decision and gives it the positions that moved since the last.
@@ -339,12 +374,13 @@ func (j *one) takePositions() []bantam.Position {
 	return out
 }
 
-func (s *State) end(j *one, b *bantam.Ban, cause string, now time.Time) bantam.Decision {
-	delete(j.bans, b.ID)
+func (s *State) end(j *one, r *running, cause string, now time.Time) bantam.Decision {
+	b := j.whole(r)
+	j.over(r)
 	if cause == bantam.CauseOperator || cause == bantam.CauseAllowed {
 		j.past.pardon(b.ID)
 	}
-	d := s.decide(j, bantam.End, *b, now)
+	d := s.decide(j, bantam.End, b, now)
 	d.Cause = cause
 	return d
 }
@@ -382,16 +418,16 @@ func (s *State) Unban(jail string, within bantam.ID, cause string, now time.Time
 
 // find is the bans inside id, or all if it is zero, oldest first. For a single
 // address the prefixes around it count too: who asks about it means those as well.
-func (j *one) find(id bantam.ID) []*bantam.Ban {
+func (j *one) find(id bantam.ID) []*running {
 	p, ok := id.Prefix()
 	single := ok && p.IsSingleIP()
-	var out []*bantam.Ban
+	var out []*running
 	for _, b := range j.bans {
 		if id.IsZero() || id.Contains(b.ID) || single && b.ID.Contains(id) {
 			out = append(out, b)
 		}
 	}
-	slices.SortFunc(out, func(a, b *bantam.Ban) int {
+	slices.SortFunc(out, func(a, b *running) int {
 		return cmp.Or(a.Time.Compare(b.Time), strings.Compare(a.ID.String(), b.ID.String()))
 	})
 	return out
@@ -414,7 +450,7 @@ func (s *State) Allow(ids []bantam.ID, now time.Time) []bantam.Decision {
 // Expire ends the bans whose time is up at the wall time now.
 func (s *State) Expire(now time.Time) []bantam.Decision {
 	var out []bantam.Decision
-	for len(s.ends) > 0 && now.After(s.ends[0].end) {
+	for len(s.ends) > 0 && now.UnixMicro() > s.ends[0].end {
 		e := heap.Pop(&s.ends).(due)
 		j := s.jails[e.jail]
 		if j == nil {
@@ -433,7 +469,7 @@ func (s *State) NextEnd() (at time.Time, ok bool) {
 	if len(s.ends) == 0 {
 		return at, false
 	}
-	return s.ends[0].end, true
+	return time.UnixMicro(s.ends[0].end), true
 }
 
 // Sweep forgets the counts that no failure read from now on can continue, and, once
@@ -468,8 +504,9 @@ func (s *State) Bans(jail string, within bantam.ID) ([]bantam.Ban, error) {
 	}
 	out := []bantam.Ban{}
 	for _, name := range names {
-		for _, b := range s.jails[name].find(within) {
-			out = append(out, *b)
+		j := s.jails[name]
+		for _, b := range j.find(within) {
+			out = append(out, j.whole(b))
 		}
 	}
 	return out, nil
@@ -541,21 +578,21 @@ func (s *State) unknown(jail string) error {
 
 // due is when to look at a ban.
 type due struct {
-	end  time.Time
+	end  int64 // microseconds of Unix time, which reach far enough
 	jail string
 	id   bantam.ID
 }
 
 func (s *State) expect(b *bantam.Ban) {
 	if !b.Permanent() {
-		heap.Push(&s.ends, due{b.End, b.Jail, b.ID})
+		heap.Push(&s.ends, due{b.End.UnixMicro(), b.Jail, b.ID})
 	}
 }
 
 type endHeap []due
 
 func (h endHeap) Len() int           { return len(h) }
-func (h endHeap) Less(i, k int) bool { return h[i].end.Before(h[k].end) }
+func (h endHeap) Less(i, k int) bool { return h[i].end < h[k].end }
 func (h endHeap) Swap(i, k int)      { h[i], h[k] = h[k], h[i] }
 func (h *endHeap) Push(x any)        { *h = append(*h, x.(due)) }
 func (h *endHeap) Pop() any {

@@ -216,7 +216,7 @@ func TestRestore(t *testing.T) {
 	ended := bantam.Ban{Jail: "sshd", ID: id(t, "192.0.2.2"), Time: at(0), End: at(9)}
 	foreign := bantam.Ban{Jail: "gone", ID: id(t, "192.0.2.3"), Time: at(0)}
 	observed := bantam.Ban{Jail: "sshd", ID: id(t, "192.0.2.4"), Time: at(0), Observed: true}
-	out := s.Restore([]bantam.Ban{running, ended, foreign, observed}, at(10))
+	out := restoreAll(s, []bantam.Ban{running, ended, foreign, observed}, at(10))
 	if len(out) != 1 || out[0].Kind != bantam.Restore || out[0].Ban.ID != running.ID {
 		t.Fatalf("restored %+v", out)
 	}
@@ -295,7 +295,7 @@ func (d *disk) restart(s *State, now time.Time) {
 			running = append(running, b)
 		}
 	}
-	s.Restore(running, now)
+	restoreAll(s, running, now)
 }
 
 // A crash at any moment changes nothing: replaying the known lines and going on
@@ -411,4 +411,14 @@ func TestSweepForgetsOnlyWhatNothingCanContinue(t *testing.T) {
 	if n := s.Status(at(1200))[0].OffendersKnown; n != 0 {
 		t.Errorf("%d offenders known afterwards", n)
 	}
+}
+
+// restoreAll restores bans one after the other.
+func restoreAll(s *State, bans []bantam.Ban, now time.Time) (out []bantam.Decision) {
+	for _, b := range bans {
+		if d, ok := s.Restore(b, now); ok {
+			out = append(out, d)
+		}
+	}
+	return out
 }

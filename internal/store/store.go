@@ -435,35 +435,45 @@ func (s *Store) Positions(ctx context.Context) (map[string]map[string]bantam.Pos
 
 // Bans is the bans that run at the wall time now, oldest first. Those that ended
 // while nobody looked are marked as ended.
-func (s *Store) Bans(ctx context.Context, now time.Time) ([]bantam.Ban, error) {
+func (s *Store) Bans(ctx context.Context, now time.Time) (out []bantam.Ban, err error) {
+	err = s.EachBan(ctx, now, func(b bantam.Ban, n int) {
+		if out == nil {
+			out = make([]bantam.Ban, 0, n)
+		}
+		out = append(out, b)
+	})
+	return out, err
+}
+
+// EachBan calls f for each of Bans, with how many there are in all. f must not use the store.
+func (s *Store) EachBan(ctx context.Context, now time.Time, f func(b bantam.Ban, n int)) error {
 	_, err := s.db.ExecContext(ctx, `UPDATE bantam_ban SET ended = until, cause = ?
 		WHERE ended IS NULL AND until != 0 AND until < ?`, bantam.CauseExpired, micros(now))
 	if err != nil {
 		// A file that cannot be written can still be read.
 		s.log.Warn("cannot mark bans as ended", "err", err)
 	}
-	// A ban is large, and there may be a million: a list that grew would be copied, and be garbage,
-	// many times over.
+	// A ban is large, and there may be a million: a list of them that grew would be copied, and be
+	// garbage, many times over.
 	const running = ` FROM bantam_ban WHERE ended IS NULL AND (until = 0 OR until >= ?) `
 	var n int
 	if err := s.db.QueryRowContext(ctx, `SELECT count(*)`+running, micros(now)).Scan(&n); err != nil {
-		return nil, fmt.Errorf("count the bans: %w", err)
+		return fmt.Errorf("count the bans: %w", err)
 	}
 	rows, err := s.db.QueryContext(ctx, `SELECT jail, id, time, until, failures, count, made_by, reason, user, observed, lines, data`+
 		running+`ORDER BY time, jail, id`, micros(now))
 	if err != nil {
-		return nil, fmt.Errorf("read the bans: %w", err)
+		return fmt.Errorf("read the bans: %w", err)
 	}
 	defer rows.Close()
-	out := make([]bantam.Ban, 0, n)
 	for rows.Next() {
 		b, err := scanBan(rows)
 		if err != nil {
-			return nil, fmt.Errorf("read the bans: %w", err)
+			return fmt.Errorf("read the bans: %w", err)
 		}
-		out = append(out, b)
+		f(b, n)
 	}
-	return out, rows.Err()
+	return rows.Err()
 }
 
 // scanBan reads a row of jail, id, time, until, failures, count, made_by, reason, user,
