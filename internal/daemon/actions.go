@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"reflect"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"bantam/internal/action"
 	"bantam/internal/firewall"
 	"bantam/internal/store"
+	"bantam/internal/whois"
 )
 
 // world is what actions may ask about beyond a decision.
@@ -22,7 +24,11 @@ func (d *Daemon) world(p *plan) *action.World {
 		Counts:   d.counts,
 		Resolver: net.DefaultResolver,
 		Place:    d.places.Place,
-		NoIPv6:   !hasIPv6(p.config.Daemon.AllowIPv6),
+		Whois:    d.lookupNetwork,
+		Contacts: func(ctx context.Context, addr netip.Addr) ([]string, error) {
+			return d.contacts(ctx, addr, []string{whois.DNS, whois.RDAP, whois.WHOIS})
+		},
+		NoIPv6: !hasIPv6(p.config.Daemon.AllowIPv6),
 		BanTime: func(name string) time.Duration {
 			for _, j := range d.plan.Load().jails {
 				if j.Name == name {

@@ -194,6 +194,7 @@ func noJail(p *plan) error {
 
 // build makes the stages and fills them with what the last run left.
 func (d *Daemon) build(ctx context.Context, p *plan) error {
+	d.askBy(p)
 	allowed, err := d.store.Allowed(ctx)
 	if err != nil {
 		return err

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,13 +32,36 @@ type telling struct {
 	box     *outbox.Outbox
 	desk    *notify.Desk
 	reports *report.Desk
-	whois   *whois.Client
+	whois   atomic.Pointer[asker]
+}
+
+// An asker asks about networks.
+type asker struct {
+	zone string
+	*whois.Client
+}
+
+// askBy has networks asked about as a plan says.
+func (d *Daemon) askBy(p *plan) {
+	if now := d.telling.whois.Load(); now != nil && now.zone == p.config.Daemon.AbuseZone {
+		return // it remembers answers
+	}
+	c := whois.Config{Zone: p.config.Daemon.AbuseZone, Cache: whoisCache{d.store}, Log: part(d.log, "whois")}
+	d.telling.whois.Store(&asker{c.Zone, whois.New(c)})
+}
+
+// lookupNetwork and contacts ask about the network of an address.
+func (d *Daemon) lookupNetwork(ctx context.Context, addr netip.Addr) (whois.Answer, error) {
+	return d.telling.whois.Load().Lookup(ctx, addr)
+}
+
+func (d *Daemon) contacts(ctx context.Context, addr netip.Addr, ways []string) ([]string, error) {
+	return d.telling.whois.Load().Contacts(ctx, addr, ways)
 }
 
 // openTelling makes what tells of bans, without a channel.
 func (d *Daemon) openTelling(ctx context.Context, p *plan) {
 	t := &d.telling
-	t.whois = whois.New(whois.Config{Zone: p.config.Daemon.AbuseZone, Cache: whoisCache{d.store}, Log: part(d.log, "whois")})
 	world := d.world(p)
 	host := ""
 	if tell, reports := p.config.Channels(); len(tell)+len(reports) > 0 {
@@ -45,9 +70,9 @@ func (d *Daemon) openTelling(ctx context.Context, p *plan) {
 		host = world.Hostname(asking)
 	}
 	t.box = outbox.New(part(d.log, "outbox"), d.store)
-	t.desk = notify.New(part(d.log, "notify"), t.box, notify.World{Host: host, Values: world.Values, Place: d.places.Place, Whois: t.whois.Lookup})
+	t.desk = notify.New(part(d.log, "notify"), t.box, notify.World{Host: host, Values: world.Values, Place: d.places.Place, Whois: d.lookupNetwork})
 	t.reports = report.New(part(d.log, "report"), t.box, report.World{
-		Host: host, Values: world.Values, Whois: t.whois.Lookup, Contacts: t.whois.Contacts, Spoofable: d.spoofable,
+		Host: host, Values: world.Values, Whois: d.lookupNetwork, Contacts: d.contacts, Spoofable: d.spoofable,
 		Bans:      d.store.History,
 		Transport: func(c smtp.Config) (smtp.Transport, error) { return c.Open(part(d.log, "report")) },
 	})
@@ -58,6 +83,7 @@ func (d *Daemon) openTelling(ctx context.Context, p *plan) {
 // tellBy has bans told by the channels of a plan. What cannot be told is no reason not to ban.
 func (d *Daemon) tellBy(p *plan) {
 	t := &d.telling
+	d.askBy(p)
 	tell, reports := p.config.Channels()
 	if err := t.desk.Configure(tell); err != nil {
 		d.log.Error("operators are not told of bans as configured", "err", err)
