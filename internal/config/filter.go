@@ -14,7 +14,7 @@ import (
 
 // filterOptions are the options of a filter that are obeyed; all others are
 // vocabulary for them. A jail that sets one of them replaces the filter's.
-var filterOptions = []string{"usedns", "prefregex", "ignoreregex", "failregex", "maxlines", "datepattern", "journalmatch"}
+var filterOptions = []string{"usedns", "prefregex", "ignoreregex", "failregex", "maxlines", "datepattern", "journalmatch", "json"}
 
 // A combined filter is the options of a filter after all substitution.
 // It is shared by the jails that ask for the same and does not change.
@@ -298,8 +298,8 @@ func expanded(sc *scope, v *Value) (text string, ok bool, err error) {
 func filterConfig(name string, get func(key string) (*Value, string, error)) (filter.Config, []*Problem, error) {
 	out := filter.Config{Name: name, UseDNS: "warn"}
 	var warnings []*Problem
-	var text [7]string
-	var at [7]*Value
+	var text [8]string
+	var at [8]*Value
 	for i, key := range filterOptions {
 		var err error
 		if at[i], text[i], err = get(key); err != nil {
@@ -328,6 +328,8 @@ func filterConfig(name string, get func(key string) (*Value, string, error)) (fi
 			out.Ignoreregex = lines(text)
 		case "datepattern":
 			out.DatePattern = lines(text)
+		case "json":
+			out.JSON = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || isSpace(r) })
 		case "maxlines":
 			n, err := integer(text)
 			if err == nil && n < 1 {

@@ -43,6 +43,7 @@ var jailKeys = []key{
 	{"ignoreregex", kindLines, "the filter's", "replaces the filter's expressions for lines that are no failures"},
 	{"prefregex", kindText, "the filter's", "an expression that must match before any failregex is tried"},
 	{"maxlines", kindInt, "the filter's, else 1", "how many lines an expression may span; at least 1"},
+	{"json", kindWords, "the filter's", "fields of JSON lines that are judged, in this order, as `FIELD=VALUE FIELD=VALUE`; see [Lines of JSON](#lines-of-json)"},
 	{"datepattern", kindLines, "the filter's", "how time stamps look; none: the usual forms"},
 	{"usedns", kindWord, "the filter's, else warn", "whether host names in logs count: `yes`, `warn`, `no`, `raw`"},
 	{"ignoreip", kindWords, "", "addresses, prefixes and names that are never banned, and `file:PATH` with more of them"},

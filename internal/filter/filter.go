@@ -39,6 +39,8 @@ type Config struct {
 	// Failregex and Ignoreregex are Python expressions with Fail2Ban's tags
 	// (<HOST>, <F-USER>…) still in them, in their order.
 	Failregex, Ignoreregex []string
+	// JSON are the fields of JSON lines that are judged, in this order; none judges lines as they stand.
+	JSON []string
 	// DatePattern are Fail2Ban's date patterns; none means the default templates.
 	DatePattern []string
 	// MaxLines is Fail2Ban's maxlines; 0 and 1 judge each line alone.
@@ -59,6 +61,7 @@ type Rules struct {
 	config Config
 	dns    dnsMode
 	decode decoder
+	fields jsonFields          // nil for lines as they stand
 	dates  *timestamp.Detector // to be copied
 
 	prefix       *rule
@@ -114,6 +117,11 @@ func Compile(c Config) (*Rules, error) {
 	var err error
 	if r.decode, err = newDecoder(c.LogEncoding); err != nil {
 		fail("logencoding: %w", err)
+	}
+	if len(c.JSON) > 0 {
+		if r.fields, err = newJSONFields(c.JSON); err != nil {
+			fail("json: %w", err)
+		}
 	}
 	if r.dates, err = timestamp.New(c.DatePattern, timestamp.Options{Zone: c.LogTimezone, Local: c.Local}); err != nil {
 		errs = append(errs, err)
@@ -311,6 +319,7 @@ type view struct {
 	detector *timestamp.Detector
 	peek     *timestamp.Detector // Filter.Time's own: looking ahead teaches nothing
 	decode   decoder
+	fields   jsonFields
 	local    *time.Location
 	jails    []*judge
 	// written is whether a stamp counts as it is written, whatever the clock says.
@@ -330,6 +339,7 @@ type view struct {
 	lines int     // to the next sample
 
 	decoded     []byte // scratch of decode
+	flat        []byte // scratch of fields
 	line        []byte // the line at hand as UTF-8
 	left, right []byte // what is before and behind its date
 	text        []byte // scratch: both, and a line end
@@ -376,10 +386,10 @@ func New(rules ...*Rules) *Filter {
 		if local == nil {
 			local = time.Local
 		}
-		key := fmt.Sprintf("%q %q %q %p", c.DatePattern, c.LogTimezone, strings.ToLower(c.LogEncoding), local)
+		key := fmt.Sprintf("%q %q %q %p %q", c.DatePattern, c.LogTimezone, strings.ToLower(c.LogEncoding), local, c.JSON)
 		i := slices.IndexFunc(f.views, func(v *view) bool { return v.key == key })
 		if i < 0 {
-			v := &view{key: key, decode: r.decode, local: local, detector: r.dates.Copy(), peek: r.dates.Copy()}
+			v := &view{key: key, decode: r.decode, fields: r.fields, local: local, detector: r.dates.Copy(), peek: r.dates.Copy()}
 			i, f.views = len(f.views), append(f.views, v)
 		}
 		f.views[i].several = f.views[i].several || c.MaxLines > 1
@@ -393,7 +403,7 @@ func New(rules ...*Rules) *Filter {
 // It is false for a line without a date.
 func (f *Filter) Time(text []byte, now time.Time) (time.Time, bool) {
 	for _, v := range f.views {
-		text := v.decode(text, &v.decoded)
+		text := v.read(text)
 		if m, ok := v.peek.Find(text, now); ok && !m.Time.IsZero() {
 			return m.Time, true
 		}
@@ -426,10 +436,20 @@ func (f *Filter) Judge(line *bantam.Line, out []bantam.Failure) []bantam.Failure
 // undated line that follows a dated one within clockSkew belongs to it.
 const clockSkew = time.Minute
 
+// read is the text of a line that is judged, valid until the next call.
+func (v *view) read(line []byte) []byte {
+	text := v.decode(line, &v.decoded)
+	if v.fields != nil {
+		v.flat = v.fields.flatten(text, v.flat[:0])
+		return v.flat
+	}
+	return text
+}
+
 // look decodes and dates the line and cuts out the date. The time returned is zero
 // if the line cannot be placed: then it feeds sessions but makes no failure.
 func (v *view) look(line *bantam.Line) (at time.Time) {
-	text := v.decode(line.Text, &v.decoded)
+	text := v.read(line.Text)
 	start, end := 0, 0
 	switch m, ok := (timestamp.Match{}), false; {
 	case !line.Time.IsZero():
@@ -675,6 +695,9 @@ const maxLogged = 8 << 10
 // time written before it, as those of files have.
 func (v *view) logged(line *bantam.Line) string {
 	text := v.line
+	if v.fields != nil {
+		text = v.decode(line.Text, &v.decoded) // people know it as it stands
+	}
 	if len(text) > maxLogged {
 		text = bytes.ToValidUTF8(text[:maxLogged], nil)
 	}

@@ -141,7 +141,7 @@ func (t *Trial) Date(line *bantam.Line, out []Stamp) []Stamp {
 func (t *Trial) TryDated(line *bantam.Line, stamps []Stamp) []Outcome {
 	for i, v := range t.views {
 		s := &stamps[i]
-		text := v.decode(line.Text, &v.decoded)
+		text := v.read(line.Text)
 		v.line, v.left, v.right, v.dated = text, text[:s.left], text[len(text)-s.right:], s.dated
 		t.judge(v, line, s.at)
 	}

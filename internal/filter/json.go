@@ -1,0 +1,346 @@
+package filter
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// jsonFields are the fields of JSON lines that a filter judges. A line that is a JSON object (RFC 8259)
+// becomes the text
+//
+//	FIELD=VALUE FIELD=VALUE …
+//
+// in the order in which they are named; a field inside others is named with dots between, an element of
+// an array by its number from 0 on. What a VALUE is nobody can mistake: a string is in quotes, and quotes,
+// backslashes and control characters in it are escaped, so that "[^"]*" never leaves it; numbers, true
+// and false are as they stand, an object or array without blanks, and null is also what is not there.
+// A line that is no JSON object has no text.
+type jsonFields []string
+
+// Bounds of jsonFields.
+const (
+	maxJSONFields = 32
+	maxJSONDepth  = 64
+)
+
+func newJSONFields(names []string) (jsonFields, error) {
+	if len(names) > maxJSONFields {
+		return nil, fmt.Errorf("%d fields are more than %d", len(names), maxJSONFields)
+	}
+	for i, name := range names {
+		if name == "" || strings.ContainsAny(name, `="\`) || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") || strings.Contains(name, "..") {
+			return nil, fmt.Errorf("%q is no field: write NAME, or NAME.NAME for one inside another", name)
+		}
+		if slices.Contains(names[:i], name) {
+			return nil, fmt.Errorf("%q is there twice", name)
+		}
+	}
+	return names, nil
+}
+
+// A want is a field that may be in the value at hand: what is left of its name, and which it is.
+type want struct {
+	rest  string
+	field int
+}
+
+// A jsonReader walks through one line.
+type jsonReader struct {
+	text   []byte
+	at     int
+	values [maxJSONFields][]byte // of the fields, as they stand in text
+	key    []byte                // scratch
+}
+
+// flatten appends the text of a line to out.
+func (f jsonFields) flatten(text, out []byte) []byte {
+	r := jsonReader{text: text}
+	wants := make([]want, len(f), maxJSONFields)
+	for i, name := range f {
+		wants[i] = want{name, i}
+	}
+	r.space()
+	if r.at == len(text) || text[r.at] != '{' || !r.value(wants, 0) {
+		return out
+	}
+	if r.space(); r.at != len(text) {
+		return out
+	}
+	for i, name := range f {
+		if i > 0 {
+			out = append(out, ' ')
+		}
+		out = append(append(out, name...), '=')
+		out = appendJSON(out, r.values[i])
+	}
+	return out
+}
+
+func (r *jsonReader) space() {
+	for r.at < len(r.text) && (r.text[r.at] == ' ' || r.text[r.at] == '\t' || r.text[r.at] == '\n' || r.text[r.at] == '\r') {
+		r.at++
+	}
+}
+
+// value reads a value in which some fields may be; it is false if there is none.
+func (r *jsonReader) value(wants []want, depth int) bool {
+	if r.at >= len(r.text) || depth > maxJSONDepth {
+		return false
+	}
+	switch c := r.text[r.at]; {
+	case c == '{':
+		return r.members('}', wants, depth)
+	case c == '[':
+		return r.members(']', wants, depth)
+	case c == '"':
+		return r.quoted()
+	case c == 't':
+		return r.word("true")
+	case c == 'f':
+		return r.word("false")
+	case c == 'n':
+		return r.word("null")
+	case c == '-' || c >= '0' && c <= '9':
+		return r.number()
+	}
+	return false
+}
+
+// number reads a number.
+func (r *jsonReader) number() bool {
+	next := func(c byte) bool {
+		if r.at < len(r.text) && r.text[r.at] == c {
+			r.at++
+			return true
+		}
+		return false
+	}
+	digits := func() bool {
+		begin := r.at
+		for r.at < len(r.text) && r.text[r.at] >= '0' && r.text[r.at] <= '9' {
+			r.at++
+		}
+		return r.at > begin
+	}
+	next('-')
+	if !next('0') && !digits() {
+		return false
+	}
+	if next('.') && !digits() {
+		return false
+	}
+	if next('e') || next('E') {
+		if !next('+') {
+			next('-')
+		}
+		return digits()
+	}
+	return true
+}
+
+func (r *jsonReader) word(w string) bool {
+	if !strings.HasPrefix(string(r.text[r.at:min(len(r.text), r.at+len(w))]), w) {
+		return false
+	}
+	r.at += len(w)
+	return true
+}
+
+// members reads an object or an array.
+func (r *jsonReader) members(end byte, wants []want, depth int) bool {
+	r.at++
+	r.space()
+	if r.at < len(r.text) && r.text[r.at] == end {
+		r.at++
+		return true
+	}
+	var inside [maxJSONFields]want
+	for n := 0; ; n++ {
+		var key []byte
+		if end == '}' {
+			begin := r.at
+			if r.at >= len(r.text) || r.text[r.at] != '"' || !r.quoted() {
+				return false
+			}
+			if key = r.text[begin+1 : r.at-1]; len(wants) > 0 && slices.Contains(key, '\\') {
+				r.key = unescape(r.key[:0], key)
+				key = r.key
+			}
+			if r.space(); r.at >= len(r.text) || r.text[r.at] != ':' {
+				return false
+			}
+			r.at++
+			r.space()
+		} else if len(wants) > 0 {
+			r.key = strconv.AppendInt(r.key[:0], int64(n), 10)
+			key = r.key
+		}
+		// Those that are meant are picked before what is inside has keys of its own.
+		deeper, picked := inside[:0], [maxJSONFields]int{}
+		here := picked[:0]
+		for _, w := range wants {
+			rest, ok := strings.CutPrefix(w.rest, string(key))
+			switch {
+			case !ok:
+			case rest == "":
+				here = append(here, w.field)
+			case rest[0] == '.':
+				deeper = append(deeper, want{rest[1:], w.field})
+			}
+		}
+		begin := r.at
+		if !r.value(deeper, depth+1) {
+			return false
+		}
+		for _, field := range here {
+			r.values[field] = r.text[begin:r.at] // the last one of a name counts
+		}
+		if r.space(); r.at >= len(r.text) {
+			return false
+		}
+		switch r.text[r.at] {
+		case ',':
+			r.at++
+			r.space()
+		case end:
+			r.at++
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// quoted reads a string.
+func (r *jsonReader) quoted() bool {
+	for r.at++; r.at < len(r.text); r.at++ {
+		switch c := r.text[r.at]; {
+		case c == '"':
+			r.at++
+			return true
+		case c < 0x20:
+			return false
+		case c == '\\':
+			if r.at++; r.at == len(r.text) {
+				return false
+			}
+			switch r.text[r.at] {
+			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+			case 'u':
+				if r.at+4 >= len(r.text) {
+					return false
+				}
+				if _, ok := hex4(r.text[r.at+1:]); !ok {
+					return false
+				}
+				r.at += 4
+			default:
+				return false
+			}
+		}
+	}
+	return false
+}
+
+func hex4(b []byte) (r rune, ok bool) {
+	for _, c := range b[:4] {
+		switch {
+		case c >= '0' && c <= '9':
+			r = r<<4 | rune(c-'0')
+		case c >= 'a' && c <= 'f':
+			r = r<<4 | rune(c-'a'+10)
+		case c >= 'A' && c <= 'F':
+			r = r<<4 | rune(c-'A'+10)
+		default:
+			return 0, false
+		}
+	}
+	return r, true
+}
+
+// unescape appends what a string of JSON, without its quotes, stands for. Halves of surrogates are U+FFFD.
+func unescape(out, s []byte) []byte {
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			out = append(out, s[i])
+			continue
+		}
+		i++
+		switch s[i] {
+		case 'b':
+			out = append(out, '\b')
+		case 'f':
+			out = append(out, '\f')
+		case 'n':
+			out = append(out, '\n')
+		case 'r':
+			out = append(out, '\r')
+		case 't':
+			out = append(out, '\t')
+		case 'u':
+			c, _ := hex4(s[i+1:])
+			i += 4
+			if utf16.IsSurrogate(c) {
+				low := rune(-1)
+				if i+6 < len(s) && s[i+1] == '\\' && s[i+2] == 'u' {
+					low, _ = hex4(s[i+3:])
+				}
+				if c = utf16.DecodeRune(c, low); c != utf8.RuneError {
+					i += 6
+				}
+			}
+			out = utf8.AppendRune(out, c)
+		default:
+			out = append(out, s[i])
+		}
+	}
+	return out
+}
+
+// appendJSON appends a value as it stands in a line, nil for none, in the one way in which it is written here.
+func appendJSON(out, value []byte) []byte {
+	if value == nil {
+		return append(out, "null"...)
+	}
+	if value[0] == '{' || value[0] == '[' {
+		quoted := false
+		for i := 0; i < len(value); i++ {
+			c := value[i]
+			switch {
+			case quoted && c == '\\':
+				out = append(out, c)
+				i++
+				c = value[i]
+			case c == '"':
+				quoted = !quoted
+			case !quoted && (c == ' ' || c == '\t' || c == '\n' || c == '\r'):
+				continue
+			}
+			out = append(out, c)
+		}
+		return out
+	}
+	if value[0] != '"' {
+		return append(out, value...)
+	}
+	inner := value[1 : len(value)-1]
+	if !slices.Contains(inner, '\\') && !slices.ContainsFunc(inner, func(c byte) bool { return c == 0x7f }) {
+		return append(out, value...)
+	}
+	out = append(out, '"')
+	for _, c := range unescape(nil, inner) {
+		switch {
+		case c == '"' || c == '\\':
+			out = append(out, '\\', c)
+		case c < 0x20 || c == 0x7f:
+			out = fmt.Appendf(out, `\u%04x`, c)
+		default:
+			out = append(out, c)
+		}
+	}
+	return append(out, '"')
+}
