@@ -45,7 +45,7 @@ func daemonOn(t *testing.T, dir string) (socket string) {
 	var out lockedBuffer
 	ended := make(chan int, 1)
 	go func() {
-		ended <- Main(ctx, []string{"bantam", "run", "-c", dir, "--socket", socket}, library.FS, &out, &out)
+		ended <- Main(ctx, []string{"bantam", "run", "-c", dir, "--socket", socket, "--pidfile", filepath.Join(dir, "pid")}, library.FS, &out, &out)
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -115,7 +115,7 @@ func TestReplayDecidesWhatTheDaemonDecides(t *testing.T) {
 	defer cancel()
 	d, err := New(ctx, Options{Config: folder(t, map[string]string{
 		"jail.local":     strings.ReplaceAll(threeJails, "DIR", dir),
-		"fail2ban.local": "[Definition]\ndbfile = :memory:\npidfile = DIR/pid\nsocket = DIR/f2b\ngeodb = " + dir + "/places.mmdb\n",
+		"fail2ban.local": "[Definition]\ndbfile = :memory:\nlogtarget = STDERR\npidfile = DIR/pid\nsocket = DIR/f2b\ngeodb = " + dir + "/places.mmdb\n",
 	}), Library: library.FS, Socket: filepath.Join(dir, "s"), Stderr: io.Discard})
 	if err != nil {
 		t.Fatal(err)
