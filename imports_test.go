@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"internal/geo":       {"tools"},
 	"internal/timestamp": {".", "tools"},
 	"internal/tag":       {},
+	"internal/jsonline":  {},
 	"pyre":               {},
 	"internal/logtest":   {".", "internal/filter"},
 	"internal/nstest":    {},
@@ -58,7 +59,7 @@ var groups = map[string][]string{
 	},
 	"tools": {
 		"internal/tag", "internal/timestamp", "internal/outbox", "internal/secret", "internal/smtp", "internal/whois",
-		"internal/geo", "pyre",
+		"internal/geo", "internal/jsonline", "pyre",
 	},
 }
 

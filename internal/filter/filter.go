@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"bantam"
+	"bantam/internal/jsonline"
 	"bantam/internal/timestamp"
 	"bantam/pyre"
 )
@@ -61,7 +62,7 @@ type Rules struct {
 	config Config
 	dns    dnsMode
 	decode decoder
-	fields jsonFields          // nil for lines as they stand
+	fields jsonline.Fields     // nil for lines as they stand
 	dates  *timestamp.Detector // to be copied
 
 	prefix       *rule
@@ -119,7 +120,7 @@ func Compile(c Config) (*Rules, error) {
 		fail("logencoding: %w", err)
 	}
 	if len(c.JSON) > 0 {
-		if r.fields, err = newJSONFields(c.JSON); err != nil {
+		if r.fields, err = jsonline.ParseFields(c.JSON); err != nil {
 			fail("json: %w", err)
 		}
 	}
@@ -319,7 +320,7 @@ type view struct {
 	detector *timestamp.Detector
 	peek     *timestamp.Detector // Filter.Time's own: looking ahead teaches nothing
 	decode   decoder
-	fields   jsonFields
+	fields   jsonline.Fields
 	local    *time.Location
 	jails    []*judge
 	// written is whether a stamp counts as it is written, whatever the clock says.
@@ -440,7 +441,7 @@ const clockSkew = time.Minute
 func (v *view) read(line []byte) []byte {
 	text := v.decode(line, &v.decoded)
 	if v.fields != nil {
-		v.flat = v.fields.flatten(text, v.flat[:0])
+		v.flat = v.fields.Flatten(text, v.flat[:0])
 		return v.flat
 	}
 	return text

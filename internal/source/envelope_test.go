@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bantam/internal/jsonline"
 )
 
 func TestUnwrap(t *testing.T) {
@@ -129,7 +131,7 @@ func FuzzUnwrap(f *testing.F) {
 			// What JSON says, where it is JSON in valid text.
 			var o struct{ Log, Stream, Time string }
 			if u.kind == Docker && json.Unmarshal(line, &o) == nil {
-				if got, rest, ok := unquote(nil, bytes.TrimPrefix(line, []byte(`{"log":"`))); ok && bytes.HasPrefix(rest, []byte(`,"stream"`)) && !bytes.ContainsRune(line, '\ufffd') && string(bytes.ToValidUTF8(line, nil)) == string(line) && bytes.Count(bytes.ToLower(line), []byte(`"log"`)) == 1 && string(got) != o.Log {
+				if got, rest, ok := jsonline.Unquote(nil, bytes.TrimPrefix(line, []byte(`{"log":"`))); ok && bytes.HasPrefix(rest, []byte(`,"stream"`)) && !bytes.ContainsRune(line, '\ufffd') && string(bytes.ToValidUTF8(line, nil)) == string(line) && bytes.Count(bytes.ToLower(line), []byte(`"log"`)) == 1 && string(got) != o.Log {
 					t.Fatalf("%q: %q, JSON says %q", line, got, o.Log)
 				}
 			}

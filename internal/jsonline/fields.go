@@ -1,16 +1,15 @@
-package filter
+// Package jsonline reads lines of JSON (RFC 8259) without a tree of them: the text of a string, and a few fields
+// of an object as one text that cannot be mistaken. Lines are attackers' text; both take linear time.
+package jsonline
 
 import (
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf16"
-	"unicode/utf8"
 )
 
-// jsonFields are the fields of JSON lines that a filter judges. A line that is a JSON object (RFC 8259)
-// becomes the text
+// Fields are the fields of lines that somebody looks at. A line that is a JSON object becomes the text
 //
 //	FIELD=VALUE FIELD=VALUE …
 //
@@ -19,17 +18,18 @@ import (
 // backslashes and control characters in it are escaped, so that "[^"]*" never leaves it; numbers, true
 // and false are as they stand, an object or array without blanks, and null is also what is not there.
 // A line that is no JSON object has no text.
-type jsonFields []string
+type Fields []string
 
-// Bounds of jsonFields.
+// Bounds of Fields.
 const (
-	maxJSONFields = 32
-	maxJSONDepth  = 64
+	maxFields = 32
+	maxDepth  = 64
 )
 
-func newJSONFields(names []string) (jsonFields, error) {
-	if len(names) > maxJSONFields {
-		return nil, fmt.Errorf("%d fields are more than %d", len(names), maxJSONFields)
+// ParseFields checks names of fields.
+func ParseFields(names []string) (Fields, error) {
+	if len(names) > maxFields {
+		return nil, fmt.Errorf("%d fields are more than %d", len(names), maxFields)
 	}
 	for i, name := range names {
 		if name == "" || strings.ContainsAny(name, `="\`) || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") || strings.Contains(name, "..") {
@@ -48,18 +48,18 @@ type want struct {
 	field int
 }
 
-// A jsonReader walks through one line.
-type jsonReader struct {
+// A reader walks through one line.
+type reader struct {
 	text   []byte
 	at     int
-	values [maxJSONFields][]byte // of the fields, as they stand in text
-	key    []byte                // scratch
+	values [maxFields][]byte // of the fields, as they stand in text
+	key    []byte            // scratch
 }
 
-// flatten appends the text of a line to out.
-func (f jsonFields) flatten(text, out []byte) []byte {
-	r := jsonReader{text: text}
-	wants := make([]want, len(f), maxJSONFields)
+// Flatten appends the text of a line to out.
+func (f Fields) Flatten(text, out []byte) []byte {
+	r := reader{text: text}
+	wants := make([]want, len(f), maxFields)
 	for i, name := range f {
 		wants[i] = want{name, i}
 	}
@@ -75,20 +75,20 @@ func (f jsonFields) flatten(text, out []byte) []byte {
 			out = append(out, ' ')
 		}
 		out = append(append(out, name...), '=')
-		out = appendJSON(out, r.values[i])
+		out = appendValue(out, r.values[i])
 	}
 	return out
 }
 
-func (r *jsonReader) space() {
+func (r *reader) space() {
 	for r.at < len(r.text) && (r.text[r.at] == ' ' || r.text[r.at] == '\t' || r.text[r.at] == '\n' || r.text[r.at] == '\r') {
 		r.at++
 	}
 }
 
 // value reads a value in which some fields may be; it is false if there is none.
-func (r *jsonReader) value(wants []want, depth int) bool {
-	if r.at >= len(r.text) || depth > maxJSONDepth {
+func (r *reader) value(wants []want, depth int) bool {
+	if r.at >= len(r.text) || depth > maxDepth {
 		return false
 	}
 	switch c := r.text[r.at]; {
@@ -111,7 +111,7 @@ func (r *jsonReader) value(wants []want, depth int) bool {
 }
 
 // number reads a number.
-func (r *jsonReader) number() bool {
+func (r *reader) number() bool {
 	next := func(c byte) bool {
 		if r.at < len(r.text) && r.text[r.at] == c {
 			r.at++
@@ -142,7 +142,7 @@ func (r *jsonReader) number() bool {
 	return true
 }
 
-func (r *jsonReader) word(w string) bool {
+func (r *reader) word(w string) bool {
 	if !strings.HasPrefix(string(r.text[r.at:min(len(r.text), r.at+len(w))]), w) {
 		return false
 	}
@@ -151,14 +151,14 @@ func (r *jsonReader) word(w string) bool {
 }
 
 // members reads an object or an array.
-func (r *jsonReader) members(end byte, wants []want, depth int) bool {
+func (r *reader) members(end byte, wants []want, depth int) bool {
 	r.at++
 	r.space()
 	if r.at < len(r.text) && r.text[r.at] == end {
 		r.at++
 		return true
 	}
-	var inside [maxJSONFields]want
+	var inside [maxFields]want
 	for n := 0; ; n++ {
 		var key []byte
 		if end == '}' {
@@ -167,7 +167,7 @@ func (r *jsonReader) members(end byte, wants []want, depth int) bool {
 				return false
 			}
 			if key = r.text[begin+1 : r.at-1]; len(wants) > 0 && slices.Contains(key, '\\') {
-				r.key = unescape(r.key[:0], key)
+				r.key, _, _ = Unquote(r.key[:0], r.text[begin+1:r.at]) // it is well formed
 				key = r.key
 			}
 			if r.space(); r.at >= len(r.text) || r.text[r.at] != ':' {
@@ -180,7 +180,7 @@ func (r *jsonReader) members(end byte, wants []want, depth int) bool {
 			key = r.key
 		}
 		// Those that are meant are picked before what is inside has keys of its own.
-		deeper, picked := inside[:0], [maxJSONFields]int{}
+		deeper, picked := inside[:0], [maxFields]int{}
 		here := picked[:0]
 		for _, w := range wants {
 			rest, ok := strings.CutPrefix(w.rest, string(key))
@@ -216,7 +216,7 @@ func (r *jsonReader) members(end byte, wants []want, depth int) bool {
 }
 
 // quoted reads a string.
-func (r *jsonReader) quoted() bool {
+func (r *reader) quoted() bool {
 	for r.at++; r.at < len(r.text); r.at++ {
 		switch c := r.text[r.at]; {
 		case c == '"':
@@ -246,63 +246,8 @@ func (r *jsonReader) quoted() bool {
 	return false
 }
 
-func hex4(b []byte) (r rune, ok bool) {
-	for _, c := range b[:4] {
-		switch {
-		case c >= '0' && c <= '9':
-			r = r<<4 | rune(c-'0')
-		case c >= 'a' && c <= 'f':
-			r = r<<4 | rune(c-'a'+10)
-		case c >= 'A' && c <= 'F':
-			r = r<<4 | rune(c-'A'+10)
-		default:
-			return 0, false
-		}
-	}
-	return r, true
-}
-
-// unescape appends what a string of JSON, without its quotes, stands for. Halves of surrogates are U+FFFD.
-func unescape(out, s []byte) []byte {
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' {
-			out = append(out, s[i])
-			continue
-		}
-		i++
-		switch s[i] {
-		case 'b':
-			out = append(out, '\b')
-		case 'f':
-			out = append(out, '\f')
-		case 'n':
-			out = append(out, '\n')
-		case 'r':
-			out = append(out, '\r')
-		case 't':
-			out = append(out, '\t')
-		case 'u':
-			c, _ := hex4(s[i+1:])
-			i += 4
-			if utf16.IsSurrogate(c) {
-				low := rune(-1)
-				if i+6 < len(s) && s[i+1] == '\\' && s[i+2] == 'u' {
-					low, _ = hex4(s[i+3:])
-				}
-				if c = utf16.DecodeRune(c, low); c != utf8.RuneError {
-					i += 6
-				}
-			}
-			out = utf8.AppendRune(out, c)
-		default:
-			out = append(out, s[i])
-		}
-	}
-	return out
-}
-
-// appendJSON appends a value as it stands in a line, nil for none, in the one way in which it is written here.
-func appendJSON(out, value []byte) []byte {
+// appendValue appends a value as it stands in a line, nil for none, in the one way in which it is written here.
+func appendValue(out, value []byte) []byte {
 	if value == nil {
 		return append(out, "null"...)
 	}
@@ -332,7 +277,8 @@ func appendJSON(out, value []byte) []byte {
 		return append(out, value...)
 	}
 	out = append(out, '"')
-	for _, c := range unescape(nil, inner) {
+	plain, _, _ := Unquote(nil, value[1:]) // it is well formed
+	for _, c := range plain {
 		switch {
 		case c == '"' || c == '\\':
 			out = append(out, '\\', c)
