@@ -491,6 +491,9 @@ func (c *channel) contacts(ctx context.Context, set *setup, id bantam.ID) ([]str
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	found, err := c.desk.world.Contacts(ctx, p.Addr(), set.Contact)
+	if errors.Is(err, whois.ErrUnknown) || errors.Is(err, whois.ErrNotPublic) {
+		return nil, nil // that is an answer: asking again would bring no other
+	}
 	if err != nil {
 		return nil, err
 	}
