@@ -156,6 +156,7 @@ func (g *guided) reading(l letter) *smtptest.Reading {
 func (g *guided) xarfOf(r *smtptest.Reading) (x struct {
 	Source   string `json:"source_identifier"`
 	Type     string `json:"type"`
+	Port     int    `json:"destination_port"`
 	Evidence []struct{ Payload string }
 },
 ) {
@@ -194,7 +195,8 @@ backend = polling
 	}
 	g.mustSay("the list", g.does("report", "list"), "46.72.252.233", "abuse@networks.example, noc@networks.example", "waits")
 	preview := g.does("report", "preview", a)
-	g.mustSay("the preview", preview, "Subject: "+abuseReport+a, "To: <abuse@networks.example>, <noc@networks.example>", "source_identifier")
+	g.mustSay("the preview", preview, "Subject: "+abuseReport+a, "To: abuse@networks.example, noc@networks.example\nCc: security@example.org\nBcc: archive@example.org, boss@example.org\n",
+		`"source_identifier": "46.72.252.233"`)
 
 	p = p.later(g, 6)
 	l := g.with(&g.local, abuseReport+a, 1)
@@ -205,8 +207,8 @@ backend = polling
 	if h := mail.Header; h.Get("Cc") != "<security@example.org>" || h.Get("Bcc") != "" || h.Get("Auto-Submitted") != "auto-generated" || strings.Contains(string(l.data), "archive@") {
 		t.Errorf("the head of the report is %v", h)
 	}
-	g.mustSay("the report", mail.Text, "an address of your network, 46.72.252.233, has attacked", "Attempts    5\n", "46.72.0.0/16", "SEVENTYTWO",
-		"[redacted] sshd[65001]: Failed password for [redacted] from 46.72.252.233 port 4000 ssh2\n")
+	g.mustSay("the report", mail.Text, "an address of your network, 46.72.252.233, has attacked", "Attacked    sshd, port ssh (tcp)\n", "Attempts    5\n", "46.72.0.0/16", "SEVENTYTWO",
+		"[redacted] sshd[65745]: Failed password for [redacted] from 46.72.252.233 port 4000 ssh2\n")
 	if n := strings.Count(mail.Text, "from 46.72.252.233 port 4000 ssh2\n"); n != 5 {
 		t.Errorf("the report has %d of five lines:\n%s", n, mail.Text)
 	}
@@ -216,7 +218,7 @@ backend = polling
 		}
 	}
 	x := g.xarfOf(mail)
-	if x.Source != a || x.Type != "login_attack" || len(x.Evidence) != 1 {
+	if x.Source != a || x.Type != "login_attack" || x.Port != 22 || len(x.Evidence) != 1 {
 		t.Errorf("the part for machines is %+v", x)
 	} else if lines, err := base64.StdEncoding.DecodeString(x.Evidence[0].Payload); err != nil || strings.Count(string(lines), a) != 5 || strings.Contains(string(lines), "root") {
 		t.Errorf("its evidence is %q, %v", lines, err)
@@ -259,8 +261,8 @@ backend = polling
 	if strings.Contains("\n"+latin.Text, "\n~") || strings.Contains(latin.Text, "\n.\n") {
 		t.Errorf("a line of the registry's is a command to a mail program:\n%s", latin.Text)
 	}
-	for _, address := range []string{"46.99.1.1", "2a00:1::7"} {
-		g.with(&g.local, abuseReport+address, 1)
+	for _, address := range []string{"46.73.7.2", "200.1.2.3", "46.99.1.1", "2a00:1::7"} {
+		g.inState(address, report.Delivered)
 	}
 
 	// After 72 hours there may be another; by hand at once.

@@ -341,7 +341,8 @@ func TestPreviewAndSendByHand(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m := reading(t, shown); !strings.Contains(m.Text, "Address     198.51.100.7") || len(r.box.letters) != 0 || len(r.box.notes) != 0 {
+		if text := string(shown); !strings.HasPrefix(text, "From: Example Security <abuse@example.org>\nTo: abuse@net100.example\nSubject: Abuse report: attacks from 198.51.100.7\n\nHello,") ||
+			!strings.Contains(text, "\n  Address     198.51.100.7\n") || !strings.Contains(text, "\n[xarf.json]\n{\n") || len(r.box.letters) != 0 || len(r.box.notes) != 0 {
 			t.Errorf("a preview that is not one:\n%s", shown)
 		}
 		sent, err := r.desk.Send(t.Context(), "abuse", d.Ban.ID, false)
