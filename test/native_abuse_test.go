@@ -1,17 +1,26 @@
 package test
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
+	"bantam"
 	"bantam/internal/control"
 	"bantam/internal/report"
 	"bantam/internal/smtp/smtptest"
@@ -282,5 +291,220 @@ backend = polling
 	p.terminate()
 	if n := len(g.local.list()); n != 7 {
 		t.Errorf("%d mails were sent, not seven", n)
+	}
+}
+
+// bansIn waits until a jail has banned somebody.
+func (g *guided) bansIn(jail, address string) {
+	g.Helper()
+	g.until(jail+" bans "+address, func() bool {
+		return slices.ContainsFunc(g.bans(), func(b bantam.Ban) bool { return b.Jail == jail && b.ID.String() == address })
+	})
+}
+
+// attackIn is what a jail's own log has of somebody who tries five passwords; the jail is called as the log.
+func (g *guided) attackIn(jail, address string) {
+	g.Helper()
+	g.log("var/log/"+jail+".log", strings.Repeat(failed(netip.MustParseAddr(address)), 5))
+	g.bansIn(jail, address)
+}
+
+// The same through a relay that asks for a login and has no time at first: a report that is written is sent
+// once, whatever happens to the daemon. Who only watches, bans by hand or counts what anybody can forge reports
+// nobody, and a trial goes to who tries.
+func TestGuideAbuseByRelayNatively(t *testing.T) {
+	g := abusive(t, abuseWorld, "")
+	var relay *smtptest.Server
+	g.check(g.net.Do(func() {
+		relay = smtptest.New(t, smtptest.Options{User: "bantam", Password: "s3cret-pass"})
+	}))
+	authority, err := os.ReadFile(relay.CAFile())
+	g.check(err)
+	g.write("etc/ssl/certs/relay.pem", string(authority))
+	g.write("etc/fail2ban/relay-password", "s3cret-pass\n")
+	var local strings.Builder
+	fmt.Fprintf(&local, "[DEFAULT]\nbackend = polling\nfilter = sshd\nreport = abuse[from=abuse@example.org, via=\"smtp[relay=%s, user=bantam, password=file:/etc/fail2ban/relay-password]\"]\n", relay.Addr())
+	for _, jail := range []struct{ name, options string }{
+		{"sshd", "action = %(report)s"},
+		{"watch", "observe = yes\naction = %(report)s"},
+		{"voip", "protocol = udp\naction = %(report)s"},
+		{"trial", "action = abuse[from=abuse@example.org, to=me@example.org, cc=security@example.org]"},
+	} {
+		fmt.Fprintf(&local, "[%s]\nenabled = true\nlogpath = /var/log/%s.log\n%s\n", jail.name, jail.name, jail.options)
+		g.write("var/log/"+jail.name+".log", "")
+	}
+	g.write("etc/fail2ban/jail.local", local.String())
+	relay.Answer(func(verb, _ string) smtptest.Reply {
+		if verb == "MAIL" {
+			return smtptest.Reply{Code: 451}
+		}
+		return smtptest.Reply{}
+	})
+	p := g.runs()
+	g.attackIn("watch", "46.72.1.1")
+	g.attackIn("voip", "46.72.1.2")
+	g.does("ban", "46.72.1.3", "--jail", "sshd")
+	const a = "46.73.7.1"
+	g.attackIn("sshd", a)
+	g.attackIn("trial", "46.72.252.233")
+	g.inState(a, report.Waits)
+	g.until("the trial waits", func() bool { return len(g.reportsOf("46.72.252.233")) == 1 })
+	for _, address := range []string{"46.72.1.1", "46.72.1.2", "46.72.1.3"} {
+		if list := g.reportsOf(address); len(list) != 0 {
+			t.Errorf("%s is reported: %+v", address, list)
+		}
+	}
+
+	p = p.later(g, 6)
+	r := g.inState(a, report.Queued)
+	g.until("the relay has no time", func() bool { list := g.reportsOf(a); return len(list) == 1 && list[0].Err != "" })
+	g.mustSay("the queue", g.does("notify", "queue"), "abuse report of "+a+" to abuse@pair.example", "451", r.Key)
+	trial := g.reading(g.with(&g.local, "Trial: "+abuseReport+"46.72.252.233", 1))
+	g.mustSay("the trial", trial.Text, "This is a trial, sent to you alone.", "  abuse@networks.example\n  noc@networks.example\n")
+	if to := g.local.list()[0].to; !slices.Equal(to, []string{"me@example.org"}) {
+		t.Errorf("the trial goes to %v", to)
+	}
+	p.kill()
+	relay.Answer(nil)
+	p = g.runs()
+	g.does("notify", "queue", "--retry", r.Key)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	mail, err := relay.Next(ctx)
+	g.check(err)
+	if !slices.Equal(mail.To, []string{"abuse@pair.example"}) || !mail.TLS || mail.User != "bantam" || !strings.Contains(string(mail.Data), "<"+r.Key+"@example.org>") {
+		t.Errorf("the report is from %s to %v, by %s, with TLS %t:\n%s", mail.From, mail.To, mail.User, mail.TLS, mail.Data)
+	}
+	g.inState(a, report.Delivered)
+	p.kill()
+	p = g.runs()
+	g.mustSay("the queue", g.does("notify", "queue"), "nothing waits")
+	p.terminate()
+	if n := len(relay.Mails()); n != 1 {
+		t.Errorf("the relay has taken %d mails", n)
+	}
+	if text := g.text("/var/log/fail2ban.log"); strings.Contains(text, "s3cret") {
+		t.Error("the password stands in the log")
+	}
+}
+
+// Public lists hear of a ban at once and once, with their own words for what it was; one that asks for a
+// pause gets it.
+func TestReportToListsNatively(t *testing.T) {
+	g := abusive(t, abuseWorld, "")
+	var mu sync.Mutex
+	var got []url.Values
+	busy := true
+	l, err := g.net.Listen("tcp", "127.0.0.1:8080")
+	g.check(err)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		g.check(r.ParseForm())
+		form := r.PostForm
+		form.Set("path", r.URL.Path)
+		form.Set("key", r.Header.Get("Key"))
+		switch {
+		case r.URL.Path == "/blocklist":
+			fmt.Fprint(w, `{"status":"success","error":0}`)
+		case busy:
+			busy = false
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusTooManyRequests)
+			fmt.Fprint(w, `{"errors":[{"detail":"Daily rate limit exceeded","status":429}]}`)
+			return
+		default:
+			fmt.Fprint(w, `{"data":{"ipAddress":"46.73.7.1","abuseConfidenceScore":52}}`)
+		}
+		got = append(got, form)
+	})}
+	go func() { _ = server.Serve(l) }() // until it is closed
+	t.Cleanup(func() { _ = server.Close() })
+	taken := func(path, address string) (forms []url.Values) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, form := range got {
+			if form.Get("path") == path && (address == "" || form.Get("ip") == address) {
+				forms = append(forms, form)
+			}
+		}
+		return forms
+	}
+	g.write("etc/fail2ban/abuseipdb-key", "key-of-abuseipdb\n")
+	g.write("etc/fail2ban/jail.local", `[sshd]
+logpath = /var/log/auth.log
+backend = polling
+action = abuseipdb-report[key=file:/etc/fail2ban/abuseipdb-key, url=http://127.0.0.1:8080/abuseipdb]
+         blocklist-report[key=key-of-blocklist, from=fail2ban@example.org, url=http://127.0.0.1:8080/blocklist]
+`)
+	p := g.runs()
+	g.attack("46.73.7.1", 5)
+	for path, want := range map[string]map[string]string{
+		"/abuseipdb": {"key": "key-of-abuseipdb", "categories": "18,22"},
+		"/blocklist": {"apikey": "key-of-blocklist", "server": "fail2ban@example.org", "service": "ssh", "format": "json"},
+	} {
+		g.until(path+" is told", func() bool { return len(taken(path, "46.73.7.1")) == 1 })
+		form := taken(path, "46.73.7.1")[0]
+		for key, value := range want {
+			if form.Get(key) != value {
+				t.Errorf("%s: %s is %q, want %q", path, key, form.Get(key), value)
+			}
+		}
+		lines := form.Get("comment") + form.Get("logs")
+		if n := strings.Count(lines, "[redacted] sshd[2793]: Failed password for [redacted] from 46.73.7.1 port 4000 ssh2"); n != 5 {
+			t.Errorf("%s is told of %d lines:\n%s", path, n, lines)
+		}
+	}
+	g.until("both are done with", func() bool {
+		list := g.reportsOf("46.73.7.1")
+		return len(list) == 2 && list[0].State == report.Delivered && list[1].State == report.Delivered
+	})
+	g.unban("46.73.7.1")
+	g.attack("46.73.7.1", 5)
+	g.bansIn("sshd", "46.73.7.1")
+	g.attack("46.73.7.2", 5)
+	for _, path := range []string{"/abuseipdb", "/blocklist"} {
+		g.until(path+" is told of the next", func() bool { return len(taken(path, "46.73.7.2")) == 1 })
+		if n := len(taken(path, "")); n != 2 {
+			t.Errorf("%s is told %d times, not of each once", path, n)
+		}
+	}
+	p.terminate()
+	for _, secret := range []string{"key-of-abuseipdb", "key-of-blocklist"} {
+		if strings.Contains(g.text("/var/log/fail2ban.log"), secret) {
+			t.Errorf("%s stands in the log", secret)
+		}
+	}
+}
+
+// What a registry says of an attacker's network stands in the operator's mail as text, whatever it says.
+func TestMailWithWhoisNatively(t *testing.T) {
+	const evil = "inetnum: 200.1.2.0/24\r\nowner: <script>alert(1)</script>\r\n~!touch /var/evil\r\n.\r\nQUIT\r\ncountry: BR\r\n" +
+		"remarks: \x1b[2J\u202egnp.exe\r\nSubject: you have won\r\nBcc: victim@example.com\r\n"
+	g := abusive(t, world{txt: abuseWorld.txt, whois: func(string) string { return evil }}, `[sshd]
+logpath = /var/log/auth.log
+backend = polling
+action = mta[to=root@example.org, from=bantam@example.org, whois=yes]
+`)
+	p := g.runs()
+	g.attack("200.1.2.3", 5)
+	g.until("a mail comes", func() bool { return len(g.local.list()) == 1 })
+	l := g.local.list()[0]
+	mail := g.reading(l)
+	if !slices.Equal(l.to, []string{"root@example.org"}) || !strings.Contains(mail.Subject, "200.1.2.3") || mail.Header.Get("Bcc") != "" || len(mail.Header["Subject"]) != 1 {
+		t.Errorf("the mail goes to %v, with the head %v", l.to, mail.Header)
+	}
+	g.mustSay("the mail", mail.Text, "200.1.2.0/24", "<script>alert(1)</script>", "touch /var/evil", "QUIT", "Subject: you have won")
+	g.mustSay("the page", mail.HTML, "&lt;script&gt;alert(1)&lt;/script&gt;", "touch /var/evil")
+	for what, text := range map[string]string{"text": mail.Text, "page": mail.HTML} {
+		for _, bad := range []string{"\n~", "\n.\n", "\x1b", "\u202e", "<script>alert"} {
+			if strings.Contains(text, bad) && (what != "text" || bad != "<script>alert") {
+				t.Errorf("the %s has %q:\n%s", what, bad, text)
+			}
+		}
+	}
+	p.terminate()
+	if _, err := os.Stat(filepath.Join(g.dir, "var/evil")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what the registry says was run: %v", err)
 	}
 }
