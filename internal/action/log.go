@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"bantam"
 	"bantam/internal/tag"
@@ -72,7 +73,8 @@ func (l *logWriter) line(ctx context.Context, event string, t *ticket) string {
 
 // onOneLine is a text with what does not print escaped.
 func onOneLine(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	// A byte that is no UTF-8 may be a control character of eight bits to a terminal.
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return s
 	}
 	var b strings.Builder
