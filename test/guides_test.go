@@ -433,24 +433,12 @@ func (g *guided) serve(config *tls.Config) {
 // port43 is a WHOIS server at an address of the machine's.
 func (g *guided) port43(address string, says func(query string) string) {
 	g.Helper()
-	l, err := g.net.Listen("tcp", address+":43")
-	g.check(err)
-	g.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				_ = conn.SetDeadline(time.Now().Add(patience))
-				query := make([]byte, 256)
-				n, _ := conn.Read(query)
-				_, _ = io.WriteString(conn, says(strings.TrimSpace(string(query[:n]))))
-			}()
-		}
-	}()
+	g.answer(address+":43", func(conn net.Conn) {
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		query := make([]byte, 256)
+		n, _ := conn.Read(query)
+		_, _ = io.WriteString(conn, says(strings.TrimSpace(string(query[:n]))))
+	})
 }
 
 // letters is what a mail server has taken.

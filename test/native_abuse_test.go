@@ -46,6 +46,8 @@ var abuseWorld = world{
 			return []string{"abuse@pair.example"}
 		case "3.2.1.200", "9.9.9.200": // LACNIC's are there, and say nothing
 			return []string{""}
+		case "1.1.99.46": // and liars
+			return []string{"|touch /var/evil", "-OQueueDirectory=/var@evil.example", "<script>@evil.example", "no address"}
 		}
 		return nil
 	},
@@ -328,6 +330,7 @@ func TestGuideAbuseByRelayNatively(t *testing.T) {
 		{"sshd", "action = %(report)s"},
 		{"watch", "observe = yes\naction = %(report)s"},
 		{"voip", "protocol = udp\naction = %(report)s"},
+		{"names", "action = %(banaction)s[protocol=udp]\n         %(report)s"},
 		{"trial", "action = abuse[from=abuse@example.org, to=me@example.org, cc=security@example.org]"},
 	} {
 		fmt.Fprintf(&local, "[%s]\nenabled = true\nlogpath = /var/log/%s.log\n%s\n", jail.name, jail.name, jail.options)
@@ -344,12 +347,13 @@ func TestGuideAbuseByRelayNatively(t *testing.T) {
 	g.attackIn("watch", "46.72.1.1")
 	g.attackIn("voip", "46.72.1.2")
 	g.does("ban", "46.72.1.3", "--jail", "sshd")
+	g.attackIn("names", "46.72.1.4")
 	const a = "46.73.7.1"
 	g.attackIn("sshd", a)
 	g.attackIn("trial", "46.72.252.233")
 	g.inState(a, report.Waits)
 	g.until("the trial waits", func() bool { return len(g.reportsOf("46.72.252.233")) == 1 })
-	for _, address := range []string{"46.72.1.1", "46.72.1.2", "46.72.1.3"} {
+	for _, address := range []string{"46.72.1.1", "46.72.1.2", "46.72.1.3", "46.72.1.4"} {
 		if list := g.reportsOf(address); len(list) != 0 {
 			t.Errorf("%s is reported: %+v", address, list)
 		}
@@ -364,6 +368,7 @@ func TestGuideAbuseByRelayNatively(t *testing.T) {
 	if to := g.local.list()[0].to; !slices.Equal(to, []string{"me@example.org"}) {
 		t.Errorf("the trial goes to %v", to)
 	}
+	g.inState("46.72.252.233", report.Delivered)
 	p.kill()
 	relay.Answer(nil)
 	p = g.runs()

@@ -195,10 +195,35 @@ func TestMemoryOfWhoIsIgnoredIsBounded(t *testing.T) {
 		if !l.news(bantam.TextID(fmt.Sprint(i)), now) {
 			t.Fatalf("the %d. is no news", i)
 		}
+		l.written()
 		if n := len(l.ignored); n > maxIgnored {
 			t.Fatalf("%d are remembered", n)
 		}
 	}
+}
+
+// A file that hangs, as on a server that is gone, has few lines wait for it.
+func TestLinesThatWaitForAFileAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDiary(t, "bans.log", "", "", "<ip>")
+		hung := make(chan struct{})
+		d.worker.ask(func(context.Context) { <-hung })
+		synctest.Wait()
+		ignored := func(n int) {
+			d.actions.Ignored(&bantam.Failure{Jail: "sshd", ID: bantam.TextID(fmt.Sprint(n))})
+		}
+		for n := range 4 * maxUnwritten {
+			ignored(n)
+		}
+		close(hung)
+		if n := strings.Count(d.text(), "\n"); n != maxUnwritten {
+			t.Errorf("%d lines waited, want %d", n, maxUnwritten)
+		}
+		ignored(2 * maxUnwritten) // of whom nothing was written
+		if n := strings.Count(d.text(), "\n"); n != maxUnwritten+1 {
+			t.Errorf("there are %d lines later", n)
+		}
+	})
 }
 
 func TestALogThatCannotBeWritten(t *testing.T) {
