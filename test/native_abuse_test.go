@@ -344,16 +344,16 @@ func TestGuideAbuseByRelayNatively(t *testing.T) {
 		return smtptest.Reply{}
 	})
 	p := g.runs()
-	g.attackIn("watch", "46.72.1.1")
-	g.attackIn("voip", "46.72.1.2")
-	g.does("ban", "46.72.1.3", "--jail", "sshd")
-	g.attackIn("names", "46.72.1.4")
+	g.attackIn("watch", "46.99.2.1")
+	g.attackIn("voip", "46.99.2.2")
+	g.does("ban", "46.99.2.3", "--jail", "sshd")
+	g.attackIn("names", "46.99.2.4")
 	const a = "46.73.7.1"
 	g.attackIn("sshd", a)
 	g.attackIn("trial", "46.72.252.233")
 	g.inState(a, report.Waits)
 	g.until("the trial waits", func() bool { return len(g.reportsOf("46.72.252.233")) == 1 })
-	for _, address := range []string{"46.72.1.1", "46.72.1.2", "46.72.1.3", "46.72.1.4"} {
+	for _, address := range []string{"46.99.2.1", "46.99.2.2", "46.99.2.3", "46.99.2.4"} {
 		if list := g.reportsOf(address); len(list) != 0 {
 			t.Errorf("%s is reported: %+v", address, list)
 		}
