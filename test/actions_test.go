@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -30,7 +31,13 @@ func stockHost(t *testing.T, jailLocal string) *host {
 // echo has the host answer on port 22 what it is told.
 func (h *host) echo() {
 	h.Helper()
-	l, err := h.net.Listen("tcp", ":22")
+	h.answer(":22", func(conn net.Conn) { _, _ = io.Copy(conn, conn) })
+}
+
+// answer has the host take connections at an address until the test ends.
+func (h *host) answer(address string, talk func(net.Conn)) {
+	h.Helper()
+	l, err := h.net.Listen("tcp", address)
 	h.check(err)
 	h.Cleanup(func() { _ = l.Close() })
 	go func() {
@@ -41,7 +48,7 @@ func (h *host) echo() {
 			}
 			go func() {
 				defer conn.Close()
-				_, _ = io.Copy(conn, conn)
+				talk(conn)
 			}()
 		}
 	}()

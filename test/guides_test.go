@@ -104,12 +104,14 @@ type guided struct {
 	gmail, local letters // what smtp.gmail.com and the machine's own relay have taken
 	web          posts
 	world        world
+	tls          *tls.Config // of all servers
 }
 
 // A world is what a machine is told when it asks.
 type world struct {
 	whois func(query string) string  // what every WHOIS server says; nil for nothing
 	txt   func(name string) []string // TXT records, the name without the dot at its end; nil for none
+	names []string                   // of HTTPS servers that a test has beside ours
 }
 
 // raise makes a machine in a new mount namespace, which is the caller's: real directories are only the
@@ -193,7 +195,8 @@ func follow(t *testing.T, w world, files map[string]string) *guided {
 		g.check(os.Mkdir(dir, 0o755))
 	}
 	g.check(os.CopyFS(filepath.Join(over, "etc/fail2ban"), os.DirFS(filepath.Join(debian, "peer/etc/fail2ban"))))
-	authority, config := certify(t)
+	authority, config := certify(t, w.names...)
+	g.tls = config
 	for name, text := range map[string]string{
 		"/etc/hostname": "gate\n",
 		"/etc/hosts": "127.0.0.1 localhost\n127.0.1.1 gate.example.org gate\n" +
@@ -355,8 +358,8 @@ func (g *guided) mustSay(what, text string, parts ...string) {
 }
 
 // certify makes an authority, as PEM, and what a server needs that has all the names that
-// the guides' scripts call.
-func certify(t *testing.T) (string, *tls.Config) {
+// the guides' scripts call, and some more.
+func certify(t *testing.T, more ...string) (string, *tls.Config) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -366,7 +369,7 @@ func certify(t *testing.T) (string, *tls.Config) {
 	certificate := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "guides"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames:    []string{"smtp.gmail.com", "api.telegram.org", "gmail.googleapis.com", "oauth2.googleapis.com"},
+		DNSNames:    append([]string{"smtp.gmail.com", "api.telegram.org", "gmail.googleapis.com", "oauth2.googleapis.com"}, more...),
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		IsCA:        true, BasicConstraintsValid: true,
@@ -405,23 +408,7 @@ func (g *guided) serve(config *tls.Config) {
 	go func() { _ = web.Serve(l) }()
 	g.Cleanup(func() { _ = web.Close() })
 
-	whois := listen("43")
-	g.Cleanup(func() { _ = whois.Close() })
-	go func() {
-		for {
-			conn, err := whois.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				_ = conn.SetDeadline(time.Now().Add(patience))
-				query := make([]byte, 256)
-				n, _ := conn.Read(query)
-				_, _ = io.WriteString(conn, g.world.whois(strings.TrimSpace(string(query[:n]))))
-			}()
-		}
-	}()
+	g.port43("127.0.0.1", g.world.whois)
 
 	names, err := g.net.ListenPacket("udp", "127.0.0.1:53")
 	g.check(err)
@@ -441,6 +428,17 @@ func (g *guided) serve(config *tls.Config) {
 	})}
 	go func() { _ = server.ActivateAndServe() }()
 	g.Cleanup(func() { _ = names.Close() })
+}
+
+// port43 is a WHOIS server at an address of the machine's.
+func (g *guided) port43(address string, says func(query string) string) {
+	g.Helper()
+	g.answer(address+":43", func(conn net.Conn) {
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		query := make([]byte, 256)
+		n, _ := conn.Read(query)
+		_, _ = io.WriteString(conn, says(strings.TrimSpace(string(query[:n]))))
+	})
 }
 
 // letters is what a mail server has taken.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"bantam"
 	"bantam/internal/tag"
@@ -27,6 +28,8 @@ var LogParams = []string{"file", "ban", "unban", "ignore"}
 const (
 	ignoredAgain = time.Hour // after which a line is written about him again
 	maxIgnored   = 10_000
+	// maxUnwritten are lines about who is ignored that wait for a file that hangs; more are left out.
+	maxUnwritten = 256
 )
 
 // A logWriter writes lines into a file. It opens the file for each, so that it may be renamed at any time.
@@ -35,8 +38,9 @@ type logWriter struct {
 	world *World
 	cfg   *Config
 
-	mu      sync.Mutex // guards ignored
-	ignored map[bantam.ID]time.Time
+	mu        sync.Mutex // guards the rest
+	ignored   map[bantam.ID]time.Time
+	unwritten int // lines about them that wait
 }
 
 func newLog(log *slog.Logger, world *World, c *Config) *logWriter {
@@ -72,7 +76,8 @@ func (l *logWriter) line(ctx context.Context, event string, t *ticket) string {
 
 // onOneLine is a text with what does not print escaped.
 func onOneLine(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	// A byte that is no UTF-8 may be a control character of eight bits to a terminal.
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return s
 	}
 	var b strings.Builder
@@ -111,21 +116,29 @@ func (l *logWriter) Do(ctx context.Context, d *bantam.Decision) (retry bool, err
 	return err != nil, err
 }
 
-// news reports whether a line is to be written about somebody who is ignored: there is none of the last hour.
+// news reports whether a line is to be written about somebody who is ignored: there is none of the last hour. Who
+// has written it says so to written.
 func (l *logWriter) news(id bantam.ID, now time.Time) bool {
 	if strings.TrimSpace(l.cfg.Params["ignore"]) == "" {
 		return false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if last, known := l.ignored[id]; known && now.Sub(last) < ignoredAgain {
+	if last, known := l.ignored[id]; known && now.Sub(last) < ignoredAgain || l.unwritten >= maxUnwritten {
 		return false
 	}
+	l.unwritten++
 	if len(l.ignored) >= maxIgnored {
 		clear(l.ignored)
 	}
 	l.ignored[id] = now
 	return true
+}
+
+func (l *logWriter) written() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unwritten--
 }
 
 // Ignored tells the actions of a jail that a failure does not count: those that write it down do so,
@@ -141,6 +154,7 @@ func (a *Actions) Ignored(f *bantam.Failure) {
 		}
 		failure := *f
 		w.ask(func(ctx context.Context) {
+			defer l.written()
 			if err := l.write(l.line(ctx, "ignore", l.world.ofFailure(&failure))); err != nil {
 				l.log.Error("cannot write down who is ignored", "jail", failure.Jail, "err", err)
 			}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"bantam"
+	"bantam/internal/action"
 	"bantam/internal/control"
 	"bantam/internal/jail"
 	"bantam/internal/notify"
@@ -72,7 +75,7 @@ func (d *Daemon) openTelling(ctx context.Context, p *plan) {
 	t.box = outbox.New(part(d.log, "outbox"), d.store)
 	t.desk = notify.New(part(d.log, "notify"), t.box, notify.World{Host: host, Values: world.Values, Place: d.places.Place, Whois: d.lookupNetwork})
 	t.reports = report.New(part(d.log, "report"), t.box, report.World{
-		Host: host, Values: world.Values, Whois: d.lookupNetwork, Contacts: d.contacts, Spoofable: d.spoofable,
+		Host: host, Values: d.guarded(world), Whois: d.lookupNetwork, Contacts: d.contacts, Spoofable: d.spoofable,
 		Bans:      d.store.History,
 		Transport: func(c smtp.Config) (smtp.Transport, error) { return c.Open(part(d.log, "report")) },
 	})
@@ -153,7 +156,42 @@ func (t *telling) flush(most time.Duration) {
 // reached by UDP alone.
 func (d *Daemon) spoofable(name string) bool {
 	v, ok := d.plan.Load().config.Value(name, "protocol")
-	return ok && strings.EqualFold(strings.TrimSpace(v.Text), "udp")
+	return ok && strings.EqualFold(strings.TrimSpace(v.Text), "udp") || d.guards(name, "protocol") == "udp"
+}
+
+// guards is what the actions of a jail say of the ports and protocols that it guards, "" if they do not say
+// the same.
+func (d *Daemon) guards(name, param string) (said string) {
+	for _, j := range d.plan.Load().config.Jails {
+		if j.Name != name {
+			continue
+		}
+		for i := range j.Actions {
+			v := strings.ToLower(strings.TrimSpace(j.Actions[i].Params[param]))
+			if v != "" && said != "" && v != said {
+				return ""
+			}
+			said = cmp.Or(said, v)
+		}
+	}
+	return said
+}
+
+// allPorts are how jails say that they guard all.
+var allPorts = []string{"0:65535", "1:65535"}
+
+// guarded knows beside the tags of a decision which port and protocol its jail guards.
+func (d *Daemon) guarded(world *action.World) func(context.Context, *bantam.Decision) func(string) (string, bool) {
+	return func(ctx context.Context, decision *bantam.Decision) func(string) (string, bool) {
+		value := world.Values(ctx, decision)
+		return func(tag string) (string, bool) {
+			if tag != "port" && tag != "protocol" {
+				return value(tag)
+			}
+			v := d.guards(decision.Ban.Jail, tag)
+			return v, v != "" && !slices.Contains(allPorts, v)
+		}
+	}
 }
 
 // whoisCache keeps answers about networks in the database.

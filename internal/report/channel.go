@@ -491,6 +491,9 @@ func (c *channel) contacts(ctx context.Context, set *setup, id bantam.ID) ([]str
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	found, err := c.desk.world.Contacts(ctx, p.Addr(), set.Contact)
+	if errors.Is(err, whois.ErrUnknown) || errors.Is(err, whois.ErrNotPublic) {
+		return nil, nil // that is an answer: asking again would bring no other
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -760,6 +763,7 @@ func key(parts ...string) string {
 type handmade struct {
 	letter   outbox.Letter
 	ban      *bantam.Ban
+	about    *dossier // of a mail
 	contacts []string
 	last     told
 }
@@ -798,10 +802,11 @@ func (c *channel) byHand(ctx context.Context, id bantam.ID) (*handmade, error) {
 	if err != nil && len(set.To) == 0 {
 		return nil, err
 	}
-	h.letter, err = set.mailLetter(&dossier{
+	h.about = &dossier{
 		key: k, at: now, contacts: h.contacts, cases: []*attackCase{{ID: id, Attacks: []*attack{a}}},
 		counts: map[bantam.ID]int{id: h.last.Count}, networks: c.networks(ctx, []*waiting{{ID: id}}),
-	})
+	}
+	h.letter, err = set.mailLetter(h.about)
 	return h, err
 }
 

@@ -222,7 +222,8 @@ var (
 	ErrNoContact = errors.New("no abuse contact is known")
 )
 
-// Preview is the report about an ID as it would be sent now, without sending it: a mail, or what a list would be told.
+// Preview is the report about an ID as it would be sent now, without sending it: a mail as its reader sees it, or what a list
+// would be told.
 // It is made of the newest ban that World.Bans has in a jail of the channel. An empty channel is the first of kind Abuse, or the first.
 // It asks for the contact and the network, and regards no cap.
 func (d *Desk) Preview(ctx context.Context, channel string, id bantam.ID) ([]byte, error) {
@@ -234,12 +235,16 @@ func (d *Desk) Preview(ctx context.Context, channel string, id bantam.ID) ([]byt
 	if err != nil {
 		return nil, fmt.Errorf("preview the report about %s by %s: %w", id, c.name, err)
 	}
+	if h.about != nil {
+		m, err := c.setup.Load().write(h.about)
+		if err != nil {
+			return nil, fmt.Errorf("preview the report about %s by %s: %w", id, c.name, err)
+		}
+		return mailPreview(&m), nil
+	}
 	var b body
 	if err := json.Unmarshal(h.letter.Body, &b); err != nil {
 		return nil, fmt.Errorf("preview the report about %s by %s: %w", id, c.name, err)
-	}
-	if b.Mail != nil {
-		return b.Mail.Data, nil
 	}
 	return b.Form.preview(), nil
 }

@@ -15,6 +15,7 @@ import (
 	"bantam/internal/outbox"
 	"bantam/internal/smtp"
 	"bantam/internal/smtp/smtptest"
+	"bantam/internal/whois"
 )
 
 // reading takes a mail apart.
@@ -316,7 +317,7 @@ func TestADeskThatBouncesIsLeftAlone(t *testing.T) {
 func TestATrialGoesToOneselfAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := abuseConfig()
-		c.To = []string{"me@example.org"}
+		c.To, c.Cc, c.Bcc = []string{"me@example.org"}, []string{"cc@example.org"}, []string{"bcc@example.org"}
 		r := newRig(t, c)
 		r.start()
 		r.tell(ban(t, "198.51.100.7"))
@@ -341,7 +342,8 @@ func TestPreviewAndSendByHand(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m := reading(t, shown); !strings.Contains(m.Text, "Address     198.51.100.7") || len(r.box.letters) != 0 || len(r.box.notes) != 0 {
+		if text := string(shown); !strings.HasPrefix(text, "From: Example Security <abuse@example.org>\nTo: abuse@net100.example\nSubject: Abuse report: attacks from 198.51.100.7\n\nHello,") ||
+			!strings.Contains(text, "\n  Address     198.51.100.7\n") || !strings.Contains(text, "\n[xarf.json]\n{\n") || len(r.box.letters) != 0 || len(r.box.notes) != 0 {
 			t.Errorf("a preview that is not one:\n%s", shown)
 		}
 		sent, err := r.desk.Send(t.Context(), "abuse", d.Ban.ID, false)
@@ -440,6 +442,32 @@ func TestWhatWaitsTooLongIsForgottenWhole(t *testing.T) {
 			t.Errorf("%d cases are left behind", left)
 		}
 	})
+}
+
+// That nobody is known is an answer: the address waits for nothing, and is told of once.
+func TestAddressesThatNobodyAnswersForDoNotWait(t *testing.T) {
+	for _, nobody := range []error{whois.ErrUnknown, whois.ErrNotPublic} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, abuseConfig())
+			asked := 0
+			r.desk.world.Contacts = func(context.Context, netip.Addr, []string) ([]string, error) {
+				asked++
+				return nil, fmt.Errorf("look up: %w", nobody)
+			}
+			d := ban(t, "203.0.113.7")
+			r.bans[d.Ban.ID] = []bantam.Ban{d.Ban}
+			r.box.decide(d)
+			r.start()
+			r.pass(24 * time.Hour)
+			list, err := r.desk.List(t.Context())
+			if err != nil || len(list) != 0 || asked != 1 || strings.Count(r.logs.String(), ErrNoContact.Error()) != 1 {
+				t.Errorf("%d wait, %v, asked %d times\n%s", len(list), err, asked, r.logs)
+			}
+			if _, err := r.desk.Send(t.Context(), "", d.Ban.ID, true); !errors.Is(err, ErrNoContact) {
+				t.Errorf("by hand: %v", err)
+			}
+		})
+	}
 }
 
 // TestTheLargestMailFitsIntoALetter has every address of a desk in four jails, with lines as long as they may be.

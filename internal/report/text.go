@@ -126,7 +126,7 @@ func (c *Config) write(d *dossier) (smtp.Mail, error) {
 	}
 	m.Subject = "Abuse report: attacks from " + subject
 	if trial {
-		m.To, m.Subject = c.To, "Trial: "+m.Subject
+		m.To, m.Cc, m.Bcc, m.Subject = c.To, nil, nil, "Trial: "+m.Subject
 		b.WriteString("This is a trial, sent to you alone. Without it this report would go to:\n")
 		if len(d.contacts) == 0 {
 			b.WriteString("  nobody, for no contact is known\n")
@@ -226,6 +226,25 @@ func (a *attack) text(b *strings.Builder, id bantam.ID, before int) {
 	if a.More > 0 {
 		fmt.Fprintf(b, "    (and %s before these)\n", plural(a.More, "line", "lines"))
 	}
+}
+
+// mailPreview is a mail as its reader sees it, with the files that are attached.
+func mailPreview(m *smtp.Mail) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "From: %s\n", m.From)
+	for _, h := range []struct {
+		name      string
+		addresses []string
+	}{{"To", m.To}, {"Cc", m.Cc}, {"Bcc", m.Bcc}} {
+		if len(h.addresses) > 0 {
+			fmt.Fprintf(&b, "%s: %s\n", h.name, strings.Join(h.addresses, ", "))
+		}
+	}
+	fmt.Fprintf(&b, "Subject: %s\n\n%s", m.Subject, m.Text)
+	for _, part := range m.Parts {
+		fmt.Fprintf(&b, "\n[%s]\n%s", part.Name, part.Data)
+	}
+	return []byte(b.String())
 }
 
 // networkText shows what is registered of a network. Every line of it is indented and none is empty of meaning.
