@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -233,6 +234,12 @@ func (t *tellReader) secret(key string) secret.Value { return t.secretIn(key, t.
 func (t *tellReader) secretIn(key, text string) secret.Value {
 	v, literal, err := secret.Read(text)
 	switch {
+	case errors.Is(err, secret.ErrElsewhere):
+		// The channel is not used, but whoever checks in a shell what a service reads need not have done anything wrong.
+		if !t.failed {
+			t.failed = true
+			t.warn(t.name+": "+key+": "+err.Error(), "where the service itself has it, as systemd gives it, all is well")
+		}
 	case err != nil:
 		t.fail(key+": "+err.Error(), "a secret is given as credential:NAME, file:PATH, env:NAME, or as it is")
 	case literal:

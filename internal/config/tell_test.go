@@ -68,7 +68,7 @@ func TestAWrongChannelIsNoReasonNotToBan(t *testing.T) {
 	for _, tt := range []struct{ name, action, want string }{
 		{"no relay", "smtp[from=a@example.org]", "relay"},
 		{"no address", "mta[to=nobody at all]", "nobody at all"},
-		{"a secret that is not there", "telegram[token=env:NO_SUCH_VARIABLE, chat=1]", "NO_SUCH_VARIABLE"},
+		{"a secret that is not there", "telegram[token=file:/no/such/file, chat=1]", "/no/such/file"},
 		{"a time that is none", "mta[digest=soon]", "digest"},
 		{"an event that is none", "mta[on=banned]", "banned"},
 		{"no way to send", `abuse[via="pigeon[]"]`, "pigeon"},
@@ -92,6 +92,21 @@ func TestAWrongChannelIsNoReasonNotToBan(t *testing.T) {
 				t.Errorf("it is used all the same: %v %v", tell, reports)
 			}
 		})
+	}
+}
+
+// Who checks in a shell has not the environment that systemd gives the service: a secret of the service's is
+// no error there.
+func TestSecretsOfTheServiceSeenFromAShell(t *testing.T) {
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	for _, secret := range []string{"credential:telegram", "env:NO_SUCH_VARIABLE"} {
+		c := load(t, tellJails+"action = telegram[token="+secret+", chat=1]\n[sshd]\n")
+		if len(c.Problems) != 1 || !c.Problems[0].Warning || c.Problems[0].Line == 0 || !strings.Contains(c.Problems[0].Hint, "the service") {
+			t.Errorf("%s: the problems are\n%s", secret, problemsOf(c))
+		}
+		if tell, _ := c.Channels(); len(tell) != 0 {
+			t.Errorf("%s: it is used without its secret: %v", secret, tell)
+		}
 	}
 }
 
