@@ -197,7 +197,8 @@ func follow(t *testing.T, w world, files map[string]string) *guided {
 	for name, text := range map[string]string{
 		"/etc/hostname": "gate\n",
 		"/etc/hosts": "127.0.0.1 localhost\n127.0.1.1 gate.example.org gate\n" +
-			"127.0.0.1 smtp.gmail.com api.telegram.org gmail.googleapis.com oauth2.googleapis.com\n" +
+			"127.0.0.1 smtp.gmail.com gmail.googleapis.com oauth2.googleapis.com\n" +
+			"127.0.0.1 api.telegram.org discord.com hooks.slack.com ntfy.sh alerts.example.org\n" +
 			"127.0.0.1 whois.iana.org whois.arin.net whois.ripe.net whois.apnic.net whois.lacnic.net whois.afrinic.net\n",
 		"/etc/resolv.conf":   "nameserver 127.0.0.1\n",
 		"/etc/nsswitch.conf": "hosts: files dns\n",
@@ -366,7 +367,10 @@ func certify(t *testing.T) (string, *tls.Config) {
 	certificate := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "guides"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames:    []string{"smtp.gmail.com", "api.telegram.org", "gmail.googleapis.com", "oauth2.googleapis.com"},
+		DNSNames: []string{
+			"smtp.gmail.com", "gmail.googleapis.com", "oauth2.googleapis.com", "api.telegram.org",
+			"discord.com", "hooks.slack.com", "ntfy.sh", "alerts.example.org",
+		},
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		IsCA:        true, BasicConstraintsValid: true,
@@ -405,23 +409,7 @@ func (g *guided) serve(config *tls.Config) {
 	go func() { _ = web.Serve(l) }()
 	g.Cleanup(func() { _ = web.Close() })
 
-	whois := listen("43")
-	g.Cleanup(func() { _ = whois.Close() })
-	go func() {
-		for {
-			conn, err := whois.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				_ = conn.SetDeadline(time.Now().Add(patience))
-				query := make([]byte, 256)
-				n, _ := conn.Read(query)
-				_, _ = io.WriteString(conn, g.world.whois(strings.TrimSpace(string(query[:n]))))
-			}()
-		}
-	}()
+	g.answerWHOIS(listen("43"))
 
 	names, err := g.net.ListenPacket("udp", "127.0.0.1:53")
 	g.check(err)
@@ -441,6 +429,26 @@ func (g *guided) serve(config *tls.Config) {
 	})}
 	go func() { _ = server.ActivateAndServe() }()
 	g.Cleanup(func() { _ = names.Close() })
+}
+
+// answerWHOIS is a WHOIS server.
+func (g *guided) answerWHOIS(l net.Listener) {
+	g.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				_ = conn.SetDeadline(time.Now().Add(patience))
+				query := make([]byte, 256)
+				n, _ := conn.Read(query)
+				_, _ = io.WriteString(conn, g.world.whois(strings.TrimSpace(string(query[:n]))))
+			}()
+		}
+	}()
 }
 
 // letters is what a mail server has taken.
@@ -483,7 +491,8 @@ func (d *delivery) AuthMechanisms() []string {
 
 func (d *delivery) Auth(string) (sasl.Server, error) {
 	return sasl.NewPlainServer(func(_, user, password string) error {
-		if password != gmailPassword {
+		// Google shows the password in four groups, and takes it with and without the blanks.
+		if strings.ReplaceAll(password, " ", "") != strings.ReplaceAll(gmailPassword, " ", "") {
 			return smtp.ErrAuthFailed
 		}
 		d.letter.user, d.letter.secret = user, password
@@ -577,8 +586,16 @@ func (g *guided) with(in *letters, subject string, n int) letter {
 
 // posts is what a web server was sent.
 type posts struct {
-	mu  sync.Mutex
-	all []post // guarded by mu
+	mu     sync.Mutex
+	all    []post                               // guarded by mu
+	answer func(post) (status int, text string) // guarded by mu; nil for Telegram's yes to everything
+}
+
+// answers says what the server does from now on.
+func (p *posts) answers(answer func(post) (status int, text string)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answer = answer
 }
 
 // A post is a request.
@@ -596,8 +613,15 @@ func (p *posts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.all = append(p.all, post{r.Method, r.Host, r.URL.Path, r.Header, body})
-	_, _ = io.WriteString(w, `{"ok":true,"result":{"message_id":1}}`)
+	got := post{r.Method, r.Host, r.URL.Path, r.Header, body}
+	p.all = append(p.all, got)
+	status, text := http.StatusOK, `{"ok":true,"result":{"message_id":1}}`
+	if p.answer != nil {
+		status, text = p.answer(got)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text)
 }
 
 func (p *posts) list() []post {
