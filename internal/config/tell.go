@@ -44,7 +44,7 @@ var (
 		report.Blocklist: {"key", "category", "from", "url", "redact"},
 	}
 	// secrets are the parameters that nobody may see, wherever they occur but for those of open.
-	secrets = []string{"password", "token", "key", "headers", "url"}
+	secrets = []string{"password", "token", "key", "headers", "url", "topic"}
 	// open are parameters with the name of a secret that hold none: gmail-api's token is the path of a file, and
 	// where an API is may be seen.
 	open = map[string][]string{
