@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -132,6 +133,33 @@ func TestGuideTelegramNatively(t *testing.T) {
 	g.hides(p, telegramToken, "AAFabcdefghijklmnopqrstuvwxyz", "AbCdEfGhIjKlMnOpQrStUvWxYz", "abcdefghijklmnopqrstuvwx", "qwertzuiopasdfghjkl", hookKey, "gate-d41d8cd98f")
 }
 
+// What the receiver of a webhook wants, as the page about it has it pasted: an attacker's quotes end nothing.
+func TestWebhookWithTemplate(t *testing.T) {
+	g := chatting(t, `webhook[url="https://alerts.example.org/in", digest=0, template='{"title": "<name> on <fq-hostname>", "body": "<text>", "user": "<F-USER>", "address": "<ip>", "failures": <failures>}']`,
+		`webhook[actname=form, url="https://alerts.example.org/form", headers="Content-Type: application/x-www-form-urlencoded", template="title=<name>&who=<F-USER>"]`)
+	g.runs()
+	g.attack("192.0.2.7", 2)
+	g.log("var/log/auth.log", strings.Replace(failed(netip.MustParseAddr("192.0.2.7")), "root", `invalid user "}&title=x,<ip>`, 1))
+	g.to("alerts.example.org", 2)
+	for _, got := range g.web.list() {
+		if got.path == "/form" {
+			if form, err := url.ParseQuery(string(got.body)); err != nil || form.Get("title") != "sshd" || form.Get("who") != `"}&title=x,<ip>` {
+				t.Errorf("the form is %q: %v", got.body, err)
+			}
+			continue
+		}
+		var filled struct {
+			Title, Body, User, Address string
+			Failures                   int
+		}
+		g.check(json.Unmarshal(got.body, &filled))
+		if filled.Title != "sshd on gate.example.org" || filled.Address != "192.0.2.7" || filled.Failures != 3 || filled.User != `"}&title=x,<ip>` {
+			t.Errorf("the template makes %s", got.body)
+		}
+		g.mustSay("the text", filled.Body, "bantam unban 192.0.2.7")
+	}
+}
+
 // A chat that refuses or is away delays nobody else; what waits for it is shown with its reason, can be tried at once or
 // forgotten, and stays when a reload takes its channel away and gives it back.
 func TestChatsThatRefuse(t *testing.T) {
@@ -180,6 +208,30 @@ func TestChatsThatRefuse(t *testing.T) {
 	g.attack("192.0.2.9", 3)
 	g.mustSay("the queue", g.queue(1), "sshd banned 192.0.2.9", "ask @BotFather")
 	g.hides(p, telegramToken, "AAFabcdefghijklmnopqrstuvwxyz")
+	// What Telegram gives out anew counts after a reload.
+	g.keep("/etc/fail2ban/secrets/telegram", strings.Replace(telegramToken, "AAF", "AAG", 1)+"\n")
+	g.web.answers(func(r post) (int, string) {
+		if strings.Contains(r.path, "AAG") {
+			return chats(r)
+		}
+		return http.StatusUnauthorized, `{"ok":false,"error_code":401,"description":"Unauthorized"}`
+	})
+	g.does("reload")
+	g.mustSay("the test", g.does("notify", "test", "telegram"), "telegram has taken the message")
+	g.until("what has waited arrives", func() bool {
+		out, _ := g.says("notify", "queue")
+		return strings.TrimSpace(out) == "nothing waits" || strings.Contains(out, "never") // refused for good: the operator decides
+	})
+	if strings.TrimSpace(g.does("notify", "queue")) != "nothing waits" {
+		g.does("notify", "queue", "--retry", g.key())
+		g.until("what has waited arrives", func() bool { return strings.TrimSpace(g.does("notify", "queue")) == "nothing waits" })
+	}
+
+	g.web.answers(func(post) (int, string) {
+		return http.StatusBadRequest, `{"ok":false,"error_code":400,"description":"Bad Request: chat not found"}`
+	})
+	g.attack("192.0.2.10", 3)
+	g.mustSay("the queue", g.queue(1), "sshd banned 192.0.2.10", "check chat")
 	dropped := g.key()
 	g.mustSay("the drop", g.does("notify", "queue", "--drop", dropped), dropped+" is forgotten")
 	g.mustSay("the queue", g.does("notify", "queue"), "nothing waits")
@@ -188,7 +240,7 @@ func TestChatsThatRefuse(t *testing.T) {
 		t.Errorf("a letter that was forgotten is tried again: %s", out)
 	}
 	g.mustSay("the retry", out, "there is no such letter", "bantam notify queue shows what waits")
-	if bans := g.bans(); len(bans) != 3 {
+	if bans := g.bans(); len(bans) != 4 {
 		t.Errorf("the bans are %v", bans)
 	}
 }

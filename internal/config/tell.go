@@ -316,6 +316,9 @@ func (t *tellReader) mail(kind string) smtp.Config {
 	}
 	if kind == smtp.GmailAPI {
 		c.Client, c.Token, c.URL = t.text("client", GmailClient), t.text("token", GmailToken), t.text("url", "")
+		if _, err := os.Stat(c.Token); errors.Is(err, os.ErrNotExist) {
+			t.warn(fmt.Sprintf("%s: nobody has logged in yet: there is no %s", t.name, quote(c.Token)), "sudo bantam notify login gmail")
+		}
 	} else {
 		c.Password = t.secret("password")
 	}
@@ -408,7 +411,8 @@ func (t *tellReader) report() *report.Config {
 }
 
 // Channels are those whom the jails that work tell of their bans. Actions that are written alike are one channel, whatever
-// jail they stand in; it is named as they are, or JAIL/NAME where others have the name, too.
+// jail they stand in; it is named as they are, or JAIL/NAME where others have the name, too, and JAIL/NAME-2 and so on
+// where one jail has several.
 func (c *Config) Channels() (tell []notify.Config, reports []report.Config) {
 	type channel struct {
 		telling
@@ -433,11 +437,16 @@ func (c *Config) Channels() (tell []notify.Config, reports []report.Config) {
 			}
 		}
 	}
+	taken := map[string]bool{}
 	for _, ch := range channels {
 		name := ch.title
 		if named[name] > 1 {
 			name = ch.jail + "/" + name
 		}
+		for i, first := 2, name; taken[name]; i++ {
+			name = fmt.Sprintf("%s-%d", first, i)
+		}
+		taken[name] = true
 		if ch.notify != nil {
 			n := *ch.notify
 			n.Channel, n.Jails = name, ch.jails

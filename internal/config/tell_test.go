@@ -63,6 +63,24 @@ action = smtp[relay=other.example.org, from=bantam@example.org, to="x@example.or
 	}
 }
 
+// One jail may tell several receivers by the same kind of channel.
+func TestSeveralChannelsOfAKindInOneJail(t *testing.T) {
+	c := load(t, tellJails+`action = mta[to=a@example.org]
+  mta[to=b@example.org, name=B]
+  mta[to=c@example.org, actname=boss]
+  mta[to=d@example.org, name=D]
+[sshd]
+`)
+	tell, _ := c.Channels()
+	got := ""
+	for _, n := range tell {
+		got += n.Channel + " to " + n.To[0] + "\n"
+	}
+	if want := "boss to c@example.org\nsshd/mta to a@example.org\nsshd/mta-2 to b@example.org\nsshd/mta-3 to d@example.org\n"; got != want {
+		t.Errorf("channels are\n%swant\n%s", got, want)
+	}
+}
+
 // What is wrong with a channel is told, and the jail protects all the same.
 func TestAWrongChannelIsNoReasonNotToBan(t *testing.T) {
 	for _, tt := range []struct{ name, action, want string }{
@@ -107,6 +125,22 @@ func TestSecretsOfTheServiceSeenFromAShell(t *testing.T) {
 		if tell, _ := c.Channels(); len(tell) != 0 {
 			t.Errorf("%s: it is used without its secret: %v", secret, tell)
 		}
+	}
+}
+
+// Gmail's API needs a login first, which is found before the first ban is to be told.
+func TestGmailAPIWithoutALogin(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token.json")
+	text := tellJails + "action = gmail-api[token=" + token + "]\n[sshd]\n"
+	c := load(t, text)
+	if len(c.Problems) != 1 || !c.Problems[0].Warning || !strings.Contains(c.Problems[0].Text, "nobody has logged in yet") || !strings.Contains(c.Problems[0].Hint, "bantam notify login gmail") {
+		t.Errorf("the problems are\n%s", problemsOf(c))
+	}
+	if err := os.WriteFile(token, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c := load(t, text); len(c.Problems) != 0 {
+		t.Errorf("after a login the problems are\n%s", problemsOf(c))
 	}
 }
 
