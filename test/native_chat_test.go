@@ -138,8 +138,8 @@ func TestWebhookWithTemplate(t *testing.T) {
 	g := chatting(t, `webhook[url="https://alerts.example.org/in", digest=0, template='{"title": "<name> on <fq-hostname>", "body": "<text>", "user": "<F-USER>", "address": "<ip>", "failures": <failures>}']`,
 		`webhook[actname=form, url="https://alerts.example.org/form", headers="Content-Type: application/x-www-form-urlencoded", template="title=<name>&who=<F-USER>"]`)
 	g.runs()
-	g.attack("192.0.2.7", 2)
 	g.log("var/log/auth.log", strings.Replace(failed(netip.MustParseAddr("192.0.2.7")), "root", `invalid user "}&title=x,<ip>`, 1))
+	g.attack("192.0.2.7", 2)
 	g.to("alerts.example.org", 2)
 	for _, got := range g.web.list() {
 		if got.path == "/form" {
