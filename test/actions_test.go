@@ -39,6 +39,12 @@ func (h *host) answer(address string, talk func(net.Conn)) {
 	h.Helper()
 	l, err := h.net.Listen("tcp", address)
 	h.check(err)
+	h.talkTo(l, talk)
+}
+
+// talkTo talks to whoever connects, until the test ends.
+func (h *host) talkTo(l net.Listener, talk func(net.Conn)) {
+	h.Helper()
 	h.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {

@@ -200,7 +200,8 @@ func follow(t *testing.T, w world, files map[string]string) *guided {
 	for name, text := range map[string]string{
 		"/etc/hostname": "gate\n",
 		"/etc/hosts": "127.0.0.1 localhost\n127.0.1.1 gate.example.org gate\n" +
-			"127.0.0.1 smtp.gmail.com api.telegram.org gmail.googleapis.com oauth2.googleapis.com\n" +
+			"127.0.0.1 smtp.gmail.com gmail.googleapis.com oauth2.googleapis.com\n" +
+			"127.0.0.1 api.telegram.org discord.com hooks.slack.com ntfy.sh alerts.example.org\n" +
 			"127.0.0.1 whois.iana.org whois.arin.net whois.ripe.net whois.apnic.net whois.lacnic.net whois.afrinic.net\n",
 		"/etc/resolv.conf":   "nameserver 127.0.0.1\n",
 		"/etc/nsswitch.conf": "hosts: files dns\n",
@@ -369,7 +370,10 @@ func certify(t *testing.T, more ...string) (string, *tls.Config) {
 	certificate := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "guides"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames:    append([]string{"smtp.gmail.com", "api.telegram.org", "gmail.googleapis.com", "oauth2.googleapis.com"}, more...),
+		DNSNames: append([]string{
+			"smtp.gmail.com", "gmail.googleapis.com", "oauth2.googleapis.com", "api.telegram.org",
+			"discord.com", "hooks.slack.com", "ntfy.sh", "alerts.example.org",
+		}, more...),
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		IsCA:        true, BasicConstraintsValid: true,
@@ -433,12 +437,17 @@ func (g *guided) serve(config *tls.Config) {
 // port43 is a WHOIS server at an address of the machine's.
 func (g *guided) port43(address string, says func(query string) string) {
 	g.Helper()
-	g.answer(address+":43", func(conn net.Conn) {
+	g.answer(address+":43", answerWHOIS(says))
+}
+
+// answerWHOIS answers one question.
+func answerWHOIS(says func(query string) string) func(net.Conn) {
+	return func(conn net.Conn) {
 		_ = conn.SetDeadline(time.Now().Add(patience))
 		query := make([]byte, 256)
 		n, _ := conn.Read(query)
 		_, _ = io.WriteString(conn, says(strings.TrimSpace(string(query[:n]))))
-	})
+	}
 }
 
 // letters is what a mail server has taken.
@@ -481,7 +490,8 @@ func (d *delivery) AuthMechanisms() []string {
 
 func (d *delivery) Auth(string) (sasl.Server, error) {
 	return sasl.NewPlainServer(func(_, user, password string) error {
-		if password != gmailPassword {
+		// Google shows the password in four groups, and takes it with and without the blanks.
+		if strings.ReplaceAll(password, " ", "") != strings.ReplaceAll(gmailPassword, " ", "") {
 			return smtp.ErrAuthFailed
 		}
 		d.letter.user, d.letter.secret = user, password
@@ -575,8 +585,16 @@ func (g *guided) with(in *letters, subject string, n int) letter {
 
 // posts is what a web server was sent.
 type posts struct {
-	mu  sync.Mutex
-	all []post // guarded by mu
+	mu     sync.Mutex
+	all    []post                               // guarded by mu
+	answer func(post) (status int, text string) // guarded by mu; nil for Telegram's yes to everything
+}
+
+// answers says what the server does from now on.
+func (p *posts) answers(answer func(post) (status int, text string)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answer = answer
 }
 
 // A post is a request.
@@ -594,8 +612,15 @@ func (p *posts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.all = append(p.all, post{r.Method, r.Host, r.URL.Path, r.Header, body})
-	_, _ = io.WriteString(w, `{"ok":true,"result":{"message_id":1}}`)
+	got := post{r.Method, r.Host, r.URL.Path, r.Header, body}
+	p.all = append(p.all, got)
+	status, text := http.StatusOK, `{"ok":true,"result":{"message_id":1}}`
+	if p.answer != nil {
+		status, text = p.answer(got)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text)
 }
 
 func (p *posts) list() []post {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -43,7 +44,7 @@ var (
 		report.Blocklist: {"key", "category", "from", "url", "redact"},
 	}
 	// secrets are the parameters that nobody may see, wherever they occur but for those of open.
-	secrets = []string{"password", "token", "key", "headers", "url"}
+	secrets = []string{"password", "token", "key", "headers", "url", "topic"}
 	// open are parameters with the name of a secret that hold none: gmail-api's token is the path of a file, and
 	// where an API is may be seen.
 	open = map[string][]string{
@@ -233,6 +234,12 @@ func (t *tellReader) secret(key string) secret.Value { return t.secretIn(key, t.
 func (t *tellReader) secretIn(key, text string) secret.Value {
 	v, literal, err := secret.Read(text)
 	switch {
+	case errors.Is(err, secret.ErrElsewhere):
+		// The channel is not used, but whoever checks in a shell what a service reads need not have done anything wrong.
+		if !t.failed {
+			t.failed = true
+			t.warn(t.name+": "+key+": "+err.Error(), "where the service itself has it, as systemd gives it, all is well")
+		}
 	case err != nil:
 		t.fail(key+": "+err.Error(), "a secret is given as credential:NAME, file:PATH, env:NAME, or as it is")
 	case literal:
@@ -309,6 +316,9 @@ func (t *tellReader) mail(kind string) smtp.Config {
 	}
 	if kind == smtp.GmailAPI {
 		c.Client, c.Token, c.URL = t.text("client", GmailClient), t.text("token", GmailToken), t.text("url", "")
+		if _, err := os.Stat(c.Token); errors.Is(err, os.ErrNotExist) {
+			t.warn(fmt.Sprintf("%s: nobody has logged in yet: there is no %s", t.name, quote(c.Token)), "sudo bantam notify login gmail")
+		}
 	} else {
 		c.Password = t.secret("password")
 	}
@@ -401,7 +411,8 @@ func (t *tellReader) report() *report.Config {
 }
 
 // Channels are those whom the jails that work tell of their bans. Actions that are written alike are one channel, whatever
-// jail they stand in; it is named as they are, or JAIL/NAME where others have the name, too.
+// jail they stand in; it is named as they are, or JAIL/NAME where others have the name, too, and JAIL/NAME-2 and so on
+// where one jail has several.
 func (c *Config) Channels() (tell []notify.Config, reports []report.Config) {
 	type channel struct {
 		telling
@@ -426,11 +437,16 @@ func (c *Config) Channels() (tell []notify.Config, reports []report.Config) {
 			}
 		}
 	}
+	taken := map[string]bool{}
 	for _, ch := range channels {
 		name := ch.title
 		if named[name] > 1 {
 			name = ch.jail + "/" + name
 		}
+		for i, first := 2, name; taken[name]; i++ {
+			name = fmt.Sprintf("%s-%d", first, i)
+		}
+		taken[name] = true
 		if ch.notify != nil {
 			n := *ch.notify
 			n.Channel, n.Jails = name, ch.jails

@@ -63,12 +63,30 @@ action = smtp[relay=other.example.org, from=bantam@example.org, to="x@example.or
 	}
 }
 
+// One jail may tell several receivers by the same kind of channel.
+func TestSeveralChannelsOfAKindInOneJail(t *testing.T) {
+	c := load(t, tellJails+`action = mta[to=a@example.org]
+  mta[to=b@example.org, name=B]
+  mta[to=c@example.org, actname=boss]
+  mta[to=d@example.org, name=D]
+[sshd]
+`)
+	tell, _ := c.Channels()
+	got := ""
+	for _, n := range tell {
+		got += n.Channel + " to " + n.To[0] + "\n"
+	}
+	if want := "boss to c@example.org\nsshd/mta to a@example.org\nsshd/mta-2 to b@example.org\nsshd/mta-3 to d@example.org\n"; got != want {
+		t.Errorf("channels are\n%swant\n%s", got, want)
+	}
+}
+
 // What is wrong with a channel is told, and the jail protects all the same.
 func TestAWrongChannelIsNoReasonNotToBan(t *testing.T) {
 	for _, tt := range []struct{ name, action, want string }{
 		{"no relay", "smtp[from=a@example.org]", "relay"},
 		{"no address", "mta[to=nobody at all]", "nobody at all"},
-		{"a secret that is not there", "telegram[token=env:NO_SUCH_VARIABLE, chat=1]", "NO_SUCH_VARIABLE"},
+		{"a secret that is not there", "telegram[token=file:/no/such/file, chat=1]", "/no/such/file"},
 		{"a time that is none", "mta[digest=soon]", "digest"},
 		{"an event that is none", "mta[on=banned]", "banned"},
 		{"no way to send", `abuse[via="pigeon[]"]`, "pigeon"},
@@ -92,6 +110,37 @@ func TestAWrongChannelIsNoReasonNotToBan(t *testing.T) {
 				t.Errorf("it is used all the same: %v %v", tell, reports)
 			}
 		})
+	}
+}
+
+// Who checks in a shell has not the environment that systemd gives the service: a secret of the service's is
+// no error there.
+func TestSecretsOfTheServiceSeenFromAShell(t *testing.T) {
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	for _, secret := range []string{"credential:telegram", "env:NO_SUCH_VARIABLE"} {
+		c := load(t, tellJails+"action = telegram[token="+secret+", chat=1]\n[sshd]\n")
+		if len(c.Problems) != 1 || !c.Problems[0].Warning || c.Problems[0].Line == 0 || !strings.Contains(c.Problems[0].Hint, "the service") {
+			t.Errorf("%s: the problems are\n%s", secret, problemsOf(c))
+		}
+		if tell, _ := c.Channels(); len(tell) != 0 {
+			t.Errorf("%s: it is used without its secret: %v", secret, tell)
+		}
+	}
+}
+
+// Gmail's API needs a login first, which is found before the first ban is to be told.
+func TestGmailAPIWithoutALogin(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token.json")
+	text := tellJails + "action = gmail-api[token=" + token + "]\n[sshd]\n"
+	c := load(t, text)
+	if len(c.Problems) != 1 || !c.Problems[0].Warning || !strings.Contains(c.Problems[0].Text, "nobody has logged in yet") || !strings.Contains(c.Problems[0].Hint, "bantam notify login gmail") {
+		t.Errorf("the problems are\n%s", problemsOf(c))
+	}
+	if err := os.WriteFile(token, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c := load(t, text); len(c.Problems) != 0 {
+		t.Errorf("after a login the problems are\n%s", problemsOf(c))
 	}
 }
 

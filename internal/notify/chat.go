@@ -487,8 +487,8 @@ func (m *markup) terms(d *bantam.Decision) string {
 		return strings.Join(append(parts, "for ever"), ", ")
 	}
 	until := "until " + b.End.Local().Format("2006-01-02 15:04 MST")
-	if from := d.At; !from.IsZero() && b.End.After(from) {
-		until += " (" + chatSpan(b.End.Sub(from)) + ")"
+	if !b.Time.IsZero() && b.End.After(b.Time) {
+		until += " (" + chatSpan(b.End.Sub(b.Time)) + ")"
 	}
 	return strings.Join(append(parts, until), ", ")
 }

@@ -315,6 +315,15 @@ func (p *sheet) jails(e *Edition) {
 	if p.title == "" {
 		p.subject = strings.Join(said, "; ")
 		p.title = "Jails " + strings.Join(verbs(e), " and ")
+		if len(said) == 1 {
+			verb, jails := verbs(e)[0], slices.Concat(e.Started, e.Stopped)
+			if p.title = plain(jails[0], maxName) + " " + verb; len(jails) > 1 {
+				p.title = many(len(jails), "jail") + " " + verb
+				p.subject = p.title + strings.TrimPrefix(p.subject, verb)
+			} else {
+				p.subject = p.title
+			}
+		}
 		p.intro = when(e.At, e.At.Location())
 	}
 }

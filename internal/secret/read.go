@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,10 @@ import (
 
 // MaxSize is how many bytes a file with a secret may hold.
 const MaxSize = 64 << 10
+
+// ErrElsewhere is wrapped by errors about secrets that only the service's own environment can show: a
+// program that its administrator runs in a shell has another one.
+var ErrElsewhere = errors.New("not set in this environment")
 
 // A place is a file that holds a secret.
 type place struct {
@@ -39,8 +44,8 @@ func Read(text string) (v Value, literal bool, err error) {
 		}
 		dir := os.Getenv("CREDENTIALS_DIRECTORY")
 		if dir == "" {
-			return Value{}, false, fmt.Errorf("credential %q: CREDENTIALS_DIRECTORY is not set; "+
-				"give the service LoadCredential=%s:/path/of/the/secret", name, name)
+			return Value{}, false, fmt.Errorf("credential %q: CREDENTIALS_DIRECTORY is %w; "+
+				"give the service LoadCredential=%s:/path/of/the/secret", name, ErrElsewhere, name)
 		}
 		p = place{filepath.Join(dir, name), true}
 	case "file":
@@ -50,7 +55,7 @@ func Read(text string) (v Value, literal bool, err error) {
 		p = place{path: name}
 	case "env":
 		if text = os.Getenv(name); text == "" {
-			return Value{}, false, fmt.Errorf("secret in the environment: %q is not set", name)
+			return Value{}, false, fmt.Errorf("secret in the environment: %q is %w", name, ErrElsewhere)
 		}
 		return New(text), false, nil
 	default:
