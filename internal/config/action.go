@@ -134,7 +134,11 @@ func (r *jailReader) define(c *action.Config, params []param) error {
 		return err
 	}
 	d := definition{reader: r, config: c, opts: combined.opts}
-	return d.read()
+	if err := d.read(); err != nil {
+		return err
+	}
+	d.strangers(s)
+	return nil
 }
 
 // python finds the file of an action that is a Python class.
