@@ -188,7 +188,9 @@ var keys = []string{
 var remote = []string{"network", "abuse-contact"}
 
 // Tags are the tags that commands and messages may use beside <F-NAME>, without brackets.
-func Tags() []string { return slices.Concat(keys, remote, []string{"fq-hostname", "sh-hostname", "br", "sp"}) }
+func Tags() []string {
+	return slices.Concat(keys, remote, []string{"fq-hostname", "sh-hostname", "br", "sp"})
+}
 
 // KnowsTag reports whether something is put in for a tag when a command runs, perhaps nothing.
 func KnowsTag(name string) bool {

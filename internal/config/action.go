@@ -56,8 +56,19 @@ func (r *jailReader) actions() {
 			err = fmt.Errorf("there is a blank before the bracket in %s", quote(entry))
 		}
 		if err != nil {
-			r.fail(problemAt(v, hideAll(err.Error(), text), optionHint(text, v)))
+			p := r.openQuote(v)
+			if p == nil {
+				p = problemAt(v, err.Error(), optionHint(text, v))
+			}
+			p.Text = hideAll(p.Text, text)
+			r.fail(p)
 			continue
+		}
+		if slices.ContainsFunc(params, param.open) {
+			if p := r.openQuote(v); p != nil {
+				p.Text = hideAll(p.Text, text)
+				r.warn(p)
+			}
 		}
 		c := action.Config{Jail: r.jail.Name, Name: name, Kind: action.Native, Params: map[string]string{}}
 		for _, p := range params {
