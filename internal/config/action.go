@@ -78,6 +78,12 @@ func (r *jailReader) actions() {
 			c.Params["name"] = r.jail.Name
 		}
 		c.Title = title(c)
+		if seen[c.Title] && tells(name) && !r.tree.hasAction(name) {
+			p := problemAt(v, fmt.Sprintf("there are two actions %s: the second tells nobody", quote(c.Title)), "tell them apart with "+printable(name)+"[actname=OTHER]")
+			p.Jail = r.jail.Name
+			r.problems = append(r.problems, *p)
+			continue
+		}
 		if seen[c.Title] {
 			r.fail(problemAt(v, fmt.Sprintf("there are two actions %s", quote(c.Title)), "tell them apart with "+printable(name)+"[actname=OTHER]"))
 			continue
@@ -100,6 +106,12 @@ func (r *jailReader) actions() {
 		}
 		r.jail.Actions = append(r.jail.Actions, c)
 	}
+}
+
+// hasAction reports whether there is a file for an action of that name.
+func (t *tree) hasAction(name string) bool {
+	_, err := t.layered("action.d/" + name)
+	return !errors.Is(err, errNone)
 }
 
 // title is the name by which one jail's actions are told apart.

@@ -119,8 +119,8 @@ func (r *jailReader) openQuote(v *Value) *Problem {
 	seen := map[*Value]bool{}
 	for look := []*Value{v}; len(look) > 0 && len(seen) < maxShown; look = look[1:] {
 		v := look[0]
-		if v == nil || seen[v] {
-			continue
+		if v == nil || seen[v] || v.cut {
+			continue // the end of one that was cut off is told as that
 		}
 		seen[v] = true
 		n := 0
@@ -149,7 +149,7 @@ func openAt(line string) int {
 			continue
 		}
 		end := strings.IndexByte(line[i+1:], line[i])
-		if end < 0 {
+		if rest := line[i+1:]; end < 0 || end > 0 && rest[end-1] == '=' && end+1 < len(rest) && !strings.ContainsRune(",] ", rune(rest[end+1])) {
 			if i == 0 || line[i-1] != '=' {
 				return -1 // an apostrophe
 			}

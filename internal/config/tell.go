@@ -25,7 +25,7 @@ var (
 	// viaParams are the parameters of mail's transports.
 	viaParams = map[string][]string{
 		smtp.Relay:    {"relay", "user", "password", "tls"},
-		smtp.Gmail:    {"relay", "user", "password", "tls"},
+		smtp.Gmail:    {"password", "user", "relay", "tls"},
 		smtp.GmailAPI: {"client", "token", "url"},
 		smtp.MTA:      {"program"},
 	}
@@ -61,23 +61,57 @@ const (
 	GmailToken  = "/var/lib/bantam/gmail-token.json"
 )
 
-// tells reports whether an action of that name is one that tells somebody.
-func tells(name string) bool { return paramsOf(name) != nil }
+// tells reports whether an action of that name is one that tells somebody, if there is no file of its name.
+func tells(name string) bool { return kindOf(name) != "" }
 
-// paramsOf are the parameters of a native action that tells somebody, nil for other actions.
-func paramsOf(name string) []string {
-	switch {
-	case viaParams[name] != nil:
-		return slices.Concat(mailParams, viaParams[name], notifyParams)
-	case chatParams[name] != nil:
-		return slices.Concat(chatParams[name], notifyParams)
+// kindOf is which way an action of that name tells somebody, "" for other actions.
+func kindOf(name string) string {
+	if viaParams[name] != nil || chatParams[name] != nil || reportParams[name] != nil {
+		return name
 	}
-	return reportParams[name]
+	kind, _, _ := stockMail(name)
+	return kind
+}
+
+// stockMail reads the names that jail.conf's action_mw and action_mwl make of mta, such as sendmail-whois and
+// gmail-api-whois-lines: the way the mail goes and what is in it. kind is "" if the name is none of them. By sendmail and
+// mail, which are files of their own in Fail2Ban's folder, the machine's sendmail is meant.
+func stockMail(name string) (kind string, whois, lines bool) {
+	kind, lines = strings.CutSuffix(name, "-whois-lines")
+	whois = lines
+	if !whois {
+		kind, whois = strings.CutSuffix(name, "-whois")
+	}
+	switch {
+	case kind == "sendmail" || kind == "mail":
+		return smtp.MTA, whois, lines
+	case whois && viaParams[kind] != nil:
+		return kind, whois, lines
+	}
+	return "", false, false
+}
+
+// Parameters that jail.conf gives to actions that it makes of mta: some have other names here, and what is for commands only
+// is not needed.
+var (
+	stockParams   = map[string]string{"dest": "to", "sender": "from"}
+	stockNeedless = []string{"logpath", "chain", "port", "protocol"}
+)
+
+// paramsOf are the parameters of a native action that tells somebody, by its kind.
+func paramsOf(kind string) []string {
+	switch {
+	case viaParams[kind] != nil:
+		return slices.Concat(mailParams, viaParams[kind], notifyParams)
+	case chatParams[kind] != nil:
+		return slices.Concat(chatParams[kind], notifyParams)
+	}
+	return reportParams[kind]
 }
 
 // isSecret reports whether a parameter of an action is one that nobody may see.
 func isSecret(name, key string) bool {
-	return slices.Contains(secrets, key) && !slices.Contains(open[name], key)
+	return slices.Contains(secrets, key) && !slices.Contains(open[kindOf(name)], key)
 }
 
 // A telling is an action of one jail that tells somebody.
@@ -95,14 +129,23 @@ type telling struct {
 // tell reads the parameters of an action that tells somebody. What is wrong keeps the channel from
 // being used, not the jail: better protected in silence than not at all.
 func (r *jailReader) tell(c *action.Config, v *Value, params []param) {
-	t := &tellReader{jail: r, name: c.Name, value: v, given: map[string]string{}}
+	t := &tellReader{jail: r, name: kindOf(c.Name), value: v, given: map[string]string{}}
+	stock := t.name != c.Name
+	if _, whois, lines := stockMail(c.Name); stock {
+		yesNo := map[bool]string{true: "yes", false: "no"}
+		t.given["whois"], t.given["lines"] = yesNo[whois], yesNo[lines]
+	}
 	for _, p := range params {
-		if p.key != "name" && p.key != "actname" {
+		switch {
+		case p.key == "name" || p.key == "actname" || stock && slices.Contains(stockNeedless, p.key):
+		case stock && stockParams[p.key] != "":
+			t.given[stockParams[p.key]] = p.value
+		default:
 			t.given[p.key] = p.value
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(t.given)) {
-		if known := paramsOf(c.Name); !slices.Contains(known, key) {
+		if known := paramsOf(t.name); !slices.Contains(known, key) {
 			hint := "it has " + strings.Join(known, ", ")
 			if guess := nearest(key, known); guess != "" {
 				hint = "did you mean " + guess + "?"
@@ -112,7 +155,7 @@ func (r *jailReader) tell(c *action.Config, v *Value, params []param) {
 	}
 	out := telling{key: t.key(), title: strings.TrimSuffix(c.Title, "-"+c.Params["name"]), jail: r.jail.Name, value: v}
 	var err error
-	if reportParams[c.Name] != nil {
+	if reportParams[t.name] != nil {
 		out.report = t.report()
 		out.report.Channel = out.title
 		err = out.report.Validate()
@@ -129,7 +172,11 @@ func (r *jailReader) tell(c *action.Config, v *Value, params []param) {
 		}
 	}
 	if err != nil && !t.failed {
-		t.fail(err.Error(), "bantam config show "+r.jail.Name+" shows where each part of it comes from")
+		hint := "bantam config show " + r.jail.Name + " shows where each part of it comes from"
+		if stock {
+			hint = fmt.Sprintf("write it out below %%(action_)s with all that it needs, as in %s[%s=…, whois=yes]", t.name, viaParams[t.name][0])
+		}
+		t.fail(err.Error(), hint)
 	}
 	if !t.failed {
 		r.jail.tellings = append(r.jail.tellings, out)

@@ -158,3 +158,65 @@ func TestSecretsInFilesOfOthersAreTold(t *testing.T) {
 		}
 	}
 }
+
+// What jail.conf makes of mta is native where the folder has no file of the name.
+func TestMailsThatJailConfAsksFor(t *testing.T) {
+	const stock = tellJails + `action_ = bantam[]
+action_mw = %(action_)s
+  %(mta)s-whois[sender="%(sender)s", dest="%(destemail)s", protocol="tcp", chain="INPUT"]
+action_mwl = %(action_)s
+  %(mta)s-whois-lines[sender="%(sender)s", dest="%(destemail)s", logpath="%(logpath)s", chain="INPUT"]
+`
+	for _, tt := range []struct{ name, jail, want string }{
+		{"mta's own", "mta = mta\naction = %(action_mw)s", "mta-whois: mta to [ops@example.org] lines false whois true"},
+		{"with lines", "mta = mta\naction = %(action_mwl)s", "mta-whois-lines: mta to [ops@example.org] lines true whois true"},
+		{"sendmail", "mta = sendmail\naction = %(action_mwl)s", "sendmail-whois-lines: mta to [ops@example.org] lines true whois true"},
+		{"mail alone", "action = mail[dest=a@example.org]", "mail: mta to [a@example.org] lines false whois false"},
+		{"Gmail's API", "mta = gmail-api\naction = %(action_mw)s", "gmail-api-whois: gmail-api to [ops@example.org] lines false whois true"},
+		{"a relay that nobody names", "mta = smtp\naction = %(action_mw)s", "; write it out below %(action_)s with all that it needs, as in smtp[relay=…, whois=yes]"},
+		{"Gmail without a password", "mta = gmail\naction = %(action_mw)s", "; write it out below %(action_)s with all that it needs, as in gmail[password=…, whois=yes]"},
+		{"a way that there is not", "mta = pigeon\naction = %(action_mw)s", `there is no action "pigeon-whois"`},
+		{"a file of the folder", "mta = filed\naction = %(action_mw)s", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := load(t, stock+"[sshd]\n"+tt.jail+"\n-- action.d/filed-whois.conf --\n[Definition]\nactionban = mail <dest>\n")
+			tell, _ := c.Channels()
+			got := ""
+			for _, n := range tell {
+				got += fmt.Sprintf("%s: %s to %v lines %v whois %v", n.Channel, n.Kind, n.To, n.Lines, n.Whois)
+			}
+			for _, p := range c.Problems {
+				got += p.Text + "; " + p.Hint
+			}
+			if tt.want == "" && got != "" || !strings.Contains(got, tt.want) || strings.Contains(got, "no parameter") {
+				t.Errorf("it comes to %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestTwoActionsOfOneKindNeedNames(t *testing.T) {
+	const chat = "telegram[token=123456789:AAFabcdefghijklmnopqrstuvwxyz0123456, chat=%d%s]"
+	two := func(name string) *Config {
+		return load(t, tellJails+"action = bantam[]\n  "+fmt.Sprintf(chat, 1, "")+"\n  "+fmt.Sprintf(chat, 2, name)+"\n[sshd]\n")
+	}
+	c := two("")
+	if j := jailOf(t, c, "sshd"); j.Err != nil {
+		t.Errorf("the jail is set aside: %v", j.Err)
+	}
+	var said *Problem
+	for i, p := range c.Problems {
+		if strings.Contains(p.Text, `two actions "telegram"`) {
+			said = &c.Problems[i]
+		}
+	}
+	if said == nil || said.Warning || said.Hint != "tell them apart with telegram[actname=OTHER]" {
+		t.Errorf("it says\n%s", problemsOf(c))
+	}
+	if tell, _ := c.Channels(); len(tell) != 1 || tell[0].Chat != "1" {
+		t.Errorf("without a name there are the channels %+v", tell)
+	}
+	if tell, _ := two(", actname=second").Channels(); len(tell) != 2 || tell[0].Channel != "second" || tell[0].Chat != "2" {
+		t.Errorf("with a name there are the channels %+v", tell)
+	}
+}
