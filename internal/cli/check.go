@@ -7,12 +7,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"bantam/internal/action"
 	"bantam/internal/config"
 	"bantam/internal/daemon"
+	"bantam/internal/notify"
+	"bantam/internal/report"
 	"bantam/internal/source"
 )
 
@@ -21,6 +24,7 @@ type checkReply struct {
 	Config   string           `json:"config,omitempty"` // empty means the library
 	Jails    []string         `json:"jails"`
 	Actions  []checkedAction  `json:"actions"`
+	Told     []told           `json:"told"`
 	Problems []config.Problem `json:"problems"`
 }
 
@@ -30,6 +34,60 @@ type checkedAction struct {
 	Action string `json:"action"`
 	By     string `json:"by"`            // native, shell or python
 	Why    string `json:"why,omitempty"` // it is shell
+
+	tells bool // and so is shown with whom
+}
+
+// told says who is told of bans, and how.
+type told struct {
+	Channel string   `json:"channel"`
+	Kind    string   `json:"kind"`
+	Jails   []string `json:"jails"`
+	// To are addresses, the chat or the topic; none where the address is itself a secret, and for abuse reports that go
+	// to whom it concerns.
+	To []string `json:"to,omitempty"`
+	// On are the events that are told, Every is how long they are gathered in seconds; of reports On is none and
+	// Every how long there is no second one about an address.
+	On    []string `json:"on,omitempty"`
+	Every int64    `json:"every"`
+}
+
+// everybodyTold are the channels of a configuration.
+func everybodyTold(cfg *config.Config) []told {
+	out := []told{}
+	tell, reports := cfg.Channels()
+	for _, n := range tell {
+		to := n.To
+		if where := n.Chat + n.Topic; where != "" {
+			to = []string{where}
+		}
+		out = append(out, told{n.Channel, n.Kind, n.Jails, to, n.On, int64(n.Digest / time.Second)})
+	}
+	for _, r := range reports {
+		out = append(out, told{r.Channel, r.Kind, r.Jails, r.To, nil, int64(r.Interval / time.Second)})
+	}
+	return out
+}
+
+func (t told) String() string {
+	to := ""
+	switch {
+	case len(t.To) > 0:
+		to = " to " + strings.Join(t.To, ", ")
+	case t.Kind == report.Abuse:
+		to = " to each network's abuse desk"
+	}
+	how, every := "told by ", ""
+	switch {
+	case t.On == nil:
+		how = "reported by "
+	case t.Every > 0:
+		every = ", gathered for " + length(time.Duration(t.Every)*time.Second)
+	}
+	if t.On != nil && !slices.Equal(t.On, []string{notify.OnBan}) {
+		every = ", of " + strings.Join(t.On, " ") + every
+	}
+	return how + t.Channel + to + every
 }
 
 func (a *app) checkCommand() *cobra.Command {
@@ -41,7 +99,8 @@ its file, line and a hint. The exit code is 1 if something would keep a jail fro
 running; warnings do not count.
 
 It also says who carries out each action: the program itself (native), the system's
-shell by the commands of the action's file, or a python3 by its class.`,
+shell by the commands of the action's file, or a python3 by its class; and who is told of bans,
+by which channel. Whether messages arrive is for bantam notify test to say.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, problems, err := daemon.Check(a.folder(), a.library)
@@ -49,7 +108,7 @@ shell by the commands of the action's file, or a python3 by its class.`,
 				return err
 			}
 			problems = explained(cfg, problems)
-			reply := checkReply{Config: cfg.Dir, Jails: []string{}, Actions: []checkedAction{}, Problems: problems}
+			reply := checkReply{Config: cfg.Dir, Jails: []string{}, Actions: []checkedAction{}, Told: everybodyTold(cfg), Problems: problems}
 			for _, j := range cfg.Jails {
 				reply.Jails = append(reply.Jails, j.Name)
 				for _, c := range j.Actions {
@@ -57,7 +116,7 @@ shell by the commands of the action's file, or a python3 by its class.`,
 					if c.Made {
 						by = action.Native
 					}
-					reply.Actions = append(reply.Actions, checkedAction{j.Name, c.Title, by, c.WhyShell})
+					reply.Actions = append(reply.Actions, checkedAction{j.Name, c.Title, by, c.WhyShell, c.Kind == action.Native && config.Tells(c.Name)})
 				}
 			}
 			if reply.Problems == nil {
@@ -112,6 +171,9 @@ func (a *app) printProblems(r checkReply, errors int) {
 		}
 	}
 	a.printActions(r.Actions)
+	for _, t := range r.Told {
+		a.printf("%s: %s\n", safe(few(t.Jails)), safe(t.String()))
+	}
 	from := "library defaults"
 	if r.Config != "" {
 		from = safe(r.Config)
@@ -132,6 +194,9 @@ func (a *app) printActions(actions []checkedAction) {
 	jails := map[what][]string{}
 	var order []what
 	for _, c := range actions {
+		if c.tells {
+			continue
+		}
 		w := what{c.Action, c.By}
 		if len(jails[w]) == 0 {
 			order = append(order, w)
@@ -140,12 +205,17 @@ func (a *app) printActions(actions []checkedAction) {
 	}
 	by := map[string]string{action.Native: "by bantam itself", action.Shell: "by shell", action.Python: "by python3"}
 	for _, w := range order {
-		names, more := jails[w], ""
-		if len(names) > maxNamed {
-			names, more = names[:maxNamed], fmt.Sprintf(" and %d more", len(names)-maxNamed)
-		}
-		a.printf("action %s, %s: %s%s\n", safe(w.action), by[w.by], safe(strings.Join(names, ", ")), more)
+		a.printf("action %s, %s: %s\n", safe(w.action), by[w.by], safe(few(jails[w])))
 	}
+}
+
+// few are the first of some jails, and how many more there are.
+func few(names []string) string {
+	more := ""
+	if len(names) > maxNamed {
+		names, more = names[:maxNamed], fmt.Sprintf(" and %d more", len(names)-maxNamed)
+	}
+	return strings.Join(names, ", ") + more
 }
 
 // explained is problems with what the daemon does not look for: a filter's expressions each

@@ -50,7 +50,9 @@ func (r *jailReader) actions() {
 		return
 	}
 	seen := map[string]bool{}
+	option := v
 	for _, entry := range list {
+		v := option.at(entry)
 		name, params, err := nameParams(entry)
 		if err == nil && trim(name) != name {
 			err = fmt.Errorf("there is a blank before the bracket in %s", quote(entry))
@@ -78,7 +80,7 @@ func (r *jailReader) actions() {
 			c.Params["name"] = r.jail.Name
 		}
 		c.Title = title(c)
-		if seen[c.Title] && tells(name) && !r.tree.hasAction(name) {
+		if seen[c.Title] && Tells(name) && !r.tree.hasAction(name) {
 			p := problemAt(v, fmt.Sprintf("there are two actions %s: the second tells nobody", quote(c.Title)), "tell them apart with "+printable(name)+"[actname=OTHER]")
 			p.Jail = r.jail.Name
 			r.problems = append(r.problems, *p)
@@ -101,7 +103,7 @@ func (r *jailReader) actions() {
 			r.fail(p)
 			continue
 		}
-		if c.Kind == action.Native && tells(c.Name) {
+		if c.Kind == action.Native && Tells(c.Name) {
 			r.tell(&c, v, params)
 		}
 		r.jail.Actions = append(r.jail.Actions, c)
@@ -135,7 +137,7 @@ func (r *jailReader) define(c *action.Config, params []param) error {
 	}
 	places, err := r.tree.layered("action.d/" + c.Name)
 	switch {
-	case errors.Is(err, errNone) && (native[c.Name] || tells(c.Name)):
+	case errors.Is(err, errNone) && (native[c.Name] || Tells(c.Name)):
 		return nil
 	case errors.Is(err, errNone):
 		return &Problem{Text: fmt.Sprintf("there is no action %s", quote(c.Name)), Hint: r.tree.actionHint(c.Name)}

@@ -113,6 +113,24 @@ func quoted(text string) (value, rest string, ok bool) {
 	return text[1 : 1+end], text[2+end:], true
 }
 
+// at is the value as if it was written where one of its entries begins; an entry that comes by a reference begins where the
+// value does.
+func (v *Value) at(entry string) *Value {
+	first, _, _ := strings.Cut(entry, "\n")
+	n := 0
+	for line := range strings.SplitSeq(v.Text, "\n") {
+		if line = trim(line); strings.HasPrefix(line, trim(first)) && n < len(v.rows) {
+			w := *v
+			w.Line = v.rows[n]
+			return &w
+		}
+		if line != "" {
+			n++
+		}
+	}
+	return v
+}
+
 // openQuote is the problem of a quote that is not closed in a list of NAME[…] or in what it refers to, at the first line
 // that has one; nil if there is none.
 func (r *jailReader) openQuote(v *Value) *Problem {

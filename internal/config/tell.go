@@ -61,8 +61,9 @@ const (
 	GmailToken  = "/var/lib/bantam/gmail-token.json"
 )
 
-// tells reports whether an action of that name is one that tells somebody, if there is no file of its name.
-func tells(name string) bool { return kindOf(name) != "" }
+// Tells reports whether a native action of that name tells somebody: it then is no effect of its jail, but a
+// channel.
+func Tells(name string) bool { return kindOf(name) != "" }
 
 // kindOf is which way an action of that name tells somebody, "" for other actions.
 func kindOf(name string) string {
@@ -173,7 +174,10 @@ func (r *jailReader) tell(c *action.Config, v *Value, params []param) {
 	}
 	if err != nil && !t.failed {
 		hint := "bantam config show " + r.jail.Name + " shows where each part of it comes from"
-		if stock {
+		switch {
+		case t.name == report.Abuse && strings.HasPrefix(err.Error(), "from: "):
+			hint = "write from=abuse@example.org, or sender = abuse@example.org in [DEFAULT]: desks answer to it"
+		case stock:
 			hint = fmt.Sprintf("write it out below %%(action_)s with all that it needs, as in %s[%s=…, whois=yes]", t.name, viaParams[t.name][0])
 		}
 		t.fail(err.Error(), hint)
@@ -312,7 +316,7 @@ var inEntry = regexp.MustCompile(`\b(` + strings.Join(secrets, "|") + `)(\s*=\s*
 // any action in the option tells somebody.
 func hideAll(said, option string) string {
 	for _, line := range strings.FieldsFunc(option, isSpace) {
-		if name, _, _ := strings.Cut(line, "["); tells(name) {
+		if name, _, _ := strings.Cut(line, "["); Tells(name) {
 			return inEntry.ReplaceAllString(said, "$1$2***")
 		}
 	}
@@ -330,7 +334,7 @@ func hide(text string, literals []string) string {
 	lines := strings.SplitAfter(text, "\n")
 	for i, line := range lines {
 		name, _, has := strings.Cut(line, "[")
-		if name = trim(name); !has || !tells(name) {
+		if name = trim(name); !has || !Tells(name) {
 			continue
 		}
 		lines[i] = inEntry.ReplaceAllStringFunc(line, func(m string) string {
