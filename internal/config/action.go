@@ -103,8 +103,16 @@ func (r *jailReader) actions() {
 			r.fail(p)
 			continue
 		}
-		if c.Kind == action.Native && Tells(c.Name) {
+		switch {
+		case c.Kind == action.Native && Tells(c.Name):
 			r.tell(&c, v, params)
+		case c.Kind == action.Native && c.Name == action.LogName:
+			r.unknownParams(v, c.Name, params, action.LogParams)
+			for _, p := range params {
+				for _, name := range slices.Sorted(maps.Keys(unknownTags(p.value))) {
+					r.warn(problemAt(v, fmt.Sprintf("%s: nothing knows the tag <%s>: it stays in the line as it is", c.Name, name), guessTag(name, action.Tags())))
+				}
+			}
 		}
 		r.jail.Actions = append(r.jail.Actions, c)
 	}
@@ -114,6 +122,22 @@ func (r *jailReader) actions() {
 func (t *tree) hasAction(name string) bool {
 	_, err := t.layered("action.d/" + name)
 	return !errors.Is(err, errNone)
+}
+
+// unknownParams warns of parameters that a native action does not read.
+func (r *jailReader) unknownParams(v *Value, name string, params []param, known []string) {
+	var told []string
+	for _, p := range params {
+		if p.key == "name" || p.key == "actname" || slices.Contains(known, p.key) || slices.Contains(told, p.key) {
+			continue
+		}
+		told = append(told, p.key)
+		hint := "it has " + strings.Join(known, ", ")
+		if guess := nearest(p.key, known); guess != "" {
+			hint = "did you mean " + guess + "?"
+		}
+		r.warn(problemAt(v, fmt.Sprintf("%s has no parameter %s", name, quote(p.key)), hint))
+	}
 }
 
 // title is the name by which one jail's actions are told apart.

@@ -59,20 +59,27 @@ func unknownTags(text string) map[string]bool {
 }
 
 func (d *definition) strangerHint(name string) string {
-	for _, known := range action.Tags() {
-		if strings.EqualFold(known, name) {
-			return "tags are written in small letters: <" + known + ">"
-		}
-	}
-	names := append(action.Tags(), slices.Collect(maps.Keys(d.opts))...)
-	hint := ""
-	if guess := nearest(strings.ToLower(name), names); guess != "" {
-		hint = "did you mean <" + printable(guess) + ">? Else "
-	}
-	if keyLen(name) != len(name) {
-		return strings.TrimSuffix(hint, " Else ")
+	hint := guessTag(name, append(action.Tags(), slices.Collect(maps.Keys(d.opts))...))
+	switch {
+	case strings.HasPrefix(hint, "tags are") || keyLen(name) != len(name):
+		return hint
+	case hint != "":
+		hint += " Else "
 	}
 	return hint + fmt.Sprintf(`give it a value, as a parameter: %s[%s="…"], or as an option under [Init] of the action's file`, printable(d.config.Name), name)
+}
+
+// guessTag is what somebody may have meant by a tag, "" if there is no guess.
+func guessTag(name string, known []string) string {
+	for _, k := range action.Tags() {
+		if strings.EqualFold(k, name) {
+			return "tags are written in small letters: <" + k + ">"
+		}
+	}
+	if guess := nearest(strings.ToLower(name), known); guess != "" {
+		return "did you mean <" + printable(guess) + ">?"
+	}
+	return ""
 }
 
 // whereTag is where a tag is written: in the option itself, or in another one that it is made of.

@@ -43,7 +43,7 @@ var (
 		report.Blocklist: {"key", "category", "from", "url", "redact"},
 	}
 	// secrets are the parameters that nobody may see, wherever they occur but for those of open.
-	secrets = []string{"password", "token", "key", "headers", "url"}
+	secrets = []string{"password", "token", "key", "headers", "url", "abuseipdb_apikey"}
 	// open are parameters with the name of a secret that hold none: gmail-api's token is the path of a file, and
 	// where an API is may be seen.
 	open = map[string][]string{
@@ -70,6 +70,9 @@ func kindOf(name string) string {
 	if viaParams[name] != nil || chatParams[name] != nil || reportParams[name] != nil {
 		return name
 	}
+	if name == "abuseipdb" {
+		return report.AbuseIPDB
+	}
 	kind, _, _ := stockMail(name)
 	return kind
 }
@@ -92,10 +95,10 @@ func stockMail(name string) (kind string, whois, lines bool) {
 	return "", false, false
 }
 
-// Parameters that jail.conf gives to actions that it makes of mta: some have other names here, and what is for commands only
+// Parameters that people give to Fail2Ban's actions of these names: some have other names here, and what is for commands only
 // is not needed.
 var (
-	stockParams   = map[string]string{"dest": "to", "sender": "from"}
+	stockParams   = map[string]string{"dest": "to", "sender": "from", "abuseipdb_apikey": "key", "abuseipdb_category": "category"}
 	stockNeedless = []string{"logpath", "chain", "port", "protocol"}
 )
 
@@ -132,7 +135,7 @@ type telling struct {
 func (r *jailReader) tell(c *action.Config, v *Value, params []param) {
 	t := &tellReader{jail: r, name: kindOf(c.Name), value: v, given: map[string]string{}}
 	stock := t.name != c.Name
-	if _, whois, lines := stockMail(c.Name); stock {
+	if kind, whois, lines := stockMail(c.Name); stock && kind != "" {
 		yesNo := map[bool]string{true: "yes", false: "no"}
 		t.given["whois"], t.given["lines"] = yesNo[whois], yesNo[lines]
 	}
@@ -145,15 +148,11 @@ func (r *jailReader) tell(c *action.Config, v *Value, params []param) {
 			t.given[p.key] = p.value
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(t.given)) {
-		if known := paramsOf(t.name); !slices.Contains(known, key) {
-			hint := "it has " + strings.Join(known, ", ")
-			if guess := nearest(key, known); guess != "" {
-				hint = "did you mean " + guess + "?"
-			}
-			t.warn(fmt.Sprintf("%s has no parameter %s", c.Name, quote(key)), hint)
-		}
+	known := paramsOf(t.name)
+	if stock {
+		known = slices.Concat(known, slices.Sorted(maps.Keys(stockParams)), stockNeedless)
 	}
+	r.unknownParams(v, c.Name, params, known)
 	out := telling{key: t.key(), title: strings.TrimSuffix(c.Title, "-"+c.Params["name"]), jail: r.jail.Name, value: v}
 	var err error
 	if reportParams[t.name] != nil {
@@ -177,7 +176,7 @@ func (r *jailReader) tell(c *action.Config, v *Value, params []param) {
 		switch {
 		case t.name == report.Abuse && strings.HasPrefix(err.Error(), "from: "):
 			hint = "write from=abuse@example.org, or sender = abuse@example.org in [DEFAULT]: desks answer to it"
-		case stock:
+		case stock && viaParams[t.name] != nil:
 			hint = fmt.Sprintf("write it out below %%(action_)s with all that it needs, as in %s[%s=…, whois=yes]", t.name, viaParams[t.name][0])
 		}
 		t.fail(err.Error(), hint)
@@ -436,10 +435,8 @@ func (t *tellReader) report() *report.Config {
 		return &c
 	}
 	by := &tellReader{jail: t.jail, name: via, value: t.value, given: map[string]string{}}
+	t.jail.unknownParams(t.value, "via: "+via, params, append(slices.Clone(viaParams[via]), "from"))
 	for _, p := range params {
-		if !slices.Contains(viaParams[via], p.key) && p.key != "from" {
-			t.warn(fmt.Sprintf("via: %s has no parameter %s", via, quote(p.key)), "it has "+strings.Join(viaParams[via], ", "))
-		}
 		by.given[p.key] = p.value
 	}
 	c.Via = by.mail(via)

@@ -102,6 +102,24 @@ func TestUnknownParametersOfChannels(t *testing.T) {
 	}
 }
 
+func TestUnknownParametersAndTagsOfLog(t *testing.T) {
+	c := load(t, tellJails+`action = log[file=/var/log/b.log, bann="<ip>", unban="<ip> <contry> <IP>", ignore="<ip> <F-USER>"]
+[sshd]
+`)
+	var got []string
+	for _, p := range c.Problems {
+		got = append(got, p.Text+" ("+p.Hint+")")
+	}
+	want := []string{
+		`log has no parameter "bann" (did you mean ban?)`,
+		"log: nothing knows the tag <IP>: it stays in the line as it is (tags are written in small letters: <ip>)",
+		"log: nothing knows the tag <contry>: it stays in the line as it is (did you mean <country>?)",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("it says\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // Secrets show nowhere: not in what is shown of a jail, not in what is said about it.
 func TestSecretsOfChannelsAreNotShown(t *testing.T) {
 	const jails = tellJails + `action = bantam[]
@@ -192,6 +210,26 @@ action_mwl = %(action_)s
 				t.Errorf("it comes to %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestStockReportsToAbuseIPDB(t *testing.T) {
+	const jails = tellJails + "action_abuseipdb = abuseipdb\naction = bantam[]\n  %(action_abuseipdb)s[abuseipdb_apikey=\"0123456789verysecret\", abuseipdb_category=\"18,22\"]\n[sshd]\n"
+	dir := folder(t, jails)
+	if err := os.Chmod(filepath.Join(dir, "jail.conf"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(dir, testLib)
+	if err != nil || len(c.Problems) > 0 {
+		t.Fatalf("%v %v", err, c.Problems)
+	}
+	_, reports := c.Channels()
+	if len(reports) != 1 || reports[0].Kind != "abuseipdb-report" || reports[0].Key.Reveal() != "0123456789verysecret" || reports[0].Category != "18,22" {
+		t.Errorf("reports go out as %+v", reports)
+	}
+	shown, err := Show(dir, testLib, "sshd")
+	if text := fmt.Sprintf("%+v %v", shown, jailOf(t, c, "sshd").Actions); err != nil || strings.Contains(text, "verysecret") {
+		t.Errorf("the key is shown: %s, %v", text, err)
 	}
 }
 
