@@ -153,3 +153,37 @@ func TestActionPageKnowsWhatIsNeeded(t *testing.T) {
 		}
 	}
 }
+
+// The lines to paste work as they stand, but for the secrets, which are no files here.
+func TestDocumentedActionsWork(t *testing.T) {
+	n := 0
+	for _, page := range []string{"../../docs/guide.md", actionPage} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range strings.Split(string(text), "\n\n") {
+			if !strings.HasPrefix(block, "    ") || !strings.Contains(block, "action = ") {
+				continue
+			}
+			n++
+			var b strings.Builder
+			for line := range strings.Lines(block) {
+				b.WriteString(strings.TrimPrefix(line, "    "))
+			}
+			jail := strings.NewReplacer("file:/etc/bantam/smtp.secret", "opensesame", "file:/etc/bantam/telegram.secret", "123456789:AAFabcdefghijklmnopqrstuvwxyz0123456").Replace(b.String())
+			if strings.HasPrefix(jail, "action") {
+				jail = "[sshd]\n" + jail
+			}
+			c := load(t, "-- jail.conf --\n[DEFAULT]\nenabled = true\nfailregex = ^from <HOST>$\nlogpath = /var/log/a.log\naction_ = bantam[]\n-- jail.local --\n"+jail+"\n[sshd-two]\n")
+			for _, p := range c.Problems {
+				if !strings.Contains(p.Text, "others can read") && !strings.Contains(p.Text, "no action: it counts") {
+					t.Errorf("%s:\n%s\nsays %s", page, block, p)
+				}
+			}
+		}
+	}
+	if n < 4 {
+		t.Errorf("%d blocks with actions were found", n)
+	}
+}
