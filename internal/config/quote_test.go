@@ -36,3 +36,28 @@ func TestAQuoteThatIsNotClosed(t *testing.T) {
 		t.Errorf("quotes that are closed: %s", said)
 	}
 }
+
+// What is wrong with quotes lies within the line, whatever that is, and no secret of an action that tells is in what
+// is said.
+func FuzzOpenQuote(f *testing.F) {
+	for _, s := range []string{`a[x="y]`, `a[x="y", z='w]`, `x="a, y="b"]`, `it's`, `="`, `"`, `a="b=c`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		if len(line) > 1<<12 {
+			return
+		}
+		if at := openAt(line); at < -1 || at >= len(line) || at >= 0 && !strings.ContainsAny(line[at:], `"'`) {
+			t.Errorf("in %q it is %d", line, at)
+		}
+		said := hideAll("token=\"abcdefgh"+strings.Map(func(r rune) rune {
+			if strings.ContainsRune("\"',]\n", r) {
+				return -1
+			}
+			return r
+		}, line), "telegram[chat=1]")
+		if strings.Contains(said, "abcdefgh") {
+			t.Errorf("of %q it says %q", line, said)
+		}
+	})
+}

@@ -14,6 +14,9 @@ import (
 // tagName is how people name tags; what else stands between < and > is the shell's.
 var tagName = regexp.MustCompile(`^(?:known/|default/)?[A-Za-z][A-Za-z0-9_.-]*$`)
 
+// maxStrangers is how many names are looked into for one command, which each takes as long as it is.
+const maxStrangers = 50
+
 // strangers warns of tags in commands for which nothing is ever put in: what is left of a recipe's <BOT_TOKEN>
 // is a file to read for the shell, and says nothing useful to anybody else. s is the action's file.
 func (d *definition) strangers(s *set) {
@@ -41,19 +44,17 @@ func (d *definition) strangers(s *set) {
 // unknownTags are the tags left in a command that nothing is put in for. What a shell reads in its own way is not among
 // them: a here-document's word, <STDIN> of Perl, and elements of HTML that are closed.
 func unknownTags(text string) map[string]bool {
-	var out map[string]bool
-	for start, end := tag.Next(text, 0); start >= 0; start, end = tag.Next(text, end) {
+	out, seen := map[string]bool{}, map[string]bool{}
+	for start, end := tag.Next(text, 0); start >= 0 && len(seen) < maxStrangers; start, end = tag.Next(text, end) {
 		name := text[start+1 : end-1]
-		if !tagName.MatchString(name) || action.KnowsTag(name) || out[name] || name == "STDIN" || strings.Contains(text, "</"+name+">") {
+		if seen[name] || !tagName.MatchString(name) || action.KnowsTag(name) {
 			continue
 		}
-		if start > 0 && text[start-1] == '<' && slices.Contains(lines(text[end:]), name) {
-			continue
+		seen[name] = true
+		document := start > 0 && text[start-1] == '<' && slices.Contains(lines(text[end:]), name)
+		if !document && name != "STDIN" && !strings.Contains(text, "</"+name+">") {
+			out[name] = true
 		}
-		if out == nil {
-			out = map[string]bool{}
-		}
-		out[name] = true
 	}
 	return out
 }
