@@ -43,8 +43,8 @@ type told struct {
 	Channel string   `json:"channel"`
 	Kind    string   `json:"kind"`
 	Jails   []string `json:"jails"`
-	// To are addresses, the chat or the topic; none where the address is itself a secret, and for abuse reports that go
-	// to whom it concerns.
+	// To are addresses or the chat; none where the address is itself a secret, as is a topic, and for abuse reports
+	// that go to whom it concerns.
 	To []string `json:"to,omitempty"`
 	// On are the events that are told, Every is how long they are gathered in seconds; of reports On is none and
 	// Every how long there is no second one about an address.
@@ -58,8 +58,8 @@ func everybodyTold(cfg *config.Config) []told {
 	tell, reports := cfg.Channels()
 	for _, n := range tell {
 		to := n.To
-		if where := n.Chat + n.Topic; where != "" {
-			to = []string{where}
+		if n.Chat != "" {
+			to = []string{n.Chat}
 		}
 		out = append(out, told{n.Channel, n.Kind, n.Jails, to, n.On, int64(n.Digest / time.Second)})
 	}

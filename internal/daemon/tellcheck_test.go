@@ -14,7 +14,7 @@ func TestCheckOfTelling(t *testing.T) {
 	for _, c := range []struct{ name, action, want, hint string }{
 		{"all is well", "mta[program=DIR/sendmail]", "", ""},
 		{"a relay is not asked", "smtp[relay=mail.example.org]", "", ""},
-		{"no sendmail", "mta[program=DIR/none]", "no such file or directory; install a package that has it", "waits until then"},
+		{"no sendmail", "mta[program=DIR/none]", "jail.local:9: action: mta: find DIR/none: no such file or directory; install a package that has it", "waits until then"},
 		{"a sendmail that cannot be run", "mta[program=DIR/web.log]", "mta: find DIR/web.log: permission denied", "waits until then"},
 		{"no client of Gmail's API", "gmail-api[client=DIR/none.json]", "gmail-api: ", "waits until then"},
 		{"reports by a sendmail that is not there", `abuse[via="mta[program=DIR/none]"]`, "abuse: find DIR/none", "waits until then"},
