@@ -14,8 +14,6 @@ import (
 	"bantam/internal/action"
 	"bantam/internal/config"
 	"bantam/internal/daemon"
-	"bantam/internal/notify"
-	"bantam/internal/report"
 	"bantam/internal/source"
 )
 
@@ -24,7 +22,7 @@ type checkReply struct {
 	Config   string           `json:"config,omitempty"` // empty means the library
 	Jails    []string         `json:"jails"`
 	Actions  []checkedAction  `json:"actions"`
-	Told     []told           `json:"told"`
+	Told     []config.Told    `json:"told"`
 	Problems []config.Problem `json:"problems"`
 }
 
@@ -38,56 +36,25 @@ type checkedAction struct {
 	tells bool // and so is shown with whom
 }
 
-// told says who is told of bans, and how.
-type told struct {
-	Channel string   `json:"channel"`
-	Kind    string   `json:"kind"`
-	Jails   []string `json:"jails"`
-	// To are addresses or the chat; none where the address is itself a secret, as is a topic, and for abuse reports
-	// that go to whom it concerns.
-	To []string `json:"to,omitempty"`
-	// On are the events that are told, Every is how long they are gathered in seconds; of reports On is none and
-	// Every how long there is no second one about an address.
-	On    []string `json:"on,omitempty"`
-	Every int64    `json:"every"`
-}
-
-// everybodyTold are the channels of a configuration.
-func everybodyTold(cfg *config.Config) []told {
-	out := []told{}
-	tell, reports := cfg.Channels()
-	for _, n := range tell {
-		to := n.To
-		if n.Chat != "" {
-			to = []string{n.Chat}
-		}
-		out = append(out, told{n.Channel, n.Kind, n.Jails, to, n.On, int64(n.Digest / time.Second)})
-	}
-	for _, r := range reports {
-		out = append(out, told{r.Channel, r.Kind, r.Jails, r.To, nil, int64(r.Interval / time.Second)})
-	}
-	return out
-}
-
-func (t told) String() string {
+// howTold is how somebody is told, in words.
+func howTold(t config.Told) string {
 	to := ""
 	switch {
+	case t.Desks:
+		to = " to each network's abuse desk"
 	case len(t.To) > 0:
 		to = " to " + strings.Join(t.To, ", ")
-	case t.Kind == report.Abuse:
-		to = " to each network's abuse desk"
 	}
-	how, every := "told by ", ""
-	switch {
-	case t.On == nil:
-		how = "reported by "
-	case t.Every > 0:
-		every = ", gathered for " + length(time.Duration(t.Every)*time.Second)
+	if t.On == nil {
+		return "reported by " + t.Channel + to
 	}
-	if t.On != nil && !slices.Equal(t.On, []string{notify.OnBan}) {
-		every = ", of " + strings.Join(t.On, " ") + every
+	if !slices.Equal(t.On, []string{"ban"}) {
+		to += ", of " + strings.Join(t.On, " ")
 	}
-	return how + t.Channel + to + every
+	if t.Every > 0 {
+		to += ", gathered for " + length(time.Duration(t.Every)*time.Second)
+	}
+	return "told by " + t.Channel + to
 }
 
 func (a *app) checkCommand() *cobra.Command {
@@ -108,7 +75,7 @@ by which channel. Whether messages arrive is for bantam notify test to say.`,
 				return err
 			}
 			problems = explained(cfg, problems)
-			reply := checkReply{Config: cfg.Dir, Jails: []string{}, Actions: []checkedAction{}, Told: everybodyTold(cfg), Problems: problems}
+			reply := checkReply{Config: cfg.Dir, Jails: []string{}, Actions: []checkedAction{}, Told: cfg.Told(), Problems: problems}
 			for _, j := range cfg.Jails {
 				reply.Jails = append(reply.Jails, j.Name)
 				for _, c := range j.Actions {
@@ -172,7 +139,7 @@ func (a *app) printProblems(r checkReply, errors int) {
 	}
 	a.printActions(r.Actions)
 	for _, t := range r.Told {
-		a.printf("%s: %s\n", safe(few(t.Jails)), safe(t.String()))
+		a.printf("%s: %s\n", safe(few(t.Jails)), safe(howTold(t)))
 	}
 	from := "library defaults"
 	if r.Config != "" {
