@@ -258,7 +258,7 @@ func TestGuideAbuseDamagedPage(t *testing.T) {
 		page page
 		want []string
 	}{
-		{"a quote is not closed", asFound, []string{"jail.conf:269: action: in \"iptables-multiport[name=sshd, port=", "1 jail, 1 error"}},
+		{"a quote is not closed", asFound, []string{`jail.conf:264: action_abuse: a quote is not closed: "protocol=\"%(protocol)s]"`, "1 jail, 1 error"}},
 		{"the action's file has no section", quoted, []string{
 			"action.d/sendmail-abuse.conf:4: \"actionstart = printf", "stands before the first [section]\n  hint: begin with ", "[Definition]",
 			"action iptables-multiport, by bantam itself: sshd", "1 jail, 1 error",

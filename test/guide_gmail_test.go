@@ -247,6 +247,8 @@ func TestGuideTelegramPlaceholdersLeftIn(t *testing.T) {
 		if bans := g.bans(); len(bans) != 1 {
 			t.Errorf("the bans are %v", bans)
 		}
+		g.mustSay("check", g.does("check"), "warning: action.d/telegram-guide.conf:2: actionban: nothing knows the tag <BOT_TOKEN>", "conf:3: actionban: nothing knows the tag <CHAT_ID>",
+			`hint: give it a value, as a parameter: telegram-guide[CHAT_ID="…"]`)
 	})
 }
 

@@ -191,7 +191,7 @@ action = %(action_)s
 logpath = /var/log/auth.log
 backend = polling
 `)
-	g.mustSay("check", g.does("check"), "action abuse, by bantam itself: sshd", "1 jail, nothing that keeps one from running")
+	g.mustSay("check", g.does("check"), "sshd: reported by abuse to each network's abuse desk", "1 jail, nothing that keeps one from running")
 	p := g.runs()
 	const a = "46.72.252.233"
 	g.attack("146.72.252.233", 2)

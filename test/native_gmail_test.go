@@ -129,7 +129,7 @@ func TestGuideGmailNatively(t *testing.T) {
 	if out, code := g.says("check"); code != 0 || strings.Contains(out, "warning") {
 		t.Errorf("check ends with %d and says\n%s", code, out)
 	} else {
-		g.mustSay("check", out, "action iptables-multiport, by bantam itself: sshd", "action gmail, by bantam itself: sshd")
+		g.mustSay("check", out, "action iptables-multiport, by bantam itself: sshd", "sshd: told by gmail to ")
 	}
 	p := g.runs()
 	_, started := g.opened(&g.gmail, "sshd started", 1)
@@ -390,7 +390,7 @@ func TestLibraryActionsThroughSendmail(t *testing.T) {
 			if out, code := g.says("check"); code != 0 || strings.Contains(out, "warning") {
 				t.Errorf("check ends with %d and says\n%s", code, out)
 			} else {
-				g.mustSay("check", out, "action mta, by bantam itself: sshd", "/etc/bantam: 1 jail")
+				g.mustSay("check", out, "sshd: told by sendmail-whois", "/etc/bantam: 1 jail")
 			}
 			g.runs()
 			g.attack("192.0.2.7", 3)

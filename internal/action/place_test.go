@@ -150,3 +150,22 @@ func TestAnIgnoreCommandMayUsePlaces(t *testing.T) {
 		t.Errorf("it says %v, %v", got, err)
 	}
 }
+
+func TestKnowsTag(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // nobody is to be asked for names
+	value := (&World{Log: quiet()}).Values(ctx, &bantam.Decision{Ban: bantam.Ban{Jail: "sshd", ID: bantam.TextID("x")}})
+	for _, name := range append(Tags(), "F-USER", "F-ANY_THING") {
+		if _, ok := value(name); !ok && name != "br" && name != "sp" {
+			t.Errorf("<%s> has no value", name)
+		}
+		if !KnowsTag(name) {
+			t.Errorf("<%s> is not known", name)
+		}
+	}
+	for _, name := range []string{"IP", "BOT_TOKEN", "F-", "F-user", ""} {
+		if _, ok := value(name); ok || KnowsTag(name) {
+			t.Errorf("<%s> is known", name)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -185,6 +186,17 @@ var keys = []string{
 // remote are further tags, for which a registry is asked: they are left out of the mapping, for a class
 // that copies it would ask with every ban.
 var remote = []string{"network", "abuse-contact"}
+
+// Tags are the tags that commands and messages may use beside <F-NAME>, without brackets.
+func Tags() []string {
+	return slices.Concat(keys, remote, []string{"fq-hostname", "sh-hostname", "br", "sp"})
+}
+
+// KnowsTag reports whether something is put in for a tag when a command runs, perhaps nothing.
+func KnowsTag(name string) bool {
+	_, isF := fTag(name)
+	return isF || slices.Contains(Tags(), name)
+}
 
 // unknown is what stands for a place or network that is not known: commands count their words, and
 // nothing at all would move those behind it.

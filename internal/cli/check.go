@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,7 @@ type checkReply struct {
 	Config   string           `json:"config,omitempty"` // empty means the library
 	Jails    []string         `json:"jails"`
 	Actions  []checkedAction  `json:"actions"`
+	Told     []config.Told    `json:"told"`
 	Problems []config.Problem `json:"problems"`
 }
 
@@ -30,6 +32,29 @@ type checkedAction struct {
 	Action string `json:"action"`
 	By     string `json:"by"`            // native, shell or python
 	Why    string `json:"why,omitempty"` // it is shell
+
+	tells bool // and so is shown with whom
+}
+
+// howTold is how somebody is told, in words.
+func howTold(t config.Told) string {
+	to := ""
+	switch {
+	case t.Desks:
+		to = " to each network's abuse desk"
+	case len(t.To) > 0:
+		to = " to " + strings.Join(t.To, ", ")
+	}
+	if t.On == nil {
+		return "reported by " + t.Channel + to
+	}
+	if !slices.Equal(t.On, []string{"ban"}) {
+		to += ", of " + strings.Join(t.On, " ")
+	}
+	if t.Every > 0 {
+		to += ", gathered for " + length(time.Duration(t.Every)*time.Second)
+	}
+	return "told by " + t.Channel + to
 }
 
 func (a *app) checkCommand() *cobra.Command {
@@ -41,7 +66,8 @@ its file, line and a hint. The exit code is 1 if something would keep a jail fro
 running; warnings do not count.
 
 It also says who carries out each action: the program itself (native), the system's
-shell by the commands of the action's file, or a python3 by its class.`,
+shell by the commands of the action's file, or a python3 by its class; and who is told of bans,
+by which channel. Whether messages arrive is for bantam notify test to say.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, problems, err := daemon.Check(a.folder(), a.library)
@@ -49,7 +75,7 @@ shell by the commands of the action's file, or a python3 by its class.`,
 				return err
 			}
 			problems = explained(cfg, problems)
-			reply := checkReply{Config: cfg.Dir, Jails: []string{}, Actions: []checkedAction{}, Problems: problems}
+			reply := checkReply{Config: cfg.Dir, Jails: []string{}, Actions: []checkedAction{}, Told: cfg.Told(), Problems: problems}
 			for _, j := range cfg.Jails {
 				reply.Jails = append(reply.Jails, j.Name)
 				for _, c := range j.Actions {
@@ -57,7 +83,7 @@ shell by the commands of the action's file, or a python3 by its class.`,
 					if c.Made {
 						by = action.Native
 					}
-					reply.Actions = append(reply.Actions, checkedAction{j.Name, c.Title, by, c.WhyShell})
+					reply.Actions = append(reply.Actions, checkedAction{j.Name, c.Title, by, c.WhyShell, c.Kind == action.Native && config.Tells(c.Name)})
 				}
 			}
 			if reply.Problems == nil {
@@ -112,6 +138,9 @@ func (a *app) printProblems(r checkReply, errors int) {
 		}
 	}
 	a.printActions(r.Actions)
+	for _, t := range r.Told {
+		a.printf("%s: %s\n", safe(few(t.Jails)), safe(howTold(t)))
+	}
 	from := "library defaults"
 	if r.Config != "" {
 		from = safe(r.Config)
@@ -132,6 +161,9 @@ func (a *app) printActions(actions []checkedAction) {
 	jails := map[what][]string{}
 	var order []what
 	for _, c := range actions {
+		if c.tells {
+			continue
+		}
 		w := what{c.Action, c.By}
 		if len(jails[w]) == 0 {
 			order = append(order, w)
@@ -140,12 +172,17 @@ func (a *app) printActions(actions []checkedAction) {
 	}
 	by := map[string]string{action.Native: "by bantam itself", action.Shell: "by shell", action.Python: "by python3"}
 	for _, w := range order {
-		names, more := jails[w], ""
-		if len(names) > maxNamed {
-			names, more = names[:maxNamed], fmt.Sprintf(" and %d more", len(names)-maxNamed)
-		}
-		a.printf("action %s, %s: %s%s\n", safe(w.action), by[w.by], safe(strings.Join(names, ", ")), more)
+		a.printf("action %s, %s: %s\n", safe(w.action), by[w.by], safe(few(jails[w])))
 	}
+}
+
+// few are the first of some jails, and how many more there are.
+func few(names []string) string {
+	more := ""
+	if len(names) > maxNamed {
+		names, more = names[:maxNamed], fmt.Sprintf(" and %d more", len(names)-maxNamed)
+	}
+	return strings.Join(names, ", ") + more
 }
 
 // explained is problems with what the daemon does not look for: a filter's expressions each

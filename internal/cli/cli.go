@@ -194,6 +194,16 @@ func parseIDs(args []string) ([]bantam.ID, error) {
 	return ids, nil
 }
 
+// parseID reads an address, a prefix, or a text, which a filter may have taken for the offender. Of a text wrong is
+// what to say if nobody was banned by it.
+func parseID(arg string) (id bantam.ID, wrong error) {
+	id, err := bantam.ParsePrefix(arg)
+	if err != nil {
+		return bantam.TextID(arg), usageError{err}
+	}
+	return id, nil
+}
+
 // length is a duration as people say it: its two largest units, "2d 4h", "5m".
 func length(d time.Duration) string {
 	if d < 0 {

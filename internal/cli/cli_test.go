@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 //
 //	await ready       waits until the daemon answers on $SOCKET
 //	await banned ID   waits until it has decided on ID
+//	await text TEXT   the same of an ID that is a text
 //	await gone        waits until nobody answers
 //	log FILE ID N     appends N failed logins of ID
 //	fill FILE…        puts the test's folder in the place of $WORK in files
@@ -66,9 +67,13 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 			_, err := control.Call(ctx, client, control.Ping, control.None{})
 			return errors.Is(err, control.ErrNotRunning)
 		}
-	case "banned":
-		id, err := bantam.ParsePrefix(args[1])
-		ts.Check(err)
+	case "banned", "text":
+		id := bantam.TextID(args[1])
+		if args[0] == "banned" {
+			var err error
+			id, err = bantam.ParsePrefix(args[1])
+			ts.Check(err)
+		}
 		happened = func() bool {
 			reply, err := control.Call(ctx, client, control.GetBans, control.BansRequest{ID: id})
 			return err == nil && len(reply.Bans) > 0

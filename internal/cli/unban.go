@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -13,18 +14,19 @@ func (a *app) unbanCommand() *cobra.Command {
 	var jail string
 	var all bool
 	cmd := &cobra.Command{
-		Use:   "unban ADDRESS|PREFIX…",
+		Use:   "unban ADDRESS|PREFIX|TEXT…",
 		Short: "Lift bans",
 		Long: `Lift the bans of addresses, or of everything inside prefixes, in all jails or in one.
-An address that is banned as part of its network lifts the ban of the network.`,
+An address that is banned as part of its network lifts the ban of the network. A text is one that a
+filter bans in place of an address.`,
 		Example: "  bantam unban 192.0.2.7\n  bantam unban 192.0.2.0/24 --jail sshd\n  bantam unban --all",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ids, err := parseIDs(args)
+			if all == (len(args) > 0) {
+				return usageError{errors.New("bantam unban needs an address or prefix, or --all, and not both")}
+			}
+			ids, err := a.bannedIDs(cmd.Context(), args)
 			if err != nil {
 				return err
-			}
-			if all == (len(ids) > 0) {
-				return usageError{errors.New("bantam unban needs an address or prefix, or --all, and not both")}
 			}
 			if all {
 				ids = []bantam.ID{{}}
@@ -58,4 +60,23 @@ An address that is banned as part of its network lifts the ban of the network.`,
 	cmd.Flags().BoolVar(&all, "all", false, "lift every ban")
 	a.completeJail(cmd)
 	return cmd
+}
+
+// bannedIDs reads addresses, prefixes and texts; a text by which nobody is banned is a mistake.
+func (a *app) bannedIDs(ctx context.Context, args []string) ([]bantam.ID, error) {
+	ids := make([]bantam.ID, len(args))
+	for i, arg := range args {
+		id, wrong := parseID(arg)
+		if wrong != nil {
+			reply, err := control.Call(ctx, control.NewClient(a.socket), control.GetBans, control.BansRequest{ID: id})
+			if err != nil {
+				return nil, err
+			}
+			if id.IsZero() || len(reply.Bans) == 0 {
+				return nil, wrong
+			}
+		}
+		ids[i] = id
+	}
+	return ids, nil
 }

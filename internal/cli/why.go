@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -17,31 +18,40 @@ import (
 
 func (a *app) whyCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "why ADDRESS|PREFIX",
+		Use:   "why ADDRESS|PREFIX|TEXT",
 		Short: "From a ban back to the log lines, and what follows",
 		Long: `Tell everything that is known of an address: the bans that keep it out, the log lines that made
-them, when they end, its earlier bans, where it is, and which rule lets it off. The exit code is 1 if
+them, when they end, its earlier bans, where it is, and which rule lets it off. Of a prefix it is what
+is banned inside it; a text is one that a filter bans in place of an address. The exit code is 1 if
 it is not banned.`,
-		Args: exactlyOne("an address or prefix"),
+		Example: "  bantam why 192.0.2.7\n  bantam why 192.0.2.0/24\n  bantam why mallory@example.org",
+		Args:    exactlyOne("an address or prefix"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ids, err := parseIDs(args)
-			if err != nil {
+			id, wrong := parseID(args[0])
+			if id.IsZero() {
+				return wrong
+			}
+			reply, err := control.Call(cmd.Context(), control.NewClient(a.socket), control.Why, control.WhyRequest{ID: id})
+			switch {
+			case err != nil:
 				return err
+			case wrong != nil && len(reply.Running)+len(reply.Past) == 0:
+				return wrong // and nobody was banned by this name
+			case a.json:
+				a.print(reply)
+			default:
+				a.printWhy(id, reply, time.Now())
 			}
-			reply, printed, err := ask(cmd.Context(), a, control.Why, control.WhyRequest{ID: ids[0]})
-			if err == nil && !printed {
-				a.printWhy(ids[0], reply, time.Now())
-			}
-			if err == nil && len(reply.Running) == 0 {
+			if len(reply.Running) == 0 {
 				return errSilent
 			}
-			return err
+			return nil
 		},
 	}
 }
 
 func (a *app) printWhy(id bantam.ID, reply control.WhyReply, now time.Time) {
-	a.printf("%s%s\n", id, whereabouts(reply.Place))
+	a.printf("%s%s\n", safe(id.String()), whereabouts(reply.Place))
 	if len(reply.Running) == 0 {
 		a.printf("is not banned\n")
 	}
@@ -77,8 +87,13 @@ func (a *app) printWhy(id bantam.ID, reply control.WhyReply, now time.Time) {
 	for _, jail := range slices.Sorted(maps.Keys(reply.Ignored)) {
 		a.printf("let off in %s by %s\n", safe(jail), safe(reply.Ignored[jail]))
 	}
-	if len(reply.Running) > 0 {
+	if len(reply.Running) == 0 {
+		return
+	}
+	if _, is := id.Prefix(); is {
 		a.printf("\nNext: bantam unban %s | bantam allow add %s\n", id, id)
+	} else {
+		a.printf("\nNext: bantam unban %s\n", safe(inShell(id.String())))
 	}
 }
 
@@ -95,4 +110,14 @@ func whereabouts(p geo.Place) string {
 		return ""
 	}
 	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+// inShell is a text as one word of a shell.
+func inShell(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("@%+=:,./-_", r)
+	}) && s[0] != '-' {
+		return s
+	}
+	return "-- '" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

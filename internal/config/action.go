@@ -50,14 +50,27 @@ func (r *jailReader) actions() {
 		return
 	}
 	seen := map[string]bool{}
+	option := v
 	for _, entry := range list {
+		v := option.at(entry)
 		name, params, err := nameParams(entry)
 		if err == nil && trim(name) != name {
 			err = fmt.Errorf("there is a blank before the bracket in %s", quote(entry))
 		}
 		if err != nil {
-			r.fail(problemAt(v, hideAll(err.Error(), text), optionHint(text, v)))
+			p := r.openQuote(v)
+			if p == nil {
+				p = problemAt(v, err.Error(), optionHint(text, v))
+			}
+			p.Text = hideAll(p.Text, text)
+			r.fail(p)
 			continue
+		}
+		if slices.ContainsFunc(params, param.open) {
+			if p := r.openQuote(v); p != nil {
+				p.Text = hideAll(p.Text, text)
+				r.warn(p)
+			}
 		}
 		c := action.Config{Jail: r.jail.Name, Name: name, Kind: action.Native, Params: map[string]string{}}
 		for _, p := range params {
@@ -67,6 +80,12 @@ func (r *jailReader) actions() {
 			c.Params["name"] = r.jail.Name
 		}
 		c.Title = title(c)
+		if seen[c.Title] && Tells(name) && !r.tree.hasAction(name) {
+			p := problemAt(v, fmt.Sprintf("there are two actions %s: the second tells nobody", quote(c.Title)), "tell them apart with "+printable(name)+"[actname=OTHER]")
+			p.Jail = r.jail.Name
+			r.problems = append(r.problems, *p)
+			continue
+		}
 		if seen[c.Title] {
 			r.fail(problemAt(v, fmt.Sprintf("there are two actions %s", quote(c.Title)), "tell them apart with "+printable(name)+"[actname=OTHER]"))
 			continue
@@ -84,10 +103,40 @@ func (r *jailReader) actions() {
 			r.fail(p)
 			continue
 		}
-		if c.Kind == action.Native && tells(c.Name) {
+		switch {
+		case c.Kind == action.Native && Tells(c.Name):
 			r.tell(&c, v, params)
+		case c.Kind == action.Native && c.Name == action.LogName:
+			r.unknownParams(v, c.Name, params, action.LogParams)
+			for _, p := range params {
+				for _, name := range slices.Sorted(maps.Keys(unknownTags(p.value))) {
+					r.warn(problemAt(v, fmt.Sprintf("%s: nothing knows the tag <%s>: it stays in the line as it is", c.Name, name), guessTag(name, action.Tags())))
+				}
+			}
 		}
 		r.jail.Actions = append(r.jail.Actions, c)
+	}
+}
+
+// hasAction reports whether there is a file for an action of that name.
+func (t *tree) hasAction(name string) bool {
+	_, err := t.layered("action.d/" + name)
+	return !errors.Is(err, errNone)
+}
+
+// unknownParams warns of parameters that a native action does not read.
+func (r *jailReader) unknownParams(v *Value, name string, params []param, known []string) {
+	var told []string
+	for _, p := range params {
+		if p.key == "name" || p.key == "actname" || slices.Contains(known, p.key) || slices.Contains(told, p.key) {
+			continue
+		}
+		told = append(told, p.key)
+		hint := "it has " + strings.Join(known, ", ")
+		if guess := nearest(p.key, known); guess != "" {
+			hint = "did you mean " + guess + "?"
+		}
+		r.warn(problemAt(v, fmt.Sprintf("%s has no parameter %s", name, quote(p.key)), hint))
 	}
 }
 
@@ -112,7 +161,7 @@ func (r *jailReader) define(c *action.Config, params []param) error {
 	}
 	places, err := r.tree.layered("action.d/" + c.Name)
 	switch {
-	case errors.Is(err, errNone) && (native[c.Name] || tells(c.Name)):
+	case errors.Is(err, errNone) && (native[c.Name] || Tells(c.Name)):
 		return nil
 	case errors.Is(err, errNone):
 		return &Problem{Text: fmt.Sprintf("there is no action %s", quote(c.Name)), Hint: r.tree.actionHint(c.Name)}
@@ -134,7 +183,11 @@ func (r *jailReader) define(c *action.Config, params []param) error {
 		return err
 	}
 	d := definition{reader: r, config: c, opts: combined.opts}
-	return d.read()
+	if err := d.read(); err != nil {
+		return err
+	}
+	d.strangers(s)
+	return nil
 }
 
 // python finds the file of an action that is a Python class.

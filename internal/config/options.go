@@ -13,6 +13,11 @@ type param struct {
 	value string // without quotes and outer blanks
 }
 
+// open reports whether the value begins with a quote that is not closed and so is part of it.
+func (p param) open() bool {
+	return p.value != "" && (p.value[0] == '"' || p.value[0] == '\'') && strings.IndexByte(p.value[1:], p.value[0]) < 0
+}
+
 const paramHint = "write NAME[KEY=VALUE, KEY=\"VALUE\"] with no blank before [ or before =, and none between a closing quote and the comma"
 
 // nameParams reads NAME[KEY=VALUE, …][…] (detection.md 2.1). The name is all that
@@ -106,6 +111,74 @@ func quoted(text string) (value, rest string, ok bool) {
 		return "", "", false
 	}
 	return text[1 : 1+end], text[2+end:], true
+}
+
+// at is the value as if it was written where one of its entries begins; an entry that comes by a reference begins where the
+// value does.
+func (v *Value) at(entry string) *Value {
+	first, _, _ := strings.Cut(entry, "\n")
+	n := 0
+	for line := range strings.SplitSeq(v.Text, "\n") {
+		if line = trim(line); strings.HasPrefix(line, trim(first)) && n < len(v.rows) {
+			w := *v
+			w.Line = v.rows[n]
+			return &w
+		}
+		if line != "" {
+			n++
+		}
+	}
+	return v
+}
+
+// openQuote is the problem of a quote that is not closed in a list of NAME[…] or in what it refers to, at the first line
+// that has one; nil if there is none.
+func (r *jailReader) openQuote(v *Value) *Problem {
+	seen := map[*Value]bool{}
+	for look := []*Value{v}; len(look) > 0 && len(seen) < maxShown; look = look[1:] {
+		v := look[0]
+		if v == nil || seen[v] || v.cut {
+			continue // the end of one that was cut off is told as that
+		}
+		seen[v] = true
+		n := 0
+		for line := range strings.SplitSeq(v.Text, "\n") {
+			if trim(line) == "" {
+				continue
+			}
+			if at := openAt(line); at >= 0 {
+				p := problemAt(v, "a quote is not closed: "+quote(line[at:]), "write KEY=\"VALUE\" with both quotes")
+				if n < len(v.rows) {
+					p.Line = v.rows[n]
+				}
+				return p
+			}
+			n++
+		}
+		references(v.Text, func(key string) { look = append(look, r.scope.set.raw(r.jail.Name, key)) })
+	}
+	return nil
+}
+
+// openAt is where a line's last parameter begins whose value's quote is not closed, or -1.
+func openAt(line string) int {
+	for i := 0; i < len(line); i++ {
+		if line[i] != '"' && line[i] != '\'' {
+			continue
+		}
+		end := strings.IndexByte(line[i+1:], line[i])
+		if rest := line[i+1:]; end < 0 || end > 0 && rest[end-1] == '=' && end+1 < len(rest) && !strings.ContainsRune(",] ", rune(rest[end+1])) {
+			if i == 0 || line[i-1] != '=' {
+				return -1 // an apostrophe
+			}
+			for i--; i > 0 && keyLen(line[i-1:i]) > 0; {
+				i--
+			}
+			return i
+		}
+		i += end + 1
+	}
+	return -1
 }
 
 // entries cuts a list of NAME[…] at newlines and blanks that stand outside

@@ -153,3 +153,32 @@ func stockFilters(t *testing.T, root, dir string) map[string]filter.Config {
 	}
 	return out
 }
+
+// With the package's jail.conf mails go by its own actions, or natively if mta names a way of ours.
+func TestMailsOfTheStockJailConf(t *testing.T) {
+	dir := filepath.Join(peertest.Tree(t), "etc/fail2ban")
+	for mta, want := range map[string]string{"": "shell, no channel", "mail": "shell, no channel", "mta": "native, mta-whois-lines to [root@localhost]", "gmail-api": "native, gmail-api-whois-lines to [root@localhost]"} {
+		local := "[DEFAULT]\nsender = bantam@example.org\naction = %(action_mwl)s\n"
+		if mta != "" {
+			local += "mta = " + mta + "\n"
+		}
+		if err := os.WriteFile(filepath.Join(dir, "jail.local"), []byte(local+"[sshd]\nenabled = true\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(dir, testLib)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range c.Problems {
+			t.Errorf("mta = %s: %s", mta, p)
+		}
+		actions := jailOf(t, c, "sshd").Actions
+		got := actions[len(actions)-1].Kind + ", no channel"
+		if tell, _ := c.Channels(); len(tell) > 0 {
+			got = fmt.Sprintf("%s, %s to %v", actions[len(actions)-1].Kind, tell[0].Channel, tell[0].To)
+		}
+		if got != want {
+			t.Errorf("mta = %s: %s, want %s", mta, got, want)
+		}
+	}
+}

@@ -26,7 +26,7 @@ var (
 	// viaParams are the parameters of mail's transports.
 	viaParams = map[string][]string{
 		smtp.Relay:    {"relay", "user", "password", "tls"},
-		smtp.Gmail:    {"relay", "user", "password", "tls"},
+		smtp.Gmail:    {"password", "user", "relay", "tls"},
 		smtp.GmailAPI: {"client", "token", "url"},
 		smtp.MTA:      {"program"},
 	}
@@ -44,7 +44,7 @@ var (
 		report.Blocklist: {"key", "category", "from", "url", "redact"},
 	}
 	// secrets are the parameters that nobody may see, wherever they occur but for those of open.
-	secrets = []string{"password", "token", "key", "headers", "url", "topic"}
+	secrets = []string{"password", "token", "key", "headers", "url", "topic", "abuseipdb_apikey"}
 	// open are parameters with the name of a secret that hold none: gmail-api's token is the path of a file, and
 	// where an API is may be seen.
 	open = map[string][]string{
@@ -62,23 +62,61 @@ const (
 	GmailToken  = "/var/lib/bantam/gmail-token.json"
 )
 
-// tells reports whether an action of that name is one that tells somebody.
-func tells(name string) bool { return paramsOf(name) != nil }
+// Tells reports whether a native action of that name tells somebody: it then is no effect of its jail, but a
+// channel.
+func Tells(name string) bool { return kindOf(name) != "" }
 
-// paramsOf are the parameters of a native action that tells somebody, nil for other actions.
-func paramsOf(name string) []string {
-	switch {
-	case viaParams[name] != nil:
-		return slices.Concat(mailParams, viaParams[name], notifyParams)
-	case chatParams[name] != nil:
-		return slices.Concat(chatParams[name], notifyParams)
+// kindOf is which way an action of that name tells somebody, "" for other actions.
+func kindOf(name string) string {
+	if viaParams[name] != nil || chatParams[name] != nil || reportParams[name] != nil {
+		return name
 	}
-	return reportParams[name]
+	if name == "abuseipdb" {
+		return report.AbuseIPDB
+	}
+	kind, _, _ := stockMail(name)
+	return kind
+}
+
+// stockMail reads the names that jail.conf's action_mw and action_mwl make of mta, such as sendmail-whois and
+// gmail-api-whois-lines: the way the mail goes and what is in it. kind is "" if the name is none of them. By sendmail and
+// mail, which are files of their own in Fail2Ban's folder, the machine's sendmail is meant.
+func stockMail(name string) (kind string, whois, lines bool) {
+	kind, lines = strings.CutSuffix(name, "-whois-lines")
+	whois = lines
+	if !whois {
+		kind, whois = strings.CutSuffix(name, "-whois")
+	}
+	switch {
+	case kind == "sendmail" || kind == "mail":
+		return smtp.MTA, whois, lines
+	case whois && viaParams[kind] != nil:
+		return kind, whois, lines
+	}
+	return "", false, false
+}
+
+// Parameters that people give to Fail2Ban's actions of these names: some have other names here, and what is for commands only
+// is not needed.
+var (
+	stockParams   = map[string]string{"dest": "to", "sender": "from", "abuseipdb_apikey": "key", "abuseipdb_category": "category"}
+	stockNeedless = []string{"logpath", "chain", "port", "protocol"}
+)
+
+// paramsOf are the parameters of a native action that tells somebody, by its kind.
+func paramsOf(kind string) []string {
+	switch {
+	case viaParams[kind] != nil:
+		return slices.Concat(mailParams, viaParams[kind], notifyParams)
+	case chatParams[kind] != nil:
+		return slices.Concat(chatParams[kind], notifyParams)
+	}
+	return reportParams[kind]
 }
 
 // isSecret reports whether a parameter of an action is one that nobody may see.
 func isSecret(name, key string) bool {
-	return slices.Contains(secrets, key) && !slices.Contains(open[name], key)
+	return slices.Contains(secrets, key) && !slices.Contains(open[kindOf(name)], key)
 }
 
 // A telling is an action of one jail that tells somebody.
@@ -96,24 +134,29 @@ type telling struct {
 // tell reads the parameters of an action that tells somebody. What is wrong keeps the channel from
 // being used, not the jail: better protected in silence than not at all.
 func (r *jailReader) tell(c *action.Config, v *Value, params []param) {
-	t := &tellReader{jail: r, name: c.Name, value: v, given: map[string]string{}}
+	t := &tellReader{jail: r, name: kindOf(c.Name), value: v, given: map[string]string{}}
+	stock := t.name != c.Name
+	if kind, whois, lines := stockMail(c.Name); stock && kind != "" {
+		yesNo := map[bool]string{true: "yes", false: "no"}
+		t.given["whois"], t.given["lines"] = yesNo[whois], yesNo[lines]
+	}
 	for _, p := range params {
-		if p.key != "name" && p.key != "actname" {
+		switch {
+		case p.key == "name" || p.key == "actname" || stock && slices.Contains(stockNeedless, p.key):
+		case stock && stockParams[p.key] != "":
+			t.given[stockParams[p.key]] = p.value
+		default:
 			t.given[p.key] = p.value
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(t.given)) {
-		if known := paramsOf(c.Name); !slices.Contains(known, key) {
-			hint := "it has " + strings.Join(known, ", ")
-			if guess := nearest(key, known); guess != "" {
-				hint = "did you mean " + guess + "?"
-			}
-			t.warn(fmt.Sprintf("%s has no parameter %s", c.Name, quote(key)), hint)
-		}
+	known := paramsOf(t.name)
+	if stock {
+		known = slices.Concat(known, slices.Sorted(maps.Keys(stockParams)), stockNeedless)
 	}
+	r.unknownParams(v, c.Name, params, known)
 	out := telling{key: t.key(), title: strings.TrimSuffix(c.Title, "-"+c.Params["name"]), jail: r.jail.Name, value: v}
 	var err error
-	if reportParams[c.Name] != nil {
+	if reportParams[t.name] != nil {
 		out.report = t.report()
 		out.report.Channel = out.title
 		err = out.report.Validate()
@@ -130,7 +173,14 @@ func (r *jailReader) tell(c *action.Config, v *Value, params []param) {
 		}
 	}
 	if err != nil && !t.failed {
-		t.fail(err.Error(), "bantam config show "+r.jail.Name+" shows where each part of it comes from")
+		hint := "bantam config show " + r.jail.Name + " shows where each part of it comes from"
+		switch {
+		case t.name == report.Abuse && strings.HasPrefix(err.Error(), "from: "):
+			hint = "write from=abuse@example.org, or sender = abuse@example.org in [DEFAULT]: desks answer to it"
+		case stock && viaParams[t.name] != nil:
+			hint = fmt.Sprintf("write it out below %%(action_)s with all that it needs, as in %s[%s=…, whois=yes]", t.name, viaParams[t.name][0])
+		}
+		t.fail(err.Error(), hint)
 	}
 	if !t.failed {
 		r.jail.tellings = append(r.jail.tellings, out)
@@ -272,7 +322,7 @@ var inEntry = regexp.MustCompile(`\b(` + strings.Join(secrets, "|") + `)(\s*=\s*
 // any action in the option tells somebody.
 func hideAll(said, option string) string {
 	for _, line := range strings.FieldsFunc(option, isSpace) {
-		if name, _, _ := strings.Cut(line, "["); tells(name) {
+		if name, _, _ := strings.Cut(line, "["); Tells(name) {
 			return inEntry.ReplaceAllString(said, "$1$2***")
 		}
 	}
@@ -290,7 +340,7 @@ func hide(text string, literals []string) string {
 	lines := strings.SplitAfter(text, "\n")
 	for i, line := range lines {
 		name, _, has := strings.Cut(line, "[")
-		if name = trim(name); !has || !tells(name) {
+		if name = trim(name); !has || !Tells(name) {
 			continue
 		}
 		lines[i] = inEntry.ReplaceAllStringFunc(line, func(m string) string {
@@ -316,9 +366,6 @@ func (t *tellReader) mail(kind string) smtp.Config {
 	}
 	if kind == smtp.GmailAPI {
 		c.Client, c.Token, c.URL = t.text("client", GmailClient), t.text("token", GmailToken), t.text("url", "")
-		if _, err := os.Stat(c.Token); errors.Is(err, os.ErrNotExist) {
-			t.warn(fmt.Sprintf("%s: nobody has logged in yet: there is no %s", t.name, quote(c.Token)), "sudo bantam notify login gmail")
-		}
 	} else {
 		c.Password = t.secret("password")
 	}
@@ -395,10 +442,8 @@ func (t *tellReader) report() *report.Config {
 		return &c
 	}
 	by := &tellReader{jail: t.jail, name: via, value: t.value, given: map[string]string{}}
+	t.jail.unknownParams(t.value, "via: "+via, params, append(slices.Clone(viaParams[via]), "from"))
 	for _, p := range params {
-		if !slices.Contains(viaParams[via], p.key) && p.key != "from" {
-			t.warn(fmt.Sprintf("via: %s has no parameter %s", via, quote(p.key)), "it has "+strings.Join(viaParams[via], ", "))
-		}
 		by.given[p.key] = p.value
 	}
 	c.Via = by.mail(via)

@@ -128,26 +128,28 @@ func TestSecretsOfTheServiceSeenFromAShell(t *testing.T) {
 	}
 }
 
-// Gmail's API needs a login first, which is found before the first ban is to be told.
-func TestGmailAPIWithoutALogin(t *testing.T) {
-	token := filepath.Join(t.TempDir(), "token.json")
-	text := tellJails + "action = gmail-api[token=" + token + "]\n[sshd]\n"
-	c := load(t, text)
-	if len(c.Problems) != 1 || !c.Problems[0].Warning || !strings.Contains(c.Problems[0].Text, "nobody has logged in yet") || !strings.Contains(c.Problems[0].Hint, "bantam notify login gmail") {
-		t.Errorf("the problems are\n%s", problemsOf(c))
-	}
-	if err := os.WriteFile(token, []byte("{}"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if c := load(t, text); len(c.Problems) != 0 {
-		t.Errorf("after a login the problems are\n%s", problemsOf(c))
-	}
-}
-
 func TestUnknownParametersOfChannels(t *testing.T) {
 	c := load(t, tellJails+"action = mta[form=a@example.org]\n[sshd]\n")
 	if got := problemsOf(c); !strings.Contains(got, `mta has no parameter "form"`) || c.Problems[0].Hint != "did you mean from?" {
 		t.Errorf("problems: %s%+v", got, c.Problems)
+	}
+}
+
+func TestUnknownParametersAndTagsOfLog(t *testing.T) {
+	c := load(t, tellJails+`action = log[file=/var/log/b.log, bann="<ip>", unban="<ip> <contry> <IP>", ignore="<ip> <F-USER>"]
+[sshd]
+`)
+	var got []string
+	for _, p := range c.Problems {
+		got = append(got, p.Text+" ("+p.Hint+")")
+	}
+	want := []string{
+		`log has no parameter "bann" (did you mean ban?)`,
+		"log: nothing knows the tag <IP>: it stays in the line as it is (tags are written in small letters: <ip>)",
+		"log: nothing knows the tag <contry>: it stays in the line as it is (did you mean <country>?)",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("it says\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
@@ -205,5 +207,87 @@ func TestSecretsInFilesOfOthersAreTold(t *testing.T) {
 		if n != want {
 			t.Errorf("with mode %o it is told %d times, not %d: %v", mode, n, want, c.Problems)
 		}
+	}
+}
+
+// What jail.conf makes of mta is native where the folder has no file of the name.
+func TestMailsThatJailConfAsksFor(t *testing.T) {
+	const stock = tellJails + `action_ = bantam[]
+action_mw = %(action_)s
+  %(mta)s-whois[sender="%(sender)s", dest="%(destemail)s", protocol="tcp", chain="INPUT"]
+action_mwl = %(action_)s
+  %(mta)s-whois-lines[sender="%(sender)s", dest="%(destemail)s", logpath="%(logpath)s", chain="INPUT"]
+`
+	for _, tt := range []struct{ name, jail, want string }{
+		{"mta's own", "mta = mta\naction = %(action_mw)s", "mta-whois: mta to [ops@example.org] lines false whois true"},
+		{"with lines", "mta = mta\naction = %(action_mwl)s", "mta-whois-lines: mta to [ops@example.org] lines true whois true"},
+		{"sendmail", "mta = sendmail\naction = %(action_mwl)s", "sendmail-whois-lines: mta to [ops@example.org] lines true whois true"},
+		{"mail alone", "action = mail[dest=a@example.org]", "mail: mta to [a@example.org] lines false whois false"},
+		{"Gmail's API", "mta = gmail-api\naction = %(action_mw)s", "gmail-api-whois: gmail-api to [ops@example.org] lines false whois true"},
+		{"a relay that nobody names", "mta = smtp\naction = %(action_mw)s", "; write it out below %(action_)s with all that it needs, as in smtp[relay=…, whois=yes]"},
+		{"Gmail without a password", "mta = gmail\naction = %(action_mw)s", "; write it out below %(action_)s with all that it needs, as in gmail[password=…, whois=yes]"},
+		{"a way that there is not", "mta = pigeon\naction = %(action_mw)s", `there is no action "pigeon-whois"`},
+		{"a file of the folder", "mta = filed\naction = %(action_mw)s", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := load(t, stock+"[sshd]\n"+tt.jail+"\n-- action.d/filed-whois.conf --\n[Definition]\nactionban = mail <dest>\n")
+			tell, _ := c.Channels()
+			got := ""
+			for _, n := range tell {
+				got += fmt.Sprintf("%s: %s to %v lines %v whois %v", n.Channel, n.Kind, n.To, n.Lines, n.Whois)
+			}
+			for _, p := range c.Problems {
+				got += p.Text + "; " + p.Hint
+			}
+			if tt.want == "" && got != "" || !strings.Contains(got, tt.want) || strings.Contains(got, "no parameter") {
+				t.Errorf("it comes to %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestStockReportsToAbuseIPDB(t *testing.T) {
+	const jails = tellJails + "action_abuseipdb = abuseipdb\naction = bantam[]\n  %(action_abuseipdb)s[abuseipdb_apikey=\"0123456789verysecret\", abuseipdb_category=\"18,22\"]\n[sshd]\n"
+	dir := folder(t, jails)
+	if err := os.Chmod(filepath.Join(dir, "jail.conf"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(dir, testLib)
+	if err != nil || len(c.Problems) > 0 {
+		t.Fatalf("%v %v", err, c.Problems)
+	}
+	_, reports := c.Channels()
+	if len(reports) != 1 || reports[0].Kind != "abuseipdb-report" || reports[0].Key.Reveal() != "0123456789verysecret" || reports[0].Category != "18,22" {
+		t.Errorf("reports go out as %+v", reports)
+	}
+	shown, err := Show(dir, testLib, "sshd")
+	if text := fmt.Sprintf("%+v %v", shown, jailOf(t, c, "sshd").Actions); err != nil || strings.Contains(text, "verysecret") {
+		t.Errorf("the key is shown: %s, %v", text, err)
+	}
+}
+
+func TestTwoActionsOfOneKindNeedNames(t *testing.T) {
+	const chat = "telegram[token=123456789:AAFabcdefghijklmnopqrstuvwxyz0123456, chat=%d%s]"
+	two := func(name string) *Config {
+		return load(t, tellJails+"action = bantam[]\n  "+fmt.Sprintf(chat, 1, "")+"\n  "+fmt.Sprintf(chat, 2, name)+"\n[sshd]\n")
+	}
+	c := two("")
+	if j := jailOf(t, c, "sshd"); j.Err != nil {
+		t.Errorf("the jail is set aside: %v", j.Err)
+	}
+	var said *Problem
+	for i, p := range c.Problems {
+		if strings.Contains(p.Text, `two actions "telegram"`) {
+			said = &c.Problems[i]
+		}
+	}
+	if said == nil || said.Warning || said.Hint != "tell them apart with telegram[actname=OTHER]" {
+		t.Errorf("it says\n%s", problemsOf(c))
+	}
+	if tell, _ := c.Channels(); len(tell) != 1 || tell[0].Chat != "1" {
+		t.Errorf("without a name there are the channels %+v", tell)
+	}
+	if tell, _ := two(", actname=second").Channels(); len(tell) != 2 || tell[0].Channel != "second" || tell[0].Chat != "2" {
+		t.Errorf("with a name there are the channels %+v", tell)
 	}
 }

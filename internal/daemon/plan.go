@@ -349,5 +349,5 @@ func Check(dir string, library fs.FS) (cfg *config.Config, problems []config.Pro
 	if err != nil {
 		return nil, nil, err
 	}
-	return p.config, append(p.problems, placeProblems(p.config)...), nil
+	return p.config, slices.Concat(p.problems, placeProblems(p.config), tellProblems(p.config)), nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"bantam"
 	"bantam/internal/action"
+	"bantam/internal/config"
 	"bantam/internal/control"
 	"bantam/internal/jail"
 	"bantam/internal/notify"
@@ -279,4 +280,50 @@ func reportError(err error) error {
 		return err
 	}
 	return control.Refuse(hint, "%v", err)
+}
+
+// tellProblems are what would keep messages and reports from going out, as far as this machine knows without asking anybody.
+func tellProblems(c *config.Config) (problems []config.Problem) {
+	doubt := func(channel string, jails []string, text, hint string) {
+		p := config.Problem{Jail: jails[0], Key: "action", Text: channel + ": " + text, Hint: hint, Warning: true}
+		if v, ok := c.Value(jails[0], "action"); ok {
+			p.File, p.Line = v.File, v.Line
+		}
+		problems = append(problems, p)
+	}
+	ready := func(channel string, jails []string, via smtp.Config) {
+		if err := via.Check(); err != nil {
+			doubt(channel, jails, err.Error(), "what is to be sent waits until then; bantam notify queue shows it")
+		}
+	}
+	tell, reports := c.Channels()
+	for _, n := range tell {
+		if n.Mail.Kind == "" {
+			continue
+		}
+		ready(n.Channel, n.Jails, n.Mail)
+		if at := slices.IndexFunc(n.To, local); at >= 0 && n.Mail.Kind != smtp.MTA {
+			doubt(n.Channel, n.Jails, fmt.Sprintf("nobody outside this machine can deliver mail to %q", n.To[at]), "write destemail = you@example.org in [DEFAULT], or to=you@example.org")
+		}
+	}
+	for _, r := range reports {
+		if r.Kind == report.Abuse {
+			ready(r.Channel, r.Jails, r.Via)
+			if local(r.From) {
+				doubt(r.Channel, r.Jails, fmt.Sprintf("no abuse desk can answer %q", r.From), "write sender = abuse@example.org in [DEFAULT], or from=abuse@example.org")
+			}
+		}
+	}
+	return problems
+}
+
+// local reports whether a mail address means somebody of the machine that reads it.
+func local(address string) bool {
+	a, err := smtp.Address(address)
+	if err != nil {
+		return false // which config has told
+	}
+	_, host, _ := strings.Cut(a.Address, "@")
+	host = strings.ToLower(host)
+	return host == "localhost" || strings.HasPrefix(host, "localhost.")
 }

@@ -31,8 +31,11 @@ func newMail(c *Config) (channel, error) {
 			errs = append(errs, fmt.Errorf("to: %w", err))
 		}
 	}
+	if err := errors.Join(append(errs, c.Mail.Validate())...); err != nil {
+		return nil, err
+	}
 	transport, err := c.Mail.Open(c.logger())
-	if err = errors.Join(append(errs, err)...); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return &mailChannel{*c, transport}, nil

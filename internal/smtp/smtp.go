@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
@@ -182,7 +183,11 @@ func (c Config) Check() error {
 	switch c.Kind {
 	case MTA:
 		if _, err := exec.LookPath(c.Program); err != nil {
-			return hinted(fmt.Errorf("find %s: %w", c.Program, errors.Unwrap(err)), installMTA)
+			err = errors.Unwrap(err)
+			if missing, ok := errors.AsType[*fs.PathError](err); ok {
+				err = missing.Err // it names the program again
+			}
+			return hinted(fmt.Errorf("find %s: %w", c.Program, err), installMTA)
 		}
 	case GmailAPI:
 		if _, err := readClient(c.Client); err != nil {
