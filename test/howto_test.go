@@ -130,14 +130,25 @@ func TestHowToPagesCheck(t *testing.T) {
 	}
 }
 
+// secrets are those of which check can tell whether they are some.
+var secrets = map[string]string{
+	"telegram-token": telegramToken, "discord-url": discordURL, "slack-url": slackURL, "webhook-url": hookURL,
+	"webhook-header": "Authorization: Bearer abcdefghijkl",
+}
+
 // checkPaste runs bantam check on a folder with one block of a jail.local and other files.
 func checkPaste(t *testing.T, page string, jail paste, beside []paste) {
 	t.Helper()
 	dir := t.TempDir()
-	secret := filepath.Join(dir, "secret")
-	files := map[string]string{"secret": "word\n"}
+	files := map[string]string{}
 	for _, p := range append(beside, jail) {
-		files[p.file] += pasteSecret.ReplaceAllString(p.text, "file:"+secret)
+		files[p.file] += pasteSecret.ReplaceAllStringFunc(p.text, func(where string) string {
+			name := filepath.Base(where)
+			if files[name] = secrets[name]; files[name] == "" {
+				files[name] = "word\n"
+			}
+			return "file:" + filepath.Join(dir, name)
+		})
 	}
 	if !strings.Contains(jail.text, "enabled =") { // what is said for all jails is read for those there are
 		files[jail.file] += "[sshd]\nenabled = true\n"
