@@ -67,9 +67,17 @@ type audience struct {
 	// first is called with each message that has come in whole, by "mail" or "web", before it is taken; false has the
 	// connection broken off instead.
 	first func(by string) bool
-	// silent is true while the web server takes requests and does not answer.
-	silent bool
+	mood  mood
 }
+
+// A mood is how the mail and the web server behave.
+type mood int
+
+const (
+	willing mood = iota
+	busy         // come again later
+	hanging      // no answer at all
+)
 
 // An arrival is a message that its receiver has taken.
 type arrival struct {
@@ -154,9 +162,14 @@ func (a *audience) starting() *exec.Cmd {
 // mailed is the mail server's word on each command.
 func (a *audience) mailed(verb, _ string) smtptest.Reply {
 	a.mu.Lock()
-	first := a.first
+	first, mood := a.first, a.mood
 	a.mu.Unlock()
-	if verb == "DATA" && !first("mail") {
+	switch {
+	case mood == hanging:
+		return smtptest.Reply{Hang: true}
+	case mood == busy && verb == "MAIL":
+		return smtptest.Reply{Code: 451}
+	case verb == "DATA" && !first("mail"):
 		return smtptest.Reply{Drop: true}
 	}
 	return smtptest.Reply{}
@@ -170,13 +183,16 @@ func (a *audience) posted(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // killed while it wrote
 	}
 	a.mu.Lock()
-	first, silent := a.first, a.silent
+	first, mood := a.first, a.mood
 	a.mu.Unlock()
-	if silent {
+	switch {
+	case mood == hanging:
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler)
-	}
-	if !first("web") {
+	case mood == busy:
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	case !first("web"):
 		panic(http.ErrAbortHandler)
 	}
 	a.mu.Lock()
@@ -275,10 +291,14 @@ func (a *audience) told(bans []bantam.Ban, kills int, to ...string) (twice map[s
 		if sum != len(bans) {
 			a.Errorf("%s: %d bans were told in %d messages, %d were decided", channel, sum, len(seen), len(bans))
 		}
+		var missed []string
 		for _, b := range bans {
-			if channel != toOperator && channel != toHook && where[strings.TrimSuffix(b.ID.String(), "/32")] == "" {
-				a.Errorf("%s: nobody reported %s", channel, b.ID)
+			if who := strings.TrimSuffix(b.ID.String(), "/32"); where[who] == "" {
+				missed = append(missed, who)
 			}
+		}
+		if reports := channel == toDesks || channel == toList; reports && len(missed) > 0 {
+			a.Errorf("%s: nobody reported %d attackers, among them %s", channel, len(missed), missed[0])
 		}
 		if twice[channel] > kills {
 			a.Errorf("%s: %d messages came twice", channel, twice[channel])
@@ -365,6 +385,15 @@ func earlier(v any, much time.Duration) any {
 	return v
 }
 
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // Killed at random moments while it tells, also just before and just after a receiver has taken a message, the
 // daemon tells of each ban once and reports each attacker once, whatever waits in digests; what comes twice is
 // what was on its way, with the key by which its receiver knows it. BANTAM_KILLS=100 has it killed a hundred times.
@@ -388,8 +417,29 @@ func TestKilledWhileTelling(t *testing.T) {
 		a.log("auth.log", text)
 		return lines
 	}
+	readers := []string{"notify/" + toOperator, "notify/" + toHook, "report/" + toDesks, "report/" + toList}
+	// A calm life ends when everybody has been told everything. Desks take one mail in an hour.
+	calm := func() {
+		for waits := true; waits; {
+			a.timePasses()
+			p := a.startAs(a.starting()).ready()
+			a.until("all are banned", func() bool { return len(a.bans()) == attacks })
+			a.until("nothing waits to be sent", func() bool {
+				letters, gathered := a.letters()
+				return len(letters) == 0 && gathered == 0
+			})
+			reports, err := control.Call(a.Context(), a.client, control.GetReports, control.None{})
+			a.check(err)
+			waits = slices.ContainsFunc(reports.Reports, func(r report.Sent) bool { return r.State != report.Delivered })
+			p.terminate()
+			waits = waits || a.untold(readers...) > 0
+		}
+	}
 	where := map[string]int{}
-	for range kills {
+	for kill := range kills {
+		if kill%20 == 19 {
+			calm() // no more than a thousand addresses may wait to be reported
+		}
 		lines := attack()
 		// It dies when so many messages have come by mail or by web, or when it has printed so many lines: one at least for
 		// each that it reads.
@@ -410,8 +460,8 @@ func TestKilledWhileTelling(t *testing.T) {
 				a.mu.Unlock()
 				if now {
 					once.Do(func() {
-						_ = p.cmd.Process.Kill()
 						close(struck)
+						_ = p.cmd.Process.Kill()
 					})
 				}
 				return !now || taken
@@ -425,12 +475,18 @@ func TestKilledWhileTelling(t *testing.T) {
 			}
 			close(struck)
 		}
+		said := ""
 		for more, died := time.Tick(50*time.Millisecond), false; !died; {
 			select {
 			case <-struck:
 				died = true
 			case <-more:
 				attack()
+			case line, lives := <-p.lines:
+				if died = !lives; died && !isClosed(struck) {
+					t.Fatalf("seed %d: the daemon ends by itself:\n%s", seed, said)
+				}
+				said += line + "\n"
 			}
 		}
 		p.kill()
@@ -441,23 +497,7 @@ func TestKilledWhileTelling(t *testing.T) {
 		a.timePasses()
 	}
 
-	readers := []string{"notify/" + toOperator, "notify/" + toHook, "report/" + toDesks, "report/" + toList}
-	for waits := true; waits; {
-		a.timePasses()
-		p := a.startAs(a.starting()).ready()
-		if n := len(a.bans()); n < attacks {
-			a.until("all are banned", func() bool { return len(a.bans()) == attacks })
-		}
-		a.until("nothing waits to be sent", func() bool {
-			letters, gathered := a.letters()
-			return len(letters) == 0 && gathered == 0
-		})
-		reports, err := control.Call(a.Context(), a.client, control.GetReports, control.None{})
-		a.check(err)
-		waits = slices.ContainsFunc(reports.Reports, func(r report.Sent) bool { return r.State != report.Delivered })
-		p.terminate()
-		waits = waits || a.untold(readers...) > 0
-	}
+	calm()
 	bans := stored(t, a.host)
 	if len(bans) != attacks {
 		t.Errorf("seed %d: %d bans of %d attackers", seed, len(bans), attacks)
@@ -470,4 +510,152 @@ func TestKilledWhileTelling(t *testing.T) {
 	if len(all[toDesks]) == 0 || len(all[toOperator]) < kills/4 {
 		t.Errorf("seed %d: the test tries nothing", seed)
 	}
+}
+
+// become changes how the servers behave.
+func (a *audience) become(m mood) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mood = m
+}
+
+// stops stops the daemon and says how long that takes.
+func (p *process) stops() time.Duration {
+	p.Helper()
+	begin := time.Now()
+	p.terminate()
+	return time.Since(begin)
+}
+
+// While every receiver hangs, bans go on, and a stop does not wait for them, but for five seconds where somebody wants to be
+// told of it. What was to be told is told by the next run.
+func TestReceiversThatHang(t *testing.T) {
+	a := newAudience(t, tellingJail)
+	a.become(hanging)
+	p := a.startAs(a.starting()).ready()
+	a.attacked(100)
+	a.until("something is on its way", func() bool {
+		letters, _ := a.letters()
+		return len(letters) > 2
+	})
+	if took := p.stops(); took > time.Second {
+		t.Errorf("the stop takes %s", took)
+	}
+
+	a.configure(strings.Replace(tellingJail, "digest=0.2]", `digest=0.2, on="ban,stop"]`, 1))
+	p = a.startAs(a.starting()).ready()
+	// The letters of before were tried once: the stop waits for its own only.
+	if took := p.stops(); took > 6*time.Second {
+		t.Errorf("the stop that is told takes %s", took)
+	}
+
+	a.become(willing)
+	a.configure(tellingJail)
+	p = a.startAs(a.starting()).ready()
+	a.until("nothing waits to be sent", func() bool {
+		letters, gathered := a.letters()
+		return len(letters) == 0 && gathered == 0
+	})
+	p.terminate()
+	a.told(stored(t, a.host), 0, toHook, toList)
+}
+
+// A hundred reloads that change who is told leave nothing behind: no goroutine, no descriptor, no letter that nobody sends.
+func TestReloadsThatChangeWhoIsTold(t *testing.T) {
+	a := newAudience(t, tellingJail)
+	p := a.startAs(a.starting()).ready()
+	parts := strings.SplitAfter(tellingJail, "%(action_)s\n")
+	channels := strings.SplitAfter(strings.TrimSuffix(parts[1], "\n"), "\n")
+	var tenth figures
+	attacks := 0
+	for turn := 1; turn <= 100; turn++ {
+		var chosen strings.Builder
+		for i, c := range channels {
+			// The webhook stays, in two forms; the others come and go.
+			if i != 1 && turn>>i&1 == 1 && turn%10 != 0 {
+				continue
+			}
+			if i == 1 && turn%3 == 0 && turn%10 != 0 {
+				c = strings.Replace(c, "digest=0.2", "digest=0", 1)
+			}
+			chosen.WriteString(strings.TrimSuffix(c, "\n") + "\n")
+		}
+		a.become(mood(turn % 4 % 2))
+		a.configure(parts[0] + chosen.String())
+		a.run("reload")
+		a.log("auth.log", strings.Repeat(failed(address(attacks)), 3))
+		attacks++
+		if turn%10 != 0 || turn != 10 && turn != 100 {
+			continue
+		}
+		a.until("nothing waits to be sent", func() bool {
+			letters, gathered := a.letters()
+			return len(letters) == 0 && gathered == 0 && a.heard(toHook) == attacks
+		})
+		f := p.usage()
+		t.Logf("after %d reloads: %+v", turn, f)
+		if turn == 10 {
+			tenth = f
+		} else if f.goroutines > tenth.goroutines+5 || f.files > tenth.files+5 {
+			t.Errorf("after %d reloads it uses %+v, after 10 it used %+v", turn, f, tenth)
+		}
+	}
+	p.terminate()
+	a.told(stored(t, a.host), 0, toHook)
+}
+
+// heard is how many bans a receiver was told of.
+func (a *audience) heard(channel string) (n int) {
+	a.Helper()
+	for _, one := range a.all()[channel] {
+		n += one.bans
+	}
+	return n
+}
+
+// usage is what the daemon uses now.
+func (p *process) usage() figures {
+	p.Helper()
+	st, err := control.Call(p.Context(), p.client, control.GetStatus, control.None{})
+	p.check(err)
+	proc := fmt.Sprintf("/proc/%d/", p.cmd.Process.Pid)
+	files, err := os.ReadDir(proc + "fd")
+	p.check(err)
+	threads, err := os.ReadDir(proc + "task")
+	p.check(err)
+	return figures{st.Memory, st.Goroutines, len(files), len(threads), len(p.children())}
+}
+
+// On a disk that is full while messages wait, nothing crashes and bans go on; once there is room again, all are told,
+// once.
+func TestAFullDiskWhileMessagesWait(t *testing.T) {
+	a := newAudience(t, tellingJail)
+	a.become(busy)
+	disk := filepath.Join(a.dir, "disk")
+	a.onDisk("")
+	cmd := a.starting()
+	cmd.Args = append([]string{"unshare", "--mount", "sh", "-c", `mount -t tmpfs -o "$0" disk "$1" && shift && exec "$@"`, "size=600k", disk}, cmd.Args...)
+	p := a.startAs(cmd).ready()
+	unsaved := func() int {
+		st, err := control.Call(t.Context(), a.client, control.GetStatus, control.None{})
+		a.check(err)
+		return st.Unsaved
+	}
+	const n = 2000
+	a.attacked(n)
+	a.until("the disk is full", func() bool { return unsaved() > 0 })
+	a.become(willing)
+	a.run("reload") // what waits is tried at once
+	out, err := exec.CommandContext(t.Context(), "nsenter", "--mount", "--target", strconv.Itoa(p.cmd.Process.Pid),
+		"mount", "-o", "remount,size=64m", disk).CombinedOutput()
+	if err != nil {
+		t.Fatalf("make room: %v: %s", err, out)
+	}
+	a.until("all is stored", func() bool { return unsaved() == 0 })
+	a.until("all is told", func() bool {
+		letters, gathered := a.letters()
+		return len(letters) == 0 && gathered == 0 && a.heard(toHook) >= n && a.heard(toOperator) >= n
+	})
+	a.told(a.bans(), 0, toHook, toOperator)
+	p.terminate()
 }
