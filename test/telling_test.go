@@ -530,6 +530,7 @@ func (p *process) stops() time.Duration {
 // While every receiver hangs, bans go on, and a stop does not wait for them, but for five seconds where somebody wants to be
 // told of it. What was to be told is told by the next run.
 func TestReceiversThatHang(t *testing.T) {
+	t.Parallel() // it waits for a stop
 	a := newAudience(t, tellingJail)
 	a.become(hanging)
 	p := a.startAs(a.starting()).ready()
@@ -629,6 +630,7 @@ func (p *process) usage() figures {
 // On a disk that is full while messages wait, nothing crashes and bans go on; once there is room again, all are told,
 // once.
 func TestAFullDiskWhileMessagesWait(t *testing.T) {
+	t.Parallel() // it waits for the pauses after the database's errors
 	a := newAudience(t, tellingJail)
 	a.become(busy)
 	disk := filepath.Join(a.dir, "disk")
