@@ -50,10 +50,13 @@ func (r *rig) pass(d time.Duration) {
 	}
 }
 
-// tell decides a ban and wakes the desk.
-func (r *rig) tell(d bantam.Decision) {
-	r.box.decide(d)
+// tell decides bans, wakes the desk and waits until it has looked.
+func (r *rig) tell(decisions ...bantam.Decision) {
+	for _, d := range decisions {
+		r.box.decide(d)
+	}
 	r.desk.Wake()
+	time.Sleep(settle) // the bubble's
 	synctest.Wait()
 }
 
@@ -137,9 +140,11 @@ func TestTheCapsHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, abuseConfig())
 		r.start()
+		var bans []bantam.Decision
 		for i := range 240 { // 240 desks
-			r.tell(ban(t, fmt.Sprintf("198.51.%d.7", i)))
+			bans = append(bans, ban(t, fmt.Sprintf("198.51.%d.7", i)))
 		}
+		r.tell(bans...)
 		hours := []int{}
 		for range 24 {
 			before := len(r.post.mails())
