@@ -13,7 +13,7 @@
 # catchup    a million lines of an auth.log are read at the start
 # channels   latency and a storm of 10,000 without anybody to tell; with one mail channel; with mail, webhook
 #            and abuse reports to servers that work, that hang with the name server, and that hang though their
-#            names are known. Bantam alone; not part of all
+#            names are known; memory with 200,000 bans and servers that hang. Bantam alone; not part of all
 #
 # On a busy machine BENCH_RUN='chrt -f 50' goes before each measurement: what else runs
 # waits then.
@@ -93,6 +93,9 @@ if [ "$what" = channels ]; then
 		for how in none mail healthy hanging mute; do # shellcheck disable=SC2086 # mode is several words
 			channels $how $mode
 		done
+	done
+	for how in none hanging; do # what is told waits in the database, not in memory
+		channels $how storm -n 200000 --maxretry 1
 	done
 	exit
 fi

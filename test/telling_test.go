@@ -70,7 +70,7 @@ type audience struct {
 	mood  mood
 }
 
-// A mood is how the mail and the web server behave.
+// A mood is how the servers behave; that of names is busy never.
 type mood int
 
 const (
@@ -111,7 +111,7 @@ func newAudience(t *testing.T, jailLocal string) *audience {
 	})
 	names, err := h.net.ListenPacket("udp", "127.0.0.1:53")
 	h.check(err)
-	server := &dns.Server{PacketConn: names, Handler: dns.HandlerFunc(contacts)}
+	server := &dns.Server{PacketConn: names, Handler: dns.HandlerFunc(a.named)}
 	served := make(chan error, 1)
 	go func() { served <- server.ActivateAndServe() }()
 	t.Cleanup(func() {
@@ -134,8 +134,14 @@ func (a *audience) configure(jailLocal string) {
 	a.write("jail.local", strings.NewReplacer("DIR", a.dir, "MAIL", a.mail.Addr(), "WEB", a.web.Listener.Addr().String()).Replace(jailLocal))
 }
 
-// contacts is a name server: each eighth of a network has a desk of its own.
-func contacts(w dns.ResponseWriter, q *dns.Msg) {
+// named is the name server: each eighth of a network has a desk of its own.
+func (a *audience) named(w dns.ResponseWriter, q *dns.Msg) {
+	a.mu.Lock()
+	mood := a.mood
+	a.mu.Unlock()
+	if mood == hanging {
+		return
+	}
 	answer := new(dns.Msg).SetReply(q)
 	answer.Rcode = dns.RcodeNameError
 	if len(q.Question) == 1 && q.Question[0].Qtype == dns.TypeTXT {
@@ -537,7 +543,9 @@ func TestReceiversThatHang(t *testing.T) {
 	a.attacked(100)
 	a.until("something is on its way", func() bool {
 		letters, _ := a.letters()
-		return len(letters) > 2
+		reports, err := control.Call(t.Context(), a.client, control.GetReports, control.None{})
+		a.check(err)
+		return len(letters) > 0 && slices.ContainsFunc(reports.Reports, func(r report.Sent) bool { return r.State == report.Waits })
 	})
 	if took := p.stops(); took > time.Second {
 		t.Errorf("the stop takes %s", took)

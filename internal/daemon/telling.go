@@ -36,7 +36,7 @@ type telling struct {
 // openTelling makes what tells of bans, without a channel.
 func (d *Daemon) openTelling(ctx context.Context, p *plan) {
 	t := &d.telling
-	t.whois = whois.New(whois.Config{Zone: p.config.Daemon.AbuseZone, Cache: whoisCache{d.store}, Log: part(d.log, "whois")})
+	t.whois = whois.New(whois.Config{Zone: p.config.Daemon.AbuseZone, Resolver: resolver, Cache: whoisCache{d.store}, Log: part(d.log, "whois")})
 	world := d.world(p)
 	host := ""
 	if tell, reports := p.config.Channels(); len(tell)+len(reports) > 0 {
