@@ -669,3 +669,23 @@ func TestAFullDiskWhileMessagesWait(t *testing.T) {
 	a.told(a.bans(), 0, toHook, toOperator)
 	p.terminate()
 }
+
+// Thousands of bans in a few seconds are a handful of mails, which say how many there were.
+func TestAFloodIsAHandfulOfMails(t *testing.T) {
+	a := newAudience(t, `[sshd]
+enabled = true
+logpath = DIR/auth.log
+action = %(action_)s
+         smtp[to=admin@example.org, from=bantam@example.org, relay="MAIL", digest=3]
+`)
+	p := a.startAs(a.starting()).ready()
+	const n = 10_000
+	a.attacked(n)
+	a.until("all is told", func() bool { return a.heard(toOperator) >= n })
+	mails := a.all()[toOperator]
+	a.told(a.bans(), 0, toOperator)
+	if len(mails) > 6 {
+		t.Errorf("%d mails", len(mails))
+	}
+	p.terminate()
+}
