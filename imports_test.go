@@ -46,6 +46,7 @@ var mayImport = map[string][]string{
 	"internal/logtest":   {".", "internal/filter"},
 	"internal/nstest":    {},
 	"internal/peertest":  {},
+	"bench/receivers":    {},
 	"test/demo":          {".", "internal/control", "internal/firewall", "internal/nstest", "internal/source"},
 
 	"internal/smtp/smtptest": {},

@@ -3,6 +3,7 @@
 # where that can do the same. Needs root, and shared/ beside this tree. One JSON object per measurement goes to standard output.
 #
 #   bench/daemon.sh [latency|storm|restart|idle|offenders|catchup|all] [bantam|fail2ban|both]
+#   bench/daemon.sh channels
 #
 # latency    last failure written to element in the kernel, and CPU per ban; SSHGuard too
 # storm      10,000 and 50,000 addresses fail at once
@@ -10,6 +11,9 @@
 # idle       ready, stop, memory with 1 and 40 stock jails
 # offenders  a million addresses fail once each: memory and CPU
 # catchup    a million lines of an auth.log are read at the start
+# channels   latency and a storm of 10,000 without anybody to tell; with one mail channel; with mail, webhook
+#            and abuse reports to servers that work, that hang with the name server, and that hang though their
+#            names are known; memory with 200,000 bans and servers that hang. Bantam alone; not part of all
 #
 # On a busy machine BENCH_RUN='chrt -f 50' goes before each measurement: what else runs
 # waits then.
@@ -66,6 +70,45 @@ asked() { [ "$what" = all ] || [ "$what" = "$1" ]; }
 log() { # a fresh one: what is older than findtime is not read
 	[ -f "$work/$1.log" ] || /usr/bin/python3 $bench/genlog.py "$@" --lines 1000000 --start=-2000 --span 1900 -o "$work/$1.log"
 }
+
+channels() { # HOW MODE [OPTION…]: a measurement with channels
+	local how=$1 mode=$2 conf="$work/tell-$1" servers=$1 act
+	shift 2
+	case $how in
+	none) act='' servers=healthy ;;
+	mail) act='smtp' servers=healthy ;;
+	*) act='smtp webhook abuse' ;;
+	esac
+	mkdir -p "$conf/jail.d"
+	{
+		printf '[sshd]\naction = %%(action_)s\n'
+		for one in $act; do
+			case $one in
+			smtp) echo '         smtp[to=admin@example.org, from=bantam@example.org, relay="127.0.0.1:2500", tls=none, whois=yes]' ;;
+			webhook) echo '         webhook[url="http://127.0.0.1:8080/"]' ;;
+			abuse) echo '         abuse[from=abuse@example.org, via="smtp[relay=127.0.0.1:2500, tls=none]"]' ;;
+			esac
+		done
+	} >"$conf/jail.d/channels.local"
+	echo 'nameserver 127.0.0.1' >"$work/resolv.conf"
+	# The receivers are nobody's child, so that their CPU time is not the daemon's.
+	bench "$mode" "$@" --label "channels: $how; load $(cut -d' ' -f1 /proc/loadavg)" --banaction bantam --base-config "$conf" \
+		--start "sh:mount --bind $work/resolv.conf /etc/resolv.conf && (setsid $work/receivers $servers {dir} </dev/null >/dev/null 2>&1 &) ; exec $PWD/bin/bantam run -c {conf} --socket {dir}/api.sock --pidfile {pid}" \
+		--ready "cmd:$PWD/bin/bantam ping --socket {dir}/api.sock"
+}
+
+if [ "$what" = channels ]; then
+	${GO:-go} build -o "$work/receivers" ./bench/receivers
+	for mode in 'latency -n 200 --gap 0.1' 'storm -n 10000'; do
+		for how in none mail healthy hanging mute; do # shellcheck disable=SC2086 # mode is several words
+			channels $how $mode
+		done
+	done
+	for how in none hanging; do # what is told waits in the database, not in memory
+		channels $how storm -n 200000 --maxretry 1
+	done
+	exit
+fi
 
 [ "$who" = bantam ] || peer
 

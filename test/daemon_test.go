@@ -70,7 +70,7 @@ func newHost(t *testing.T, jailLocal string) *host {
 	h := &host{T: t, net: network, kernel: kernel, dir: dir, client: control.NewClient(filepath.Join(dir, "s"))}
 	t.Cleanup(func() { h.check(kernel.Close()) })
 	h.write("jail.local", strings.ReplaceAll(jailLocal, "DIR", dir))
-	h.write("bantam.conf", "[Definition]\ndbfile = "+filepath.Join(dir, "bantam.db")+"\n")
+	h.write("bantam.conf", "[Definition]\ndbfile = "+filepath.Join(dir, "bantam.db")+"\npidfile = "+filepath.Join(dir, "pid")+"\n")
 	h.write("auth.log", "")
 	return h
 }

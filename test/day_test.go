@@ -220,12 +220,7 @@ func (p *process) figures() figures {
 		}
 		return len(p.bans()) == 0 && len(p.children()) == 0
 	})
-	proc := fmt.Sprintf("/proc/%d/", p.cmd.Process.Pid)
-	files, err := os.ReadDir(proc + "fd")
-	p.check(err)
-	threads, err := os.ReadDir(proc + "task")
-	p.check(err)
-	return figures{st.Memory, st.Goroutines, len(files), len(threads), len(p.children())}
+	return p.usage()
 }
 
 // children are the processes that the daemon has started and that have not ended.

@@ -201,7 +201,7 @@ func (h *host) onDisk(options string) *exec.Cmd {
 	h.Helper()
 	disk := filepath.Join(h.dir, "disk")
 	h.check(os.Mkdir(disk, 0o700))
-	h.write("bantam.conf", "[Definition]\ndbfile = "+filepath.Join(disk, "bantam.db")+"\n")
+	h.write("bantam.conf", "[Definition]\ndbfile = "+filepath.Join(disk, "bantam.db")+"\npidfile =\n")
 	return exec.Command("unshare", "--mount", "sh", "-c", `mount -t tmpfs -o "$0" disk "$1" && shift && exec "$@"`,
 		options, disk, program, "run", "-c", h.dir, "--socket", filepath.Join(h.dir, "s"))
 }

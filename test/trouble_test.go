@@ -110,6 +110,47 @@ func TestAFullDiskThatIsMadeRoom(t *testing.T) {
 	}
 }
 
+// A disk that turns read-only under the daemon, as a kernel does that has found an error on it, takes no decision more:
+// bans go on, also those that are lifted, status says what is wrong, and the stop is one.
+func TestADiskThatTurnsReadOnly(t *testing.T) {
+	for _, name := range []string{"mkfs.ext4", "losetup"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("no file system of the test's own: %v", err)
+		}
+	}
+	h := newHost(t, lifeJail)
+	cmd := h.onDisk("")
+	disk, image := filepath.Join(h.dir, "disk"), filepath.Join(h.dir, "image")
+	h.write("image", "")
+	h.check(os.Truncate(image, 16<<20))
+	if out, err := exec.CommandContext(t.Context(), "mkfs.ext4", "-q", "-e", "remount-ro", image).CombinedOutput(); err != nil {
+		t.Fatalf("make a file system: %v: %s", err, out)
+	}
+	if out, err := exec.CommandContext(t.Context(), "unshare", "--mount", "mount", "-o", "loop", image, disk).CombinedOutput(); err != nil {
+		t.Skipf("no file system of the test's own: %v: %s", err, out)
+	}
+	cmd.Args = append([]string{"unshare", "--mount", "sh", "-c", `mount -o loop "$0" "$1" && shift && exec "$@"`, image, disk},
+		program, "run", "-c", h.dir, "--socket", filepath.Join(h.dir, "s"))
+	p := h.startAs(cmd).ready()
+	h.attacked(10)
+	enter := exec.CommandContext(t.Context(), "nsenter", "--mount", "--target", strconv.Itoa(p.cmd.Process.Pid), "sh", "-c",
+		`device=$(findmnt -n -o SOURCE "$0") && echo 1 >"/sys/fs/ext4/${device#/dev/}/trigger_fs_error"`, disk)
+	if out, err := enter.CombinedOutput(); err != nil {
+		t.Skipf("the kernel finds no error when it is told to: %v: %s", err, out)
+	}
+	h.attacked(200)
+	var said string
+	h.until("status says what is wrong", func() bool {
+		said = h.run("status")
+		return strings.Contains(said, "The database takes nothing: ")
+	})
+	h.run("unban", address(150).String())
+	if got := len(h.banned("sshd")); got != 199 {
+		t.Errorf("%d bans are in the kernel after one of 200 was lifted; status says:\n%s", got, said)
+	}
+	p.terminate()
+}
+
 // On a disk that cannot be written a start says so, and how to go on.
 func TestAReadOnlyDisk(t *testing.T) {
 	h := newHost(t, lifeJail)

@@ -22,7 +22,7 @@ func (d *Daemon) world(p *plan) *action.World {
 		Log:      d.log,
 		History:  history{d.store},
 		Counts:   d.counts,
-		Resolver: net.DefaultResolver,
+		Resolver: resolver,
 		Place:    d.places.Place,
 		Whois:    d.lookupNetwork,
 		Contacts: func(ctx context.Context, addr netip.Addr) ([]string, error) {
@@ -112,3 +112,14 @@ func (d *Daemon) running(ctx context.Context, jails []string) (out []bantam.Deci
 	}
 	return out, nil
 }
+
+// resolver asks for names as Go does by itself, and breaks off when whoever asks gives up. Go's own lookups of texts and of
+// an address's names look at the deadline alone: a stop would wait for a name server that is silent.
+var resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, address)
+	if err == nil {
+		context.AfterFunc(ctx, func() { _ = conn.Close() }) // ctx ends with the question; it may be closed already
+	}
+	return conn, err
+}}

@@ -50,7 +50,7 @@ func (d *Daemon) askBy(p *plan) {
 	if now := d.telling.whois.Load(); now != nil && now.zone == p.config.Daemon.AbuseZone {
 		return // it remembers answers
 	}
-	c := whois.Config{Zone: p.config.Daemon.AbuseZone, Cache: whoisCache{d.store}, Log: part(d.log, "whois")}
+	c := whois.Config{Zone: p.config.Daemon.AbuseZone, Resolver: resolver, Cache: whoisCache{d.store}, Log: part(d.log, "whois")}
 	d.telling.whois.Store(&asker{c.Zone, whois.New(c)})
 }
 

@@ -39,6 +39,7 @@ const (
 	lookupTimeout = 20 * time.Second
 	lookupPause   = 10 * time.Minute // after the first lookup that failed; it doubles
 	troublePause  = time.Minute      // after the database did not answer
+	settle        = 2 * time.Second  // from news to a look at them
 	newsAtOnce    = 200
 	asksAtOnce    = 32
 	sentKept      = 500
@@ -132,6 +133,12 @@ func (c *channel) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-c.wake:
+			// Each look writes the whole state down, and bans want the same disk: those of a burst are looked at together.
+			select {
+			case <-time.After(settle):
+			case <-ctx.Done():
+				return
+			}
 		case <-timer:
 		}
 	}

@@ -51,10 +51,13 @@ func (r *rig) pass(d time.Duration) {
 	}
 }
 
-// tell decides a ban and wakes the desk.
-func (r *rig) tell(d bantam.Decision) {
-	r.box.decide(d)
+// tell decides bans, wakes the desk and waits until it has looked.
+func (r *rig) tell(decisions ...bantam.Decision) {
+	for _, d := range decisions {
+		r.box.decide(d)
+	}
 	r.desk.Wake()
+	time.Sleep(settle) // the bubble's
 	synctest.Wait()
 }
 
@@ -142,9 +145,11 @@ func TestTheCapsHold(t *testing.T) {
 		if slow {
 			desks, day = 50, 2
 		}
+		var bans []bantam.Decision
 		for i := range desks {
-			r.tell(ban(t, fmt.Sprintf("198.51.%d.7", i)))
+			bans = append(bans, ban(t, fmt.Sprintf("198.51.%d.7", i)))
 		}
+		r.tell(bans...)
 		hours := []int{}
 		for range day {
 			before := len(r.post.mails())

@@ -171,6 +171,8 @@ func (s *Store) trimNews(st *statements, readers []string) error {
 // A decision is among them as soon as Run has passed it on, or, while the file cannot be
 // written, when it is. Of a ban that Purge has forgotten only the key and the end are told.
 func (s *Store) News(ctx context.Context, reader string, most int) (out []bantam.News, err error) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	rows, err := s.db.QueryContext(ctx, `SELECT n.number, n.kind, n.at, n.cause,
 			n.jail, n.id, n.time, coalesce(b.until, n.until), coalesce(b.failures, 0), coalesce(b.count, 0), coalesce(b.made_by, ''),
 			coalesce(b.reason, ''), coalesce(b.user, ''), coalesce(b.observed, 0), b.lines, b.data
@@ -246,6 +248,8 @@ func (s *Store) Commit(ctx context.Context, reader string, b outbox.Batch) error
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	err := s.inTx(func(st *statements) error {
 		for i := range b.Letters {
 			l := &b.Letters[i]
@@ -288,6 +292,8 @@ func blob(b []byte) []byte {
 
 // Note is what owner remembers by key, and since when, wall time; nil for nothing.
 func (s *Store) Note(ctx context.Context, owner, key string) (value []byte, at time.Time, err error) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	var us int64
 	err = s.db.QueryRowContext(ctx, `SELECT value, at FROM bantam_note WHERE owner = ? AND key = ?`, owner, key).Scan(&value, &us)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -301,6 +307,8 @@ func (s *Store) Note(ctx context.Context, owner, key string) (value []byte, at t
 
 // Notes are all that owner remembers, in the order of their keys.
 func (s *Store) Notes(ctx context.Context, owner string) (out []outbox.Note, err error) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	var n outbox.Note
 	var at int64
 	err = s.query(ctx, `SELECT key, value, at FROM bantam_note WHERE owner = ? ORDER BY key`, []any{owner}, []any{&n.Key, &n.Value, &at}, func() error {
@@ -314,6 +322,8 @@ func (s *Store) Notes(ctx context.Context, owner string) (out []outbox.Note, err
 
 // Letters are all that are kept, oldest first, without their bodies.
 func (s *Store) Letters(ctx context.Context) (out []outbox.Letter, err error) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	var l outbox.Letter
 	var made, due int64
 	err = s.query(ctx, `SELECT key, channel, about, length(body), made, due, tries, err, failed FROM bantam_letter ORDER BY made, number`, nil,
@@ -327,6 +337,8 @@ func (s *Store) Letters(ctx context.Context) (out []outbox.Letter, err error) {
 
 // Body is a letter's. outbox.ErrNoLetter says that there is no such letter.
 func (s *Store) Body(ctx context.Context, key string) (body []byte, err error) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	err = s.db.QueryRowContext(ctx, `SELECT body FROM bantam_letter WHERE key = ?`, key).Scan(&body)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = outbox.ErrNoLetter
@@ -350,6 +362,8 @@ func (s *Store) DropLetter(ctx context.Context, key string) error {
 }
 
 func (s *Store) changeLetter(ctx context.Context, key, query string, args ...any) error {
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	if _, err := s.db.ExecContext(ctx, query, args...); err != nil {
 		return fmt.Errorf("change the letter %s: %w", key, err)
 	}

@@ -82,6 +82,10 @@ type Store struct {
 
 	followers atomic.Pointer[followers] // nil until Follow is called
 
+	// telling is held while one of those who tell of bans uses the file: there is one connection, first come, first
+	// served, and a ban is to wait for one of them at most, not for all.
+	telling sync.Mutex
+
 	mu       sync.Mutex // guards the rest
 	unsaved  held
 	err      error

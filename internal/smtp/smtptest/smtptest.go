@@ -50,6 +50,8 @@ type Options struct {
 	Pace time.Duration
 	// Answer is as of Server.Answer.
 	Answer func(verb, arg string) Reply
+	// Listener is where it listens, in another network namespace, say; nil for a port of loopback. The server closes it.
+	Listener net.Listener
 }
 
 // A Reply is what the server says instead of yes; its zero value is yes.
@@ -101,9 +103,11 @@ func New(t testing.TB, o Options) *Server {
 		conns:   map[net.Conn]struct{}{},
 	}
 	config := s.certify(t)
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	tcp, err := o.Listener, error(nil)
+	if tcp == nil {
+		if tcp, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.addr = tcp.Addr().String()
 
