@@ -16,7 +16,7 @@ import (
 )
 
 // parts are files that only others include.
-var parts = map[string]bool{"common": true, "nginx-common": true}
+var parts = map[string]bool{"common": true, "nginx-common": true, "apache-common": true, "http-common": true, "haproxy-common": true}
 
 // filterNames are the filters of the library.
 func filterNames(t testing.TB) []string {
@@ -77,6 +77,10 @@ func TestFilterOptions(t *testing.T) {
 	modes := map[string][]string{
 		"sshd":            {"normal", "ddos", "extra", "aggressive"},
 		"nginx-http-auth": {"normal", "auth", "fallback", "aggressive"},
+		"dovecot":         {"normal", "aggressive"},
+		"exim":            {"normal", "more", "aggressive"},
+		"sendmail-reject": {"normal", "extra", "aggressive"},
+		"opensmtpd":       {"normal", "aggressive"},
 		"postfix":         {"normal", "more", "rbl", "auth", "extra", "errors", "ddos", "aggressive"},
 	}
 	for _, name := range filterNames(t) {

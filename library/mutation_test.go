@@ -21,6 +21,7 @@ type place struct {
 // ours are what stands before parts in quotes that nobody but the administrator chooses, by filter.
 var ours = map[string][]string{
 	"nginx-limit-req": {`by zone "`},
+	"dovecot":         {")<"}, // the session, which the server makes up
 }
 
 // places are those of a line beside its offender.

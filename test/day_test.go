@@ -10,11 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"bantam/internal/control"
+	"bantam/internal/source"
 )
 
 const dayJail = `[DEFAULT]
@@ -64,6 +66,13 @@ func TestADayOfLife(t *testing.T) {
 	h.write("auth.log", "the day begins\n")
 	p := h.start().ready()
 	bans := p.follow()
+	h.until("the logs are read", func() bool { // what is rotated away before nobody knows of
+		st, err := control.Call(h.Context(), p.client, control.GetStatus, control.None{})
+		h.check(err)
+		return !slices.ContainsFunc(st.Jails, func(j control.JailStatus) bool {
+			return slices.ContainsFunc(j.Sources, func(s source.Status) bool { return !s.Live })
+		})
+	})
 
 	var tenthMinute figures
 	for minute := 1; minute <= minutes; minute++ {

@@ -282,9 +282,6 @@ func (r *jailReader) filter() {
 	}
 	if r.combined = c; c != nil {
 		r.scope.known = c.opts
-		if json := c.opts["json"]; json != nil && json.File != "" && !c.used["json"] && trim(json.Text) != "" {
-			r.warn(problemAt(json, "not built yet", "lines are judged as text"))
-		}
 	}
 	r.jail.from = map[string]*Value{}
 	cfg, warnings, err := filterConfig(out.Name, func(key string) (*Value, string, error) {
