@@ -55,22 +55,22 @@ func TestCorpus(t *testing.T) {
 	if err != nil {
 		t.Skip("no zone data on this machine: ", err)
 	}
-	for _, c := range []struct {
-		service string
-		missed  int
-	}{
+	files, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+	if err != nil || len(files) < 50 {
+		t.Fatalf("the corpus has %d services, %v", len(files), err)
+	}
+	misses := map[string]int{
 		// One line in four ways: 192.030.0.6 is no address.
-		{"sshd", 4},
+		"sshd": 4,
 		// One line in two modes: a user name with colons in it, which nginx does not write.
-		{"nginx-http-auth", 2},
-		{"nginx-limit-req", 0},
-		{"nginx-botsearch", 0},
-		{"postfix", 0},
-	} {
-		t.Run(c.service, func(t *testing.T) {
+		"nginx-http-auth": 2,
+	}
+	for _, file := range files {
+		service := strings.TrimSuffix(filepath.Base(file), ".jsonl")
+		t.Run(service, func(t *testing.T) {
 			attacks, missed := 0, 0
-			for _, group := range readCorpus(t, filepath.Join(dir, c.service+".jsonl")) {
-				cfg := load(t, c.service, group[0].Options)
+			for _, group := range readCorpus(t, file) {
+				cfg := load(t, service, group[0].Options)
 				cfg.Local = zone
 				rules, err := filter.Compile(cfg)
 				if err != nil {
@@ -78,6 +78,9 @@ func TestCorpus(t *testing.T) {
 				}
 				f := filter.New(rules)
 				for _, r := range group {
+					if service == "cowrie" {
+						r.Time = nil // it writes UTC and says so; the claim takes it for local time
+					}
 					got := f.Judge(corpusLine(&r), nil)
 					if r.Match {
 						attacks++
@@ -93,8 +96,8 @@ func TestCorpus(t *testing.T) {
 				}
 			}
 			t.Logf("%d of %d attacks found", attacks-missed, attacks)
-			if missed != c.missed {
-				t.Errorf("%d attacks missed, want %d", missed, c.missed)
+			if missed != misses[service] {
+				t.Errorf("%d attacks missed, want %d", missed, misses[service])
 			}
 		})
 	}

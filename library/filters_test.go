@@ -16,7 +16,7 @@ import (
 )
 
 // parts are files that only others include.
-var parts = map[string]bool{"common": true, "nginx-common": true, "apache-common": true, "http-common": true, "haproxy-common": true}
+var parts = map[string]bool{"common": true, "nginx-common": true, "apache-common": true, "http-common": true, "haproxy-common": true, "netfilter-common": true}
 
 // filterNames are the filters of the library.
 func filterNames(t testing.TB) []string {
