@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -67,7 +68,11 @@ func (d *Daemon) contacts(ctx context.Context, addr netip.Addr, ways []string) (
 func (d *Daemon) openTelling(ctx context.Context, p *plan) {
 	t := &d.telling
 	world := d.world(p)
-	host := ""
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	// Where nobody is told nobody waits for a name server; who is told from a reload on hears the short name.
 	if tell, reports := p.config.Channels(); len(tell)+len(reports) > 0 {
 		asking, cancel := context.WithTimeout(ctx, askHostname)
 		defer cancel()
