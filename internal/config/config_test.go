@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"bantam/internal/action"
+	"bantam/internal/firewall"
 	"bantam/internal/lookup"
 	"bantam/internal/source"
 	"bantam/library"
@@ -881,8 +882,12 @@ func TestLibraryJails(t *testing.T) {
 			t.Errorf("%d of %d jails are there\n%s", len(c.Jails), len(names), problemsOf(c))
 		}
 		for _, j := range c.Jails {
-			if len(j.Filter.Failregex) == 0 || len(j.Source.Paths) == 0 || len(j.Actions) != 1 || strings.ContainsAny(j.Actions[0].Params["port"], " :") {
-				t.Errorf("%s is %+v", j.Name, j)
+			if len(j.Filter.Failregex) == 0 || len(j.Source.Paths) == 0 || len(j.Actions) != 1 {
+				t.Errorf("%s has %d expressions, %d logs and %d actions", j.Name, len(j.Filter.Failregex), len(j.Source.Paths), len(j.Actions))
+				continue
+			}
+			if _, err := firewall.ParseRule(j.Name, j.Actions[0].Params); err != nil {
+				t.Errorf("%s: its ports %q: %v", j.Name, j.Actions[0].Params["port"], err)
 			}
 		}
 	}
