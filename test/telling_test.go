@@ -563,7 +563,7 @@ func TestReceiversThatHang(t *testing.T) {
 	p = a.startAs(a.starting()).ready()
 	a.until("nothing waits to be sent", func() bool {
 		letters, gathered := a.letters()
-		return len(letters) == 0 && gathered == 0
+		return len(letters) == 0 && gathered == 0 && a.heard(toHook) == 100 && a.heard(toList) == 100
 	})
 	p.terminate()
 	a.told(stored(t, a.host), 0, toHook, toList)

@@ -18,7 +18,7 @@ func commandPlace(t *testing.T, tree string) place {
 	const values = `"<ip>" "<fid>" "<family>" "<F-USER>" "<F-NONE>" "<matches>" "<failures>" "<bantime>" "<bancount>" "<restored>" "<time>" "<ipfailures>" "<ipmatches>" "<ip-rev>" "<sp>" "<unknown>"`
 	local := ""
 	for name, command := range map[string]string{
-		"t": `for v in ` + values + `; do printf '%%s|' "$v"; done >> DIR/asked; echo >> DIR/asked; case "<F-USER>" in friend*) exit 0;; odd) exit 2;; esac; exit 1`,
+		"t": `l=$(for v in ` + values + `; do printf '%%s|' "$v"; done); printf '%%s\n' "$l" >> DIR/asked; case "<F-USER>" in friend*) exit 0;; odd) exit 2;; esac; exit 1`,
 		"c": "echo \"<ip>\" >> DIR/kept; exit 3\nignorecache = key=\"<ip>\", max-count=10, max-time=5m",
 	} {
 		local += "\n[" + name + "]\nenabled = true\nfilter =\naction =\nbackend = polling\nlogpath = DIR/t.log\nusedns = no\nignoreself = no\nmaxretry = 20\n" +
