@@ -222,7 +222,7 @@ func (l *Letter) check() error {
 		switch c := l.Key[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.':
 		default:
-			return fmt.Errorf("the key %.100q of a letter to %s holds more than letters, digits, - and .", l.Key, l.Channel)
+			return fmt.Errorf("the key %.100q of a letter to %s holds more than letters, digits, dashes and dots", l.Key, l.Channel)
 		}
 	}
 	return nil

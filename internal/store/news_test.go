@@ -60,7 +60,8 @@ func TestNewsOfDecisions(t *testing.T) {
 		report    string
 	}{
 		{
-			"a start and an end are told", map[string][]string{"notify": {"sshd"}},
+			"a start and an end are told",
+			map[string][]string{"notify": {"sshd"}},
 			banned(1, 1, 0, 10, bantam.CauseExpired), "start 1, end 1", "",
 		},
 		{
@@ -68,20 +69,24 @@ func TestNewsOfDecisions(t *testing.T) {
 			banned(1, 1, 0, 10, bantam.CauseExpired), "", "",
 		},
 		{
-			"two readers are told the same", map[string][]string{"notify": {"web", "sshd"}, "report": {"sshd", "sshd"}},
+			"two readers are told the same",
+			map[string][]string{"notify": {"web", "sshd"}, "report": {"sshd", "sshd"}},
 			banned(1, 1, 0, 10, bantam.CauseExpired), "start 1, end 1", "start 1, end 1",
 		},
 		{
-			"another jail is not told of", map[string][]string{"notify": {"web"}, "report": {"sshd"}},
+			"another jail is not told of",
+			map[string][]string{"notify": {"web"}, "report": {"sshd"}},
 			banned(1, 1, 0, 10, bantam.CauseExpired), "", "start 1, end 1",
 		},
 		{
-			"a restored and a prolonged ban are no news", map[string][]string{"notify": {"sshd"}},
+			"a restored and a prolonged ban are no news",
+			map[string][]string{"notify": {"sshd"}},
 			[]bantam.Decision{{Kind: bantam.Restore, Ban: ban(1), At: now}, {Kind: bantam.Start, Ban: ban(2), At: now}, {Kind: bantam.Prolong, Ban: ban(2), At: now}},
 			"start 2", "",
 		},
 		{
-			"a ban that only observes is news", map[string][]string{"notify": {"sshd"}},
+			"a ban that only observes is news",
+			map[string][]string{"notify": {"sshd"}},
 			[]bantam.Decision{{Kind: bantam.Start, At: now, Ban: func() bantam.Ban { b := ban(7); b.Observed = true; return b }()}},
 			"start 7", "",
 		},
