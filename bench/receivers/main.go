@@ -82,7 +82,7 @@ func answer(w dns.ResponseWriter, q *dns.Msg, how string) {
 			a.Rcode, a.Answer = dns.RcodeSuccess, []dns.RR{&dns.A{Hdr: head, A: net.IPv4(127, 0, 0, 1)}}
 		}
 	}
-	_ = w.WriteMsg(a)
+	_ = w.WriteMsg(a) // whoever asked may have given up
 }
 
 // A session is a connection to the mail server, which takes every mail.

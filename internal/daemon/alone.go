@@ -107,13 +107,13 @@ func lockDatabase(path string, held *os.File) (*os.File, error) {
 	}
 	switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
 	case errors.Is(err, unix.EWOULDBLOCK):
-		_ = f.Close()
+		_ = f.Close() // nothing was written
 		return held, &control.Error{
 			Text: fmt.Sprintf("%s uses the database %s", anotherBantam, path),
 			Hint: wayOn[anotherBantam],
 		}
 	case err != nil: // a file system without such locks
-		_ = f.Close()
+		_ = f.Close() // nothing was written
 		return held, nil
 	}
 	if held != nil {

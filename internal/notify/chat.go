@@ -478,7 +478,7 @@ func (m *markup) terms(d *bantam.Decision) string {
 	case bantam.ByPeer:
 		parts = append(parts, "by another host")
 	default:
-		parts = append(parts, chatCount(b.Failures, "failure"))
+		parts = append(parts, many(b.Failures, "failure"))
 	}
 	if b.Count > 1 {
 		parts = append(parts, "ban "+strconv.Itoa(b.Count))
@@ -510,23 +510,19 @@ func (m *markup) logged(lines []string, room int) []string {
 
 // digest counts and lists.
 func (m *markup) digest(e *Edition, on string) (head, rest string) {
-	bans, unbans := chatTotals(e)
-	var totals []string
-	if bans > 0 || unbans == 0 && len(e.Events)+e.More > 0 {
-		totals = append(totals, chatCount(bans, "ban"))
-	}
-	if unbans > 0 {
-		totals = append(totals, chatCount(unbans, "unban"))
+	var parts []string
+	if all := totals(chatTotals(e)); all != "" {
+		parts = append(parts, all)
 	}
 	for _, list := range []struct {
 		jails []string
 		word  string
 	}{{e.Started, "started"}, {e.Stopped, "stopped"}} {
 		if n := len(list.jails); n > 0 {
-			totals = append(totals, chatCount(n, "jail")+" "+list.word)
+			parts = append(parts, many(n, "jail")+" "+list.word)
 		}
 	}
-	head = m.loud(cmp.Or(strings.Join(totals, ", "), "Nothing new")) + on
+	head = m.loud(cmp.Or(strings.Join(parts, ", "), "Nothing new")) + on
 	if !e.Since.IsZero() {
 		head += " since " + e.Since.Local().Format("15:04 MST")
 	}
@@ -554,24 +550,10 @@ func (m *markup) digest(e *Edition, on string) (head, rest string) {
 
 // byJail are the figures of each jail, those with most first.
 func (m *markup) byJail(e *Edition) []string {
-	all := maps.Clone(e.Bans)
-	if all == nil {
-		all = map[string]int{}
-	}
-	for jail, n := range e.Unbans {
-		all[jail] += n
-	}
-	jails := slices.SortedFunc(maps.Keys(all), func(a, b string) int { return cmp.Or(all[b]-all[a], strings.Compare(a, b)) })
+	jails := jailsByCount(e)
 	text := make([]string, len(jails))
 	for i, jail := range jails {
-		var parts []string
-		if n := e.Bans[jail]; n > 0 {
-			parts = append(parts, chatCount(n, "ban"))
-		}
-		if n := e.Unbans[jail]; n > 0 {
-			parts = append(parts, chatCount(n, "unban"))
-		}
-		text[i] = m.coded(jail, maxChatName) + " " + strings.Join(parts, ", ")
+		text[i] = m.coded(jail, maxChatName) + " " + totals(e.Bans[jail], e.Unbans[jail], e.Observed[jail])
 	}
 	return text
 }
@@ -625,30 +607,28 @@ func (p *page) text() string {
 	return strings.Join(p.lines, "\n")
 }
 
-// chatTotals are how many bans and unbans there were.
-func chatTotals(e *Edition) (bans, unbans int) {
-	for _, n := range e.Bans {
-		bans += n
-	}
-	for _, n := range e.Unbans {
-		unbans += n
-	}
+// chatTotals are how many bans and unbans there were, and how many of the bans were only observed.
+func chatTotals(e *Edition) (bans, unbans, observed int) {
 	if len(e.Bans)+len(e.Unbans) > 0 {
-		return bans, unbans
+		return sum(e.Bans), sum(e.Unbans), sum(e.Observed)
 	}
 	for i := range e.Events {
-		if e.Events[i].Decision.Kind == bantam.End {
+		switch d := &e.Events[i].Decision; {
+		case d.Kind == bantam.End:
 			unbans++
-		} else {
+		case d.Ban.Observed:
+			observed++
+			bans++
+		default:
 			bans++
 		}
 	}
-	return bans + e.More, unbans
+	return bans + e.More, unbans, observed
 }
 
 // quiet reports whether an edition is worth no sound: nobody was banned.
 func quiet(e *Edition) bool {
-	bans, _ := chatTotals(e)
+	bans, _, _ := chatTotals(e)
 	return bans == 0 && !e.Test
 }
 
@@ -662,13 +642,6 @@ func typed(id bantam.ID) (string, bool) {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._@:/+,=-", r)
 	}
 	return name, name != "" && len(name) <= maxChatHost && name[0] != '-' && !strings.ContainsFunc(name, odd)
-}
-
-func chatCount(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.Itoa(n) + " " + what + "s"
 }
 
 // chatSpan is a length of time in its two largest units, as 1d 2h.

@@ -748,8 +748,8 @@ named host7.example.net
 bantam why 192.0.2.7`},
 		{"a test", &Edition{Test: true, Host: "gate"}, "This is a test on gate\nWhoever reads this is told what Bantam does."},
 		{"jails that started", &Edition{Host: "gate", Started: []string{"nginx", "sshd"}}, "2 jails started on gate\nstarted nginx\nstarted sshd"},
-		{"a storm", storm(), `9990 bans, 10 unbans on gate.example.org since ` + since + `
-sshd 9000 bans, 10 unbans
+		{"a storm", storm(), `9,990 bans, 10 unbans on gate.example.org since ` + since + `
+sshd 9,000 bans, 10 unbans
 postfix 990 bans
 192.0.2.0 in sshd from NL
 192.0.2.1 in sshd from NL
@@ -763,11 +763,14 @@ postfix 990 bans
 192.0.2.9 in sshd from NL
 and 9990 more
 bantam banned`},
-		{"a digest without figures", &Edition{Events: append(unban.Events, observed.Events...), More: 1}, `2 bans, 1 unban
+		{"a digest without figures", &Edition{Events: append(unban.Events, observed.Events...), More: 1}, `1 ban, 1 unban, 1 ban only observed
 192.0.2.7 in sshd, unbanned
 192.0.2.7 in sshd from DE, only observed
 and 1 more
 bantam banned`},
+		{"a jail that only observes bans nobody", &Edition{Bans: map[string]int{"sshd": 3, "web": 2}, Observed: map[string]int{"web": 2}}, `3 bans, 2 bans only observed
+sshd 3 bans
+web 2 bans only observed`},
 		{"nothing at all", &Edition{}, "Nothing new"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
