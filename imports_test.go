@@ -42,6 +42,8 @@ var mayImport = map[string][]string{
 	"internal/timestamp": {".", "tools"},
 	"internal/tag":       {},
 	"internal/jsonline":  {},
+	"internal/machine":   {},
+	"internal/ruleset":   {},
 	"pyre":               {},
 	"internal/logtest":   {".", "internal/filter"},
 	"internal/nstest":    {},
@@ -60,7 +62,7 @@ var groups = map[string][]string{
 	},
 	"tools": {
 		"internal/tag", "internal/timestamp", "internal/outbox", "internal/secret", "internal/smtp", "internal/whois",
-		"internal/geo", "internal/jsonline", "pyre",
+		"internal/geo", "internal/jsonline", "internal/machine", "internal/ruleset", "pyre",
 	},
 }
 

@@ -81,9 +81,32 @@ Called alone it shows the state of everything.`,
 	root.PersistentFlags().StringVar(&a.socket, "socket", DefaultSocket, "socket of the daemon")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.runCommand(), a.stopCommand(), a.statusCommand(), a.banCommand(), a.unbanCommand(), a.bannedCommand(),
-		a.allowCommand(), a.reloadCommand(), a.checkCommand(), a.regexCommand(), a.replayCommand(), a.configCommand(), a.whyCommand(), a.notifyCommand(), a.reportCommand(),
-		a.pingCommand(), a.versionCommand())
+	root.AddCommand(
+		a.runCommand(),
+		a.stopCommand(),
+		a.reloadCommand(),
+		a.setupCommand(),
+		a.enforceCommand(),
+		a.checkCommand(),
+		a.doctorCommand(),
+		a.statusCommand(),
+		a.topCommand(),
+		a.watchCommand(),
+		a.bannedCommand(),
+		a.historyCommand(),
+		a.whyCommand(),
+		a.banCommand(),
+		a.unbanCommand(),
+		a.allowCommand(),
+		a.regexCommand(),
+		a.replayCommand(),
+		a.configCommand(),
+		a.importCommand(),
+		a.notifyCommand(),
+		a.reportCommand(),
+		a.pingCommand(),
+		a.versionCommand(),
+	)
 	return root
 }
 

@@ -1,0 +1,74 @@
+// Package machine tells what is on this machine: its addresses and how it reaches others, who is logged in and from
+// where, which services run, listen and write logs, in containers, too.
+//
+// It reads what the kernel, systemd and the container engines keep in files, starts nothing, changes nothing and asks no
+// other machine. What it reads may be an attacker's text (names, titles, hosts) and may change while it is read;
+// every file is read up to a bound. What cannot be read is left out, and told in an error beside what could.
+package machine
+
+import (
+	"net/netip"
+	"time"
+)
+
+// A Machine is a file tree to look at, and, where it is the real one, the kernel.
+type Machine struct {
+	// Root is where the tree stands, "" for the real one: tests make their own.
+	Root string
+}
+
+// A Session is somebody who logged in from another machine.
+type Session struct {
+	User string     `json:"user"` // as the system's records have it: it may be anything
+	Addr netip.Addr `json:"addr"`
+	At   time.Time  `json:"at"` // wall time of the login
+	// Live is true while it lasts.
+	Live bool `json:"live"`
+	// Mine is true for the session that this process belongs to.
+	Mine bool `json:"mine,omitempty"`
+}
+
+// A Listener is a port somebody serves.
+type Listener struct {
+	Protocol string         `json:"protocol"` // tcp or udp
+	Addr     netip.AddrPort `json:"addr"`
+	PID      int            `json:"pid,omitempty"`     // 0 if it cannot be known
+	Program  string         `json:"program,omitempty"` // the process' name, 15 bytes at most
+}
+
+// A Container is one that runs.
+type Container struct {
+	Name   string            `json:"name"`
+	Image  string            `json:"image"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Log    string            `json:"log,omitempty"` // the file its output goes to
+	Ports  []Published       `json:"ports,omitempty"`
+}
+
+// Published is a container's port that is reached from outside.
+type Published struct {
+	Protocol string         `json:"protocol"`
+	Outside  netip.AddrPort `json:"outside"` // what clients dial
+	Inside   uint16         `json:"inside"`  // what the service listens on
+}
+
+// Addresses are this machine's own, with their networks.
+func (m Machine) Addresses() ([]netip.Prefix, error) { return nil, nil }
+
+// Gateways are the next hops of its default routes.
+func (m Machine) Gateways() ([]netip.Addr, error) { return nil, nil }
+
+// Resolvers are the name servers it asks.
+func (m Machine) Resolvers() ([]netip.Addr, error) { return nil, nil }
+
+// Sessions are the logins from other machines that last, or began in the day before now, wall time; the newest first.
+func (m Machine) Sessions(now time.Time) ([]Session, error) { return nil, nil }
+
+// Listeners are the ports that somebody serves on other addresses than loopback.
+func (m Machine) Listeners() ([]Listener, error) { return nil, nil }
+
+// Units are systemd's services that run: sshd.service.
+func (m Machine) Units() ([]string, error) { return nil, nil }
+
+// Containers are those of Docker and Podman that run.
+func (m Machine) Containers() ([]Container, error) { return nil, nil }
