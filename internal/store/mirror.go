@@ -222,7 +222,9 @@ const (
 	deleteOne   = `DELETE FROM bans WHERE ip = ? AND jail = ? AND timeofban = ?`
 	knowJail    = `INSERT INTO jails (name, enabled) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET enabled = 1 WHERE enabled != 1`
 	putPosition = `INSERT OR REPLACE INTO bantam_position VALUES (?,?,?,?,?)`
-	putLog      = `INSERT OR REPLACE INTO logs (jail, path, firstlinemd5, lastfilepos) VALUES (?,?,?,?)`
+	// putLog leaves alone what does not change: the row would be new in four indexes else.
+	putLog = `INSERT INTO logs (jail, path, firstlinemd5, lastfilepos) VALUES (?,?,?,?)
+		ON CONFLICT (jail, path) DO UPDATE SET firstlinemd5 = excluded.firstlinemd5, lastfilepos = excluded.lastfilepos`
 	endBan      = `UPDATE bantam_ban SET ended = ?, cause = ? WHERE jail = ? AND id = ? AND ended IS NULL`
 	ownRow      = `(?,?,?,?,?,?,?,?,?,?,?,?,NULL,NULL,NULL)`
 	peerColumns = ` (jail, ip, timeofban, bantime, bancount, data) VALUES `
