@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"bantam"
+	"bantam/internal/jsonline"
 )
 
 // peerJournal is what Fail2Ban calls the journal among its logs.
@@ -137,6 +138,37 @@ func jsonList(lines []string) []byte {
 	}
 	return append(out, ']')
 }
+
+// readList is jsonList backwards, nil for what is no list of strings. There may be a million to read at
+// the start, so lines without escapes stay parts of the text.
+func readList(text string) (lines []string) {
+	rest, ok := strings.CutPrefix(text, "[")
+	for ok {
+		if rest, ok = strings.CutPrefix(skipSpace(rest), `"`); !ok {
+			break
+		}
+		end := strings.IndexByte(rest, '"')
+		if end < 0 {
+			break
+		}
+		if line := rest[:end]; strings.IndexByte(line, '\\') < 0 {
+			lines, rest = append(lines, line), rest[end+1:]
+		} else {
+			line, after, ok := jsonline.Unquote(nil, []byte(rest))
+			if !ok {
+				return nil
+			}
+			lines, rest = append(lines, string(line)), rest[len(rest)-len(after):]
+		}
+		if rest = skipSpace(rest); rest == "]" {
+			return lines
+		}
+		rest, ok = strings.CutPrefix(rest, ",")
+	}
+	return nil
+}
+
+func skipSpace(s string) string { return strings.TrimLeft(s, " \t\r\n") }
 
 // appendJSON adds a text in JSON's form. Like Fail2Ban it escapes only what must be,
 // which encoding/json does not: it escapes U+2028, and takes its time.
