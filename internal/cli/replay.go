@@ -128,6 +128,9 @@ func replayEnd(b *daemon.ReplayBan) string {
 // replayNote is what else there is to say about a ban.
 func replayNote(b *daemon.ReplayBan) string {
 	note := plural(b.Failures, "failure")
+	if b.Held != "" {
+		note += ", would have been held back: " + safe(b.Held)
+	}
 	if b.Count > 1 {
 		note += ", ban " + strconv.Itoa(b.Count)
 	}
@@ -157,6 +160,8 @@ func (a *app) printReplay(r *daemon.Replay, summary bool) {
 			note = "\tno log of it is there"
 		case j.Observe:
 			note = "\tobserves only"
+		case j.Held > 0:
+			note = fmt.Sprintf("\theld back: %d", j.Held)
 		}
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d%s\n", safe(j.Jail), j.Failures, j.Ignored, j.Bans, j.Offenders, note)
 	}

@@ -397,7 +397,11 @@ func (m *markup) single(e *Event, on string, lines bool) (head, rest string) {
 	b := &d.Ban
 	id := b.ID.String()
 	title := cmp.Or(chatTitles[d.Kind], "Decided about")
-	if b.Observed && d.Kind != bantam.End {
+	switch {
+	case d.Kind == bantam.End:
+	case b.Held():
+		title = "Held back, not banned:"
+	case b.Observed:
 		title = "Would be banned"
 	}
 	head = m.loud(title) + " " + m.coded(id, maxChatHost) + " in " + m.coded(b.Jail, maxChatName) + on
@@ -412,7 +416,10 @@ func (m *markup) single(e *Event, on string, lines bool) (head, rest string) {
 		text = append(text, m.network(e))
 	}
 	text = append(text, m.terms(d))
-	if b.Reason != "" {
+	switch {
+	case b.Held():
+		text = append(text, "has "+m.coded(b.Reason, maxChatNote))
+	case b.Reason != "":
 		text = append(text, "reason "+m.coded(b.Reason, maxChatNote))
 	}
 	var tail []string
@@ -568,6 +575,8 @@ func (m *markup) brief(e *Event) string {
 	switch {
 	case e.Decision.Kind == bantam.End:
 		line += ", unbanned"
+	case b.Held():
+		line += ", held back"
 	case b.Observed:
 		line += ", only observed"
 	}

@@ -77,7 +77,10 @@ func (p *sheet) event(e *Edition, lines, whois bool) {
 	p.subject = event.headline()
 	p.title = p.subject
 	p.colour = event.colour()
-	if b.Observed {
+	switch {
+	case b.Held():
+		p.intro = event.id() + " failed " + many(b.Failures, "time") + " but has " + plain(b.Reason, maxValue) + ". Nothing was done."
+	case b.Observed:
 		p.intro = "This jail only observes: nothing was done."
 	}
 	p.facts = event.facts(e.At.Location())
@@ -256,6 +259,8 @@ func rows(e *Edition) []string {
 			note = "observed end"
 		case over:
 			note = "unbanned"
+		case b.Held():
+			note = "held back"
 		case b.Observed:
 			note = "observed"
 		case b.Failures > 0:
