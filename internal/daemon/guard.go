@@ -182,8 +182,11 @@ func pastSSH(ctx context.Context, p *plan, logins *jail.Logins, now time.Time) e
 				byJournal = true
 				continue
 			}
-			names := past.Files() // oldest first: the last day is in the last two
-			for _, name := range names[max(0, len(names)-2):] {
+			for _, name := range past.Files() {
+				info, err := os.Stat(name)
+				if err != nil || info.ModTime().Before(now.Add(-pastLogins)) {
+					continue
+				}
 				if read++; read <= pastFiles {
 					errs = append(errs, lastLines(ctx, name, now, judge))
 				}
@@ -196,8 +199,8 @@ func pastSSH(ctx context.Context, p *plan, logins *jail.Logins, now time.Time) e
 	return errors.Join(errs...)
 }
 
-// lastLines shows a judge the lines at a log's end, if it was written to in the last day. Of a compressed one nothing is
-// understood, nor is of one whose lines are wrapped.
+// lastLines shows a judge the lines at a log's end. Of a compressed one nothing is understood, nor is of one whose
+// lines are wrapped.
 func lastLines(ctx context.Context, name string, now time.Time, judge *noticing) error {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -205,7 +208,7 @@ func lastLines(ctx context.Context, name string, now time.Time, judge *noticing)
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.ModTime().Before(now.Add(-pastLogins)) {
+	if err != nil || !info.Mode().IsRegular() {
 		return err
 	}
 	if _, err := f.Seek(max(0, info.Size()-pastBytes), io.SeekStart); err != nil {

@@ -38,7 +38,7 @@ type loginForm struct {
 //     sasl_username=U".
 var logins = [...]loginForm{
 	{
-		[]byte(": Accepted "),
+		[]byte("Accepted "), // begins with what is rare, which makes the search fast
 		regexp.MustCompile(loginHead + `(?:\S+ )?sshd(?:-session)?\[\d+\]: Accepted [\w/-]+ for (\S+) from ([0-9A-Fa-f.:]+) port \d+`), 2,
 	},
 	{
