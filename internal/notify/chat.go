@@ -560,7 +560,7 @@ func (m *markup) byJail(e *Edition) []string {
 	jails := jailsByCount(e)
 	text := make([]string, len(jails))
 	for i, jail := range jails {
-		text[i] = m.coded(jail, maxChatName) + " " + totals(e.Bans[jail], e.Unbans[jail], e.Observed[jail])
+		text[i] = m.coded(jail, maxChatName) + " " + totals(e.Bans[jail], e.Unbans[jail], e.Observed[jail], e.Held[jail])
 	}
 	return text
 }
@@ -616,15 +616,18 @@ func (p *page) text() string {
 	return strings.Join(p.lines, "\n")
 }
 
-// chatTotals are how many bans and unbans there were, and how many of the bans were only observed.
-func chatTotals(e *Edition) (bans, unbans, observed int) {
+// chatTotals are how many bans and unbans there were, and how many of the bans were only observed, or held back.
+func chatTotals(e *Edition) (bans, unbans, observed, held int) {
 	if len(e.Bans)+len(e.Unbans) > 0 {
-		return sum(e.Bans), sum(e.Unbans), sum(e.Observed)
+		return sum(e.Bans), sum(e.Unbans), sum(e.Observed), sum(e.Held)
 	}
 	for i := range e.Events {
 		switch d := &e.Events[i].Decision; {
 		case d.Kind == bantam.End:
 			unbans++
+		case d.Ban.Held():
+			held++
+			bans++
 		case d.Ban.Observed:
 			observed++
 			bans++
@@ -632,12 +635,12 @@ func chatTotals(e *Edition) (bans, unbans, observed int) {
 			bans++
 		}
 	}
-	return bans + e.More, unbans, observed
+	return bans + e.More, unbans, observed, held
 }
 
 // quiet reports whether an edition is worth no sound: nobody was banned.
 func quiet(e *Edition) bool {
-	bans, _, _ := chatTotals(e)
+	bans, _, _, _ := chatTotals(e)
 	return bans == 0 && !e.Test
 }
 

@@ -143,12 +143,12 @@ func (e *Event) colour() string {
 // digest counts and lists many events.
 func (p *sheet) digest(e *Edition) {
 	zone := e.At.Location()
-	bans, unbans, observed := sum(e.Bans), sum(e.Unbans), sum(e.Observed)
-	p.title = totals(bans, unbans, observed)
+	bans, unbans, observed, held := sum(e.Bans), sum(e.Unbans), sum(e.Observed), sum(e.Held)
+	p.title = totals(bans, unbans, observed, held)
 	switch {
-	case bans > observed:
+	case bans > observed+held:
 		p.colour = red
-	case observed > 0:
+	case observed+held > 0:
 		p.colour = amber
 	default:
 		p.colour = green
@@ -164,7 +164,7 @@ func (p *sheet) digest(e *Edition) {
 			p.facts = append(p.facts, fact{"…", many(len(jails)-i, "more jail")})
 			break
 		}
-		p.facts = append(p.facts, fact{plain(jail, maxName), totals(e.Bans[jail], e.Unbans[jail], e.Observed[jail])})
+		p.facts = append(p.facts, fact{plain(jail, maxName), totals(e.Bans[jail], e.Unbans[jail], e.Observed[jail], e.Held[jail])})
 	}
 	title := "Events"
 	if e.More > 0 {
@@ -224,10 +224,10 @@ func topJails(jails []string, e *Edition) string {
 	return strings.Join(out, ", ")
 }
 
-// totals are figures in words. observed are among bans.
-func totals(bans, unbans, observed int) string {
+// totals are figures in words. observed and held are among bans.
+func totals(bans, unbans, observed, held int) string {
 	var out []string
-	if n := bans - observed; n > 0 {
+	if n := bans - observed - held; n > 0 {
 		out = append(out, many(n, "ban"))
 	}
 	if unbans > 0 {
@@ -235,6 +235,9 @@ func totals(bans, unbans, observed int) string {
 	}
 	if observed > 0 {
 		out = append(out, many(observed, "ban")+" only observed")
+	}
+	if held > 0 {
+		out = append(out, many(held, "ban")+" held back")
 	}
 	return strings.Join(out, ", ")
 }
