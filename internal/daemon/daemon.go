@@ -30,6 +30,7 @@ import (
 	"bantam/internal/geo"
 	"bantam/internal/jail"
 	"bantam/internal/lookup"
+	"bantam/internal/machine"
 	"bantam/internal/source"
 	"bantam/internal/store"
 )
@@ -66,7 +67,8 @@ type Daemon struct {
 	stock    *firewall.Stock // objects of stock actions; nil with nft
 	lookup   *lookup.Lookup
 	places   *geo.Databases
-	logins   jail.Logins
+	machine  machine.Machine // whose sessions are looked at
+	logins   jail.Logins     // who administrates it
 	jails    *jail.Jails
 	sources  *source.Sources
 	actions  *action.Actions

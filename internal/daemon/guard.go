@@ -21,7 +21,6 @@ import (
 	"bantam/internal/config"
 	"bantam/internal/filter"
 	"bantam/internal/jail"
-	"bantam/internal/machine"
 	"bantam/internal/source"
 )
 
@@ -137,7 +136,7 @@ func (d *Daemon) watchSessions(ctx context.Context) {
 
 // seeSessions tells the jails of the sessions that the machine knows of.
 func (d *Daemon) seeSessions(now time.Time) {
-	all, err := machine.Machine{}.Sessions(now)
+	all, err := d.machine.Sessions(now)
 	if err != nil {
 		d.log.Debug("not all sessions of administrators can be seen", "err", err)
 	}

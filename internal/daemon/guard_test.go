@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"bantam"
 	"bantam/internal/filter"
 	"bantam/internal/jail"
+	"bantam/internal/machine"
 	"bantam/library"
 )
 
@@ -156,6 +158,30 @@ func TestTheLastDayOfALargeLog(t *testing.T) {
 	cancel()
 	if err := pastSSH(ended, p, &l, now); err == nil {
 		t.Error("no time for the log is no error")
+	}
+}
+
+// A session of days ago counts while it lasts; then its login does, which is too long ago.
+func TestSessionsComeAndGo(t *testing.T) {
+	now := time.Now()
+	dir := folder(t, map[string]string{
+		"proc/5/status":          "Name:\tsshd\nPPid:\t1\nUid:\t0\t0\t0\t0\n",
+		"run/systemd/sessions/1": fmt.Sprintf("USER=root\nSTATE=active\nREMOTE_HOST=192.0.2.7\nSERVICE=sshd\nLEADER=5\nREALTIME=%d\n", now.Add(-72*time.Hour).UnixMicro()),
+		"run/systemd/sessions/2": fmt.Sprintf("USER=root\nSTATE=active\nREMOTE_HOST=192.0.2.8\nSERVICE=sshd\nLEADER=5\nREALTIME=%d\n", now.Add(-2*time.Hour).UnixMicro()),
+	})
+	d := &Daemon{machine: machine.Machine{Root: dir}, log: slog.New(slog.DiscardHandler)}
+	look := func() (days, hours bool) {
+		d.seeSessions(now)
+		return has(&d.logins, "192.0.2.7", now.Add(-24*time.Hour)), has(&d.logins, "192.0.2.8", now.Add(-24*time.Hour))
+	}
+	if days, hours := look(); !days || !hours {
+		t.Errorf("the sessions that last are known: %v, %v", days, hours)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "run")); err != nil {
+		t.Fatal(err)
+	}
+	if days, hours := look(); days || !hours {
+		t.Errorf("the sessions that are over count: %v, %v, want the later one alone", days, hours)
 	}
 }
 

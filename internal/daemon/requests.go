@@ -423,6 +423,9 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	d.filters.Store(&p.filters)
 	d.usePlaces(p)
 	d.lookup.Configure(p.ignore...)
+	if !old.spares() { // else they are known
+		d.findLogins(ctx, p)
+	}
 	if err := d.jails.Configure(ctx, p.jails, bans); err != nil {
 		return err
 	}
