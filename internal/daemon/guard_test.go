@@ -202,6 +202,31 @@ func TestJournalLogin(t *testing.T) {
 	}
 }
 
+// journalctl is asked for what root's sshd wrote in the last day, the newest first; what it printed counts, also if it
+// fails then.
+func TestTheLastDayOfTheJournal(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"0": "echo \"$@\" >" + dir + "/asked\n",
+		"1": "exit 1\n",
+	} {
+		script := "#!/bin/sh\necho '1740906000.250000 gate sshd[9]: Accepted publickey for root from 192.0.2.7 port 40 ssh2'\n" + text
+		if err := os.WriteFile(filepath.Join(dir, "journalctl"), []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+		var l jail.Logins
+		err := journalLogins(t.Context(), &l, time.Unix(1_740_909_600, 0))
+		if (err == nil) != (name == "0") || !has(&l, "192.0.2.7", time.Unix(1_740_906_000, 0)) {
+			t.Errorf("journalctl that exits with %s: %v, %v", name, err, has(&l, "192.0.2.7", time.Time{}))
+		}
+	}
+	asked, err := os.ReadFile(filepath.Join(dir, "asked"))
+	if err != nil || !strings.Contains(string(asked), "--reverse --output=short-unix --since=-24h") || !strings.Contains(string(asked), "_COMM=sshd _UID=0") {
+		t.Errorf("journalctl was asked %s, %v", asked, err)
+	}
+}
+
 func FuzzJournalLogin(f *testing.F) {
 	now := time.Unix(1_740_909_600, 0)
 	f.Add([]byte("1740906000.250000 gate sshd[9]: Accepted publickey for root from 192.0.2.7 port 40 ssh2: ED25519 SHA256:x"))
