@@ -122,7 +122,7 @@ func (d *Daemon) makePlan() (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.options.ObserveUntilSetup && dir == "" {
+	if d.options.ObserveUntilSetup && !holdsJails(dir) {
 		for i := range cfg.Jails {
 			cfg.Jails[i].Jail.Observe = true
 		}
@@ -130,6 +130,9 @@ func (d *Daemon) makePlan() (*plan, error) {
 	d.options.Override.apply(&cfg.Daemon)
 	return checked(cfg, map[string]*compiled{}, map[string]recognized{}), nil
 }
+
+// holdsJails reports whether a folder holds a configuration; the folder of a package that is gone may be empty.
+func holdsJails(dir string) bool { return dir != "" && config.Find("", dir, "") != "" }
 
 // checked is the plan of a configuration; made are filters that another plan compiled, known
 // the actions that it looked at.

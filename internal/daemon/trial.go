@@ -181,7 +181,7 @@ func trialOf(s float64) time.Duration {
 
 // nothingHeld says why there is nothing to enforce.
 func (d *Daemon) nothingHeld(p *plan) error {
-	if p.config.Dir == "" && d.options.ObserveUntilSetup {
+	if d.options.ObserveUntilSetup && !holdsJails(p.config.Dir) {
 		return control.Refuse("sudo bantam setup asks what to protect and writes one", "there is no configuration yet, and without one all is only observed")
 	}
 	for i := range p.config.Jails {
