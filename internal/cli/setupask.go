@@ -167,8 +167,11 @@ var presets = []preset{
 	{kind: "", title: "nowhere (bantam shows them)"},
 	{"mta", "mail, by this machine's sendmail", []presetAsk{{"to", "to which address", "root@localhost", false}}},
 	{"smtp", "mail, by a mail server", []presetAsk{
-		{"relay", "mail server, HOST or HOST:PORT", "", false}, {"to", "to which address", "", false}, {"from", "from which address", "", false},
-		{"user", "user name, empty for none", "", false}, {"password", "password", "", true},
+		{"relay", "mail server, HOST or HOST:PORT", "", false},
+		{"to", "to which address", "", false},
+		{"from", "from which address", "", false},
+		{"user", "user name, empty for none", "", false},
+		{"password", "password", "", true},
 	}},
 	{"gmail", "mail, by Gmail with an App Password", []presetAsk{
 		{"from", "your address at Gmail", "", false}, {"to", "to which address", "", false}, {"password", "App Password", "", true},

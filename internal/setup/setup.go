@@ -16,12 +16,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"bantam/internal/config"
+	"bantam/internal/filter"
 	"bantam/internal/machine"
 	"bantam/internal/source"
 )
@@ -189,11 +191,18 @@ func (l *look) jails(own, all *config.Config) {
 		return name != "sshd" && !f.Enabled && len(f.Logs) == 0 && !f.Journal && len(f.Why) == 0
 	})
 	slices.SortStableFunc(kept, func(a, b string) int { return cmp.Compare(place(a), place(b)) })
+	filters := map[string]*filter.Config{}
+	for i := range all.Jails {
+		filters[all.Jails[i].Name] = &all.Jails[i].Filter
+	}
 	for _, name := range kept {
 		f := found[name]
 		only := slices.ContainsFunc(f.Logs, func(log string) bool { return len(l.readers[log]) == 1 })
 		seen := len(f.Why) > 0 && (len(f.Logs) > 0 || f.Journal)
 		f.Propose = f.Enabled || !f.Off && !byHand[name] && (name == "sshd" || seen || only)
+		if f.Propose && f.Note == "" {
+			f.Note = l.dates(f.Logs, filters[name])
+		}
 		l.out.Jails = append(l.out.Jails, *f)
 	}
 }
@@ -288,35 +297,90 @@ func (l *look) logs(patterns []source.Path) (out []string) {
 	return out
 }
 
-// sampleSize is how much of a log's end is looked at for its form.
-const sampleSize = 256 << 10
+// Bounds of looking into logs.
+const (
+	sampleSize  = 256 << 10 // bytes of a log's end
+	sampleDates = 200       // lines of it that a date is looked for in
+	sampleLogs  = 5         // logs of one jail
+)
 
-// sample counts the last lines of a log and those that a form fits.
-func (l *look) sample(log string, form interface{ Match([]byte) bool }) (lines, understood int) {
+// end is the lines at the end of a log, and when it was last written to.
+func (l *look) end(log string) (lines [][]byte, written time.Time) {
 	f, err := os.OpenFile(l.machine.Root+log, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return 0, 0
+		return nil, written // whoever reads it later says why that cannot be
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return 0, 0
+		return nil, written
 	}
 	from := max(0, info.Size()-sampleSize)
 	text, err := io.ReadAll(io.NewSectionReader(f, from, sampleSize))
 	if err != nil {
-		return 0, 0
+		return nil, written
 	}
 	if from > 0 {
 		_, text, _ = bytes.Cut(text, []byte("\n"))
 	}
 	for line := range bytes.Lines(text) {
-		lines++
-		if form.Match(bytes.TrimRight(line, "\r\n")) {
+		lines = append(lines, bytes.TrimRight(line, "\r\n"))
+	}
+	return lines, info.ModTime()
+}
+
+// sample counts the last lines of a log and those that a form fits.
+func (l *look) sample(log string, form *regexp.Regexp) (lines, understood int) {
+	end, _ := l.end(log)
+	for _, line := range end {
+		if form.Match(line) {
 			understood++
 		}
 	}
-	return lines, understood
+	return len(end), understood
+}
+
+// dates says what is odd about the dates in a jail's logs: none that is understood, as in a language that nobody reads,
+// or those of another zone.
+func (l *look) dates(logs []string, c *filter.Config) string {
+	rules, err := filter.Compile(*c)
+	if err != nil {
+		return "" // check says so
+	}
+	for _, log := range logs[:min(len(logs), sampleLogs)] {
+		lines, written := l.end(log)
+		lines = lines[max(0, len(lines)-sampleDates):]
+		f := filter.New(rules)
+		var last time.Time
+		zoned := false // the date names its zone, so that it is right
+		for _, line := range lines {
+			if at, ok := f.Time(line, written); ok {
+				last, zoned = at, zone.Match(line)
+			}
+		}
+		switch apart := written.Sub(last); {
+		case len(lines) == 0, !last.IsZero() && zoned:
+		case last.IsZero():
+			return fmt.Sprintf("%s: none of its last %d lines bears a date that is understood; datepattern can say how it is written", log, len(lines))
+		case isZone(apart):
+			return fmt.Sprintf("%s: its last line is dated %s before it was written; if that is its time zone, logtimezone says so", log, apart.Round(zoneStep))
+		case isZone(-apart):
+			return fmt.Sprintf("%s: its last line is dated %s after it was written; if that is its time zone, logtimezone says so", log, (-apart).Round(zoneStep))
+		}
+	}
+	return ""
+}
+
+// zone is how dates name their zone.
+var zone = regexp.MustCompile(`\d(?:Z| ?[+-]\d\d:?\d\d)\b`)
+
+// zoneStep is what zones differ by, or a multiple of it: IANA's tzdata has none that is not, at present.
+const zoneStep = 15 * time.Minute
+
+// isZone reports whether two clocks that are so far apart may be of two zones.
+func isZone(d time.Duration) bool {
+	off := d - d.Round(zoneStep)
+	return d >= 2*zoneStep-time.Minute && d <= 26*time.Hour && off.Abs() < time.Minute
 }
 
 // never finds who must not be banned.
