@@ -1,11 +1,14 @@
 package test
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"bantam/internal/control"
 	"bantam/internal/setup"
@@ -111,6 +114,59 @@ func TestEnforceIsUndoneUnlessConfirmed(t *testing.T) {
 	p.terminate()
 }
 
+// pty makes a terminal: what is written to the one end is typed at the other.
+func pty(t *testing.T) (person, program *os.File) {
+	t.Helper()
+	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("there are no terminals here: ", err)
+	}
+	t.Cleanup(func() { _ = person.Close() }) // it may be closed already
+	number, err := unix.IoctlGetInt(int(person.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = program.Close() })
+	return person, program
+}
+
+// At a terminal enforce asks, and takes Enter for yes, n for no, and silence for no.
+func TestEnforceAsksAtATerminal(t *testing.T) {
+	h := newHost(t, observing)
+	p := h.start().ready()
+	asked := func(length, typed string) (string, error) {
+		t.Helper()
+		person, terminal := pty(t)
+		if _, err := person.WriteString(typed); err != nil {
+			t.Fatal(err)
+		}
+		cmd := h.command("enforce", "--for", length)
+		cmd.Stdin = terminal
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := asked("1h", "n\n"); err != nil || !strings.Contains(out, "Observing again; nobody is banned.") || h.state().Firewall != "" {
+		t.Errorf("no: %v, %s", err, out)
+	}
+	if out, err := asked("1s", ""); err == nil || !strings.Contains(out, "not confirmed in time: it observes again") {
+		t.Errorf("silence: %v, %s", err, out)
+	}
+	h.until("it observes again", func() bool { return h.state().Firewall == "" })
+	if out, err := asked("1h", "\n"); err != nil || !strings.Contains(out, "Keep it? Enter or y for yes, n for no:") || !strings.Contains(out, "Enforcing: sshd.") {
+		t.Errorf("Enter: %v, %s", err, out)
+	}
+	if st := h.state(); st.Firewall == "" || st.Trial != nil {
+		t.Errorf("after Enter the firewall is %q, the trial %v", st.Firewall, st.Trial)
+	}
+	p.terminate()
+}
+
 // A line that has jails observe and is not setup's is named and left alone.
 func TestEnforceLeavesAHumansFileAlone(t *testing.T) {
 	h := newHost(t, "[DEFAULT]\nobserve = true\n"+lifeJail)
@@ -155,6 +211,23 @@ func TestSetupProtectsABareServer(t *testing.T) {
 		t.Errorf("enforce ended with %d", code)
 	}
 	g.mustSay("enforce before setup", out, "there is no configuration yet", "sudo bantam setup")
+
+	// What keeps setup from writing is said, and nothing is half done.
+	nobody := g.inside("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program, "setup", "--yes")
+	refused, err := nobody.CombinedOutput()
+	if err == nil {
+		t.Error("setup works without privilege")
+	}
+	g.mustSay("setup without privilege", string(refused), "you may not write into /etc/bantam", "use sudo")
+	full := g.inside("sh", "-c", "mount -t tmpfs -o size=4k disk /etc/bantam && ! dd if=/dev/zero of=/etc/bantam/full 2>/dev/null; "+program+" setup --yes; code=$?; ls -A /etc/bantam; umount /etc/bantam; exit $code")
+	refused, err = full.CombinedOutput()
+	if err == nil {
+		t.Error("setup works with a full disk")
+	}
+	g.mustSay("setup with a full disk", string(refused), "no space left on device", "the disk is full: make room and try again", "\nfull\n")
+	if strings.Contains(string(refused), ".setup-") || strings.Contains(string(refused), "/tmp") || strings.Contains(string(refused), "Written") {
+		t.Errorf("with a full disk something is left:\n%s", refused)
+	}
 
 	out = g.does("setup", "--yes")
 	g.mustSay("setup", out, " x sshd ", "Written: /etc/bantam/jail.local", "The daemon works by it.")

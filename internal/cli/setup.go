@@ -283,13 +283,13 @@ func (s *setupRun) show() {
 	}
 	_ = w.Flush() // what is wrong with the output shows at the next print
 	if others > 0 {
-		s.printf("   %s more could read the same logs and found nothing in them\n", plural(others, "jail"))
+		s.printf("   %s could read these logs, too, and found nothing in them\n", plural(others, "more jail"))
 	}
 	for i := range s.out.Survey.Jails {
 		f := &s.out.Survey.Jails[i]
 		switch {
 		case f.Note != "" && f.Propose:
-			s.printf("\n%s: %s\n", safe(f.Service), safe(f.Note))
+			s.printf("\n%s: %s\n", safe(f.Service), wrap(safe(f.Note), 78-len(f.Service)))
 		case f.Propose && f.Logins > 0:
 			s.printf("\n%s would have shut out %s that worked: see bantam replay -j %s\n", safe(f.Jail), plural(f.Logins, "login"), safe(f.Jail))
 		}
@@ -325,6 +325,27 @@ func cut(text string, most int) string {
 		return "…" + string(r[len(r)-most+1:])
 	}
 	return string(r[:most-1]) + "…"
+}
+
+// wrap breaks a text between words, so that its first line has at most so many characters and the others hardly more
+// than a terminal's 80.
+func wrap(text string, first int) string {
+	var b strings.Builder
+	left := first
+	for i, word := range strings.Fields(text) {
+		n := len([]rune(word))
+		switch {
+		case i > 0 && n+1 > left:
+			b.WriteString("\n  ")
+			left = 78
+		case i > 0:
+			b.WriteString(" ")
+			left--
+		}
+		b.WriteString(word)
+		left -= n
+	}
+	return b.String()
 }
 
 // check tries the plan as the daemon would, before it is real.
@@ -486,6 +507,9 @@ func (s *setupRun) tellEnd(ctx context.Context, wrote bool) {
 	case p.Text != "":
 		s.printf("The daemon works by it.\n")
 		s.offerTest(ctx)
+	}
+	if s.asks != nil && !p.New && len(p.Jails) > 0 {
+		s.printf("The new jails do as the others here; observe = true in their sections has them only\nwatch.\n")
 	}
 	if p.Observe {
 		s.printf("It only observes so far. When you have seen enough: sudo bantam enforce\n")

@@ -355,6 +355,9 @@ func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.Relo
 	if at := p.config.Daemon.DBFile; at != before.config.Daemon.DBFile {
 		reply.Warnings = append(reply.Warnings, fmt.Sprintf("the database stays %s until a restart, which opens %s", before.config.Daemon.DBFile, at))
 	}
+	if at := p.config.Daemon.Socket; at != before.config.Daemon.Socket {
+		reply.Warnings = append(reply.Warnings, fmt.Sprintf("fail2ban-client is answered on %q until a restart, then on %q", before.config.Daemon.Socket, at))
+	}
 	if err := d.apply(ctx, p); err != nil {
 		return reply, err
 	}

@@ -135,27 +135,51 @@ func everyJail(dir string, lib fs.FS) (*config.Config, error) {
 	return cfg, errors.Join(err, os.RemoveAll(staged))
 }
 
-// Stage makes a copy of the folder dir, "" for an empty one, with one more file, to be looked at before it is
-// real. The caller removes it.
+// Stage makes a folder that looks like dir, "" for an empty one, with one more file, to be looked at before it is real.
+// It is made of links, so that nothing is copied. The caller removes it.
 func Stage(dir, name, text string) (staged string, err error) {
 	staged, err = os.MkdirTemp("", "bantam-setup-")
 	if err != nil {
 		return "", fmt.Errorf("make a folder to try the configuration in: %w", err)
 	}
-	if dir != "" {
-		err = os.CopyFS(staged, os.DirFS(dir))
-	}
 	path := filepath.Join(staged, filepath.FromSlash(name))
+	folder := filepath.Dir(filepath.FromSlash(name))
+	if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil && dir != "" {
+		err = link(dir, staged, folder)
+		if err == nil && folder != "." {
+			err = link(filepath.Join(dir, folder), filepath.Join(staged, folder), "")
+		}
+	}
+	var f *os.File
 	if err == nil {
-		err = os.MkdirAll(filepath.Dir(path), 0o700)
+		f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // not through a link
 	}
 	if err == nil {
-		err = os.WriteFile(path, []byte(text), 0o600)
+		_, err = f.WriteString(text)
+		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
-		return "", errors.Join(fmt.Errorf("copy the configuration to try it: %w", err), os.RemoveAll(staged))
+		return "", errors.Join(fmt.Errorf("try the configuration: %w", err), os.RemoveAll(staged))
 	}
 	return staged, nil
+}
+
+// link links to all that is in the folder from, but one name.
+func link(from, to, but string) error {
+	from, err := filepath.Abs(from)
+	if err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if e.Name() != but && err == nil {
+			err = os.Symlink(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
+		}
+	}
+	return err
 }
 
 // jails finds the jails worth having, in the order of services and then of the configuration.
@@ -383,6 +407,9 @@ func isZone(d time.Duration) bool {
 	return d >= 2*zoneStep-time.Minute && d <= 26*time.Hour && off.Abs() < time.Minute
 }
 
+// mostLogins is how many addresses the logins of the last day may come to: where there are more, they are hardly administrators'.
+const mostLogins = 20
+
 // never finds who must not be banned.
 func (l *look) never(own *config.Config) {
 	add := func(addr netip.Addr, why string) {
@@ -404,6 +431,8 @@ func (l *look) never(own *config.Config) {
 	slices.SortStableFunc(sessions, func(a, b machine.Session) int { return cmp.Compare(rank(a), rank(b)) })
 	for _, s := range sessions {
 		switch {
+		case rank(s) == 2 && len(l.out.Never) >= mostLogins:
+			continue
 		case s.Mine:
 			add(s.Addr, "your session")
 		case s.Live:

@@ -355,6 +355,34 @@ func FuzzTakeObserve(f *testing.F) {
 	})
 }
 
+func TestStageLooksLikeTheFolderAndChangesNothing(t *testing.T) {
+	m := tree(t, map[string]string{"jail.local": "a", "jail.d/one.local": "b", "filter.d/x.conf": "c"})
+	staged, err := Stage(m.Root, "jail.d/new.local", "new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"jail.local": "a", "jail.d/one.local": "b", "filter.d/x.conf": "c", "jail.d/new.local": "new"} {
+		if text, err := os.ReadFile(filepath.Join(staged, name)); err != nil || string(text) != want {
+			t.Errorf("%s is %q, %v", name, text, err)
+		}
+	}
+	if err := os.RemoveAll(staged); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(m.Root + "/jail.d/one.local"); err != nil {
+		t.Errorf("removing it has removed more: %v", err)
+	}
+	if _, err := os.Stat(m.Root + "/jail.d/new.local"); err == nil {
+		t.Error("the new file is in the folder")
+	}
+	if _, err := Stage(m.Root, "jail.d/one.local", "x"); err == nil {
+		t.Error("a file that is there is replaced")
+	}
+	if text, _ := os.ReadFile(m.Root + "/jail.d/one.local"); string(text) != "b" {
+		t.Errorf("it holds %q", text)
+	}
+}
+
 func TestLocalChangesAreThoseOfLocalFiles(t *testing.T) {
 	m := tree(t, map[string]string{
 		"jail.conf":             "[DEFAULT]\nbantime = 10m\n",

@@ -25,6 +25,10 @@ var ErrExists = errors.New("it is there already, and setup overwrites nothing")
 // file: the error wraps ErrExists then.
 func Write(path, text string, mode os.FileMode) (err error) {
 	defer func() {
+		var file *os.PathError // of another name
+		if errors.As(err, &file) {
+			err = file.Err
+		}
 		if err != nil {
 			err = fmt.Errorf("write %s: %w", path, err)
 		}
