@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -157,7 +158,25 @@ func TestEnforceAsksAtATerminal(t *testing.T) {
 	if out, err := asked("1s", ""); err == nil || !strings.Contains(out, "not confirmed in time: it observes again") {
 		t.Errorf("silence: %v, %s", err, out)
 	}
-	h.until("it observes again", func() bool { return h.state().Firewall == "" })
+	if st := h.state(); st.Firewall != "" {
+		t.Errorf("after silence the firewall is %q", st.Firewall)
+	}
+	// Confirmed from another window, the question is answered.
+	_, terminal := pty(t)
+	cmd := h.command("enforce", "--for", "2s")
+	cmd.Stdin = terminal
+	out, err := cmd.StdoutPipe()
+	h.check(err)
+	h.check(cmd.Start())
+	h.until("a trial has begun", func() bool { return h.state().Trial != nil })
+	_, err = control.Call(t.Context(), h.client, control.Enforce, control.EnforceRequest{Confirm: true})
+	h.check(err)
+	said, err := io.ReadAll(out)
+	h.check(err)
+	if err := cmd.Wait(); err != nil || !strings.Contains(string(said), "Confirmed from elsewhere.") {
+		t.Errorf("confirmed from elsewhere: %v, %s", err, said)
+	}
+	h.run("reload")
 	if out, err := asked("1h", "\n"); err != nil || !strings.Contains(out, "Keep it? Enter or y for yes, n for no:") || !strings.Contains(out, "Enforcing: sshd.") {
 		t.Errorf("Enter: %v, %s", err, out)
 	}

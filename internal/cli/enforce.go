@@ -120,7 +120,33 @@ func (a *app) awaitConfirmed(ctx context.Context, begun control.EnforceReply) er
 		return nil
 	case <-ctx.Done():
 		a.printf("\n")
+		if st, err := a.trialOver(context.WithoutCancel(ctx)); err == nil && st.Firewall != "" {
+			a.printf("Confirmed from elsewhere.\n")
+			return nil
+		}
 		return control.Refuse("bantam enforce tries again; --for 5m gives more time", "not confirmed in time: it observes again")
+	}
+}
+
+// undoWait is how long a trial that is over may take to be undone.
+const undoWait = 10 * time.Second
+
+// trialOver waits until there is no trial any more, and returns what is then.
+func (a *app) trialOver(ctx context.Context) (st control.Status, err error) {
+	ctx, cancel := context.WithTimeout(ctx, undoWait)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		st, err = control.Call(ctx, control.NewClient(a.socket), control.GetStatus, control.None{})
+		if err != nil || st.Trial == nil {
+			return st, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return st, context.Cause(ctx)
+		}
 	}
 }
 

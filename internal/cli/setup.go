@@ -42,11 +42,12 @@ type setupRun struct {
 	tell        string
 	asks        *asker // nil if nothing is asked
 
-	dir     string // the folder to write into
-	now     time.Time
-	own     *config.Config // what is configured already
-	secrets map[string]string
-	out     setupReply
+	enforced bool   // a daemon runs and bans already
+	dir      string // the folder to write into
+	now      time.Time
+	own      *config.Config // what is configured already
+	secrets  map[string]string
+	out      setupReply
 }
 
 func (a *app) setupCommand() *cobra.Command {
@@ -98,6 +99,8 @@ func (s *setupRun) run(ctx context.Context) error {
 	if err := s.mayWrite(writes); err != nil {
 		return err
 	}
+	st, err := control.Call(ctx, control.NewClient(s.socket), control.GetStatus, control.None{})
+	s.enforced = err == nil && st.Firewall != "" && st.Trial == nil
 	if err := s.look(ctx); err != nil {
 		return err
 	}
@@ -232,7 +235,8 @@ func (s *setupRun) rehearse(ctx context.Context, dir string) error {
 
 // plan settles what to write: what is proposed, or what the answers say.
 func (s *setupRun) plan() error {
-	p := &setup.Plan{Dir: s.dir, New: !holdsJails(s.dir), Tell: s.tell, Observe: s.asks != nil && !holdsJails(s.dir)}
+	p := &setup.Plan{Dir: s.dir, New: !holdsJails(s.dir), Tell: s.tell}
+	p.Observe = s.asks != nil && p.New && !s.enforced
 	s.out.Plan = p
 	if v, ok := s.own.Value("DEFAULT", "ignoreip"); ok && !p.New && strings.TrimSpace(v.Text) != "" && !strings.HasPrefix(v.File, "library/") {
 		p.IgnoreIP = fmt.Sprintf("%s:%d", v.File, v.Line)

@@ -185,17 +185,22 @@ func link(from, to, but string) error {
 // jails finds the jails worth having, in the order of services and then of the configuration.
 func (l *look) jails(own, all *config.Config) {
 	found := map[string]*Found{}
+	stale := map[string]string{} // by jail: a log that is there and that nobody writes
 	var order []string
 	for i := range all.Jails {
 		j := &all.Jails[i]
 		if j.Err != nil {
 			continue
 		}
-		f := &Found{Jail: j.Name, Service: j.Name, Logs: l.logs(j.Source.Paths)}
+		f := &Found{Jail: j.Name, Service: j.Name}
+		var old string
+		if f.Logs, old = l.logs(j.Source.Paths); len(f.Logs) == 0 && old != "" {
+			stale[j.Name] = old
+		}
 		for _, log := range f.Logs {
 			l.readers[log] = append(l.readers[log], j.Name)
 		}
-		f.Journal = len(f.Logs) == 0 && len(j.Source.JournalMatch) > 0 && l.runsUnitOf(j.Source.JournalMatch)
+		f.Journal = len(f.Logs) == 0 && old == "" && len(j.Source.JournalMatch) > 0 && l.runsUnitOf(j.Source.JournalMatch)
 		found[j.Name] = f
 		order = append(order, j.Name)
 	}
@@ -224,6 +229,9 @@ func (l *look) jails(own, all *config.Config) {
 		only := slices.ContainsFunc(f.Logs, func(log string) bool { return len(l.readers[log]) == 1 })
 		seen := len(f.Why) > 0 && (len(f.Logs) > 0 || f.Journal)
 		f.Propose = f.Enabled || !f.Off && !byHand[name] && (name == "sshd" || seen || only)
+		if old := stale[name]; f.Propose && old != "" && (len(f.Why) > 0 || name == "sshd") {
+			f.Note = old + " is there, and nobody has written to it for a week. It is read, and the journal is not, until the file is gone or backend = systemd says so"
+		}
 		if f.Propose && f.Note == "" {
 			f.Note = l.dates(f.Logs, filters[name])
 		}
@@ -304,21 +312,24 @@ func (l *look) runsUnitOf(matches [][]string) bool {
 // mostLogs is how many files one jail's patterns may name.
 const mostLogs = 200
 
-// logs are the files of some patterns that have been written to lately.
-func (l *look) logs(patterns []source.Path) (out []string) {
+// logs are the files of some patterns that have been written to lately, and one that has not.
+func (l *look) logs(patterns []source.Path) (out []string, old string) {
 	for _, pattern := range patterns {
 		paths, _ := filepath.Glob(l.machine.Root + pattern.Pattern) // a pattern that is none names nothing
 		for _, path := range paths {
 			info, err := os.Stat(path)
-			if err != nil || !info.Mode().IsRegular() || info.Size() == 0 || l.now.Sub(info.ModTime()) > fresh || len(out) == mostLogs {
+			if err != nil || !info.Mode().IsRegular() {
 				continue
 			}
-			if name := strings.TrimPrefix(path, l.machine.Root); !slices.Contains(out, name) {
+			switch name := strings.TrimPrefix(path, l.machine.Root); {
+			case l.now.Sub(info.ModTime()) > fresh:
+				old = name
+			case len(out) < mostLogs && !slices.Contains(out, name):
 				out = append(out, name)
 			}
 		}
 	}
-	return out
+	return out, old
 }
 
 // Bounds of looking into logs.

@@ -140,6 +140,32 @@ func TestALogOfAnUnknownFormIsSaid(t *testing.T) {
 	}
 }
 
+func TestALogThatNobodyWritesHidesTheJournal(t *testing.T) {
+	m := tree(t, runs(map[string]string{"/var/log/auth.log": "x\n"}, "ssh.service"))
+	then := time.Now().Add(-30 * 24 * time.Hour)
+	if err := os.Chtimes(m.Root+"/var/log/auth.log", then, then); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Look(m, "", library.FS, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := found(s, "sshd")
+	if !f.Propose || f.Journal || len(f.Logs) > 0 || !strings.HasPrefix(f.Note, "/var/log/auth.log is there, and nobody has written to it for a week.") {
+		t.Errorf("it finds %+v", f)
+	}
+	// Without the file it is the journal.
+	if err := os.Remove(m.Root + "/var/log/auth.log"); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Look(m, "", library.FS, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if f := found(s, "sshd"); !f.Journal || f.Note != "" {
+		t.Errorf("without the file it finds %+v", f)
+	}
+}
+
 func TestOddDatesAreSaid(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct {
@@ -150,7 +176,7 @@ func TestOddDatesAreSaid(t *testing.T) {
 		{"one of a zone three hours west", now.Add(-3 * time.Hour).Format(time.Stamp), "dated 3h0m0s before it was written"},
 		{"one of a zone half an hour east", now.Add(30 * time.Minute).Format(time.Stamp), "dated 30m0s after it was written"},
 		{"one whose last line is simply older", now.Add(-100 * time.Minute).Add(-5 * time.Minute).Add(-2 * time.Minute).Format(time.Stamp), ""},
-		{"a zone that is named", now.Add(-3*time.Hour).UTC().Format(time.RFC3339), ""},
+		{"a zone that is named", now.Add(-3 * time.Hour).UTC().Format(time.RFC3339), ""},
 		{"dates in another language", "21. Grudzień 10:00:00", "none of its last 1 lines bears a date that is understood"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
