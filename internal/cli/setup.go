@@ -180,7 +180,7 @@ func (s *setupRun) rehearse(ctx context.Context, dir string) error {
 	found := s.out.Survey.Jails
 	var text strings.Builder
 	for i := range found {
-		fmt.Fprintf(&text, "[%s]\nenabled = true\nobserve = false\n", found[i].Jail)
+		fmt.Fprintf(&text, "[%s]\nenabled = true\nobserve = false\n%s\n", found[i].Jail, strings.Join(found[i].Options, "\n"))
 	}
 	staged, err := setup.Stage(dir, "jail.d/~setup.local", text.String())
 	if err != nil {
@@ -241,7 +241,12 @@ func (s *setupRun) plan() error {
 	if v, ok := s.own.Value("DEFAULT", "ignoreip"); ok && !p.New && strings.TrimSpace(v.Text) != "" && !strings.HasPrefix(v.File, "library/") {
 		p.IgnoreIP = fmt.Sprintf("%s:%d", v.File, v.Line)
 	}
-	for _, f := range s.out.Survey.Jails {
+	p.Options = map[string][]string{}
+	for i := range s.out.Survey.Jails {
+		f := &s.out.Survey.Jails[i]
+		if len(f.Options) > 0 {
+			p.Options[f.Jail] = f.Options
+		}
 		if f.Propose && !f.Enabled || p.New && f.Jail == "sshd" {
 			p.Jails = append(p.Jails, f.Jail)
 		}

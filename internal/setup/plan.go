@@ -20,6 +20,8 @@ type Plan struct {
 	New bool `json:"new"`
 	// Jails are those to be enabled that are not yet.
 	Jails []string `json:"jails"`
+	// Options are further lines of their sections.
+	Options map[string][]string `json:"options,omitempty"`
 	// Never goes to ignoreip. IgnoreIP is true if the folder has one, which is left alone.
 	Never    []Never `json:"never"`
 	IgnoreIP string  `json:"ignoreip,omitempty"`
@@ -81,6 +83,9 @@ func (p *Plan) Fill(today time.Time) {
 	}
 	for _, name := range p.Jails {
 		fmt.Fprintf(&b, "\n[%s]\nenabled = true\n", name)
+		for _, line := range p.Options[name] {
+			b.WriteString(line + "\n")
+		}
 	}
 	p.Text = b.String()
 }

@@ -45,6 +45,8 @@ type Found struct {
 	Off     bool `json:"off,omitempty"`
 	// Propose is whether it is one of those to have, without being asked.
 	Propose bool `json:"propose"`
+	// Options are lines of its section beside enabled: where a container's log is, and at which ports it is reached.
+	Options []string `json:"options,omitempty"`
 	// Note is what to look at: lines of a form that nobody reads.
 	Note string `json:"note,omitempty"`
 
@@ -252,6 +254,9 @@ func (l *look) serve(found map[string]*Found) (place func(jail string) int) {
 				continue
 			}
 			f.Service, f.Why = s.title, why
+			if c := l.container(s); c != nil && len(f.Logs) == 0 && !f.Journal && c.Log != "" {
+				f.Logs, f.Options = []string{c.Log}, contained(c)
+			}
 			if s.form == nil || len(f.Logs) == 0 {
 				continue
 			}
@@ -288,13 +293,50 @@ func (l *look) seen(s *service) (why []string) {
 	if len(ports) > 0 {
 		why = append(why, "listens on "+strings.Join(ports[:min(len(ports), 3)], ", "))
 	}
-	for _, c := range l.containers {
-		if slices.ContainsFunc(s.images, func(part string) bool { return strings.Contains(c.Image, part) }) {
-			why = append(why, "container "+c.Name)
-			break
-		}
+	if c := l.container(s); c != nil {
+		why = append(why, "container "+c.Name)
 	}
 	return why
+}
+
+// container is one that the service runs in, nil if there is none.
+func (l *look) container(s *service) *machine.Container {
+	for i := range l.containers {
+		c := &l.containers[i]
+		if slices.ContainsFunc(s.images, func(part string) bool { return strings.Contains(c.Image, part) }) {
+			return c
+		}
+	}
+	return nil
+}
+
+// Names that containers are given, and the numbers in their place: 64 hexadecimal digits, of Docker and Podman alike.
+var (
+	containerName   = regexp.MustCompile(`^[\w.-]+$`)
+	containerNumber = regexp.MustCompile(`[0-9a-f]{64}`)
+)
+
+// contained are the lines of a jail whose service is in a container. Its log has the container's number in its path,
+// which the next one of the same service has not.
+func contained(c *machine.Container) (lines []string) {
+	if containerName.MatchString(c.Name) {
+		lines = append(lines, "# The container "+c.Name+", and those that come after it:")
+	}
+	path := containerNumber.ReplaceAllString(c.Log, "*")
+	if strings.ContainsAny(path, "%\r\n") {
+		return nil
+	}
+	lines = append(lines, "logpath = "+path)
+	var ports []string
+	for _, p := range c.Ports {
+		if port := fmt.Sprint(p.Outside.Port()); p.Protocol == "tcp" && !p.Outside.Addr().IsLoopback() && !slices.Contains(ports, port) {
+			ports = append(ports, port)
+		}
+	}
+	if len(ports) > 0 {
+		lines = append(lines, "port = "+strings.Join(ports, ","))
+	}
+	return lines
 }
 
 // runsUnitOf reports whether a unit runs that one of some journal matches names.

@@ -140,6 +140,42 @@ func TestALogOfAnUnknownFormIsSaid(t *testing.T) {
 	}
 }
 
+// The log of a container has its number in the path; the jail is for its successors, too, and for the port that
+// clients dial.
+func TestAServiceInAContainer(t *testing.T) {
+	number := strings.Repeat("0f", 32)
+	folder := "/var/lib/docker/containers/" + number + "/"
+	config := func(name string) string {
+		return `{"Name":"/` + name + `","LogPath":"` + folder + number + `-json.log","State":{"Running":true},"Config":{"Image":"docker.io/library/nginx:1.27"},` +
+			`"NetworkSettings":{"Ports":{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"},{"HostIp":"::","HostPort":"8080"}],"81/tcp":[{"HostIp":"127.0.0.1","HostPort":"81"}]}}}`
+	}
+	for _, c := range []struct {
+		name string
+		want []string
+	}{
+		{"web", []string{
+			"# The container web, and those that come after it:",
+			"logpath = /var/lib/docker/containers/*/*-json.log", "port = 8080",
+		}},
+		{`we\nb`, []string{"logpath = /var/lib/docker/containers/*/*-json.log", "port = 8080"}},
+	} {
+		m := tree(t, map[string]string{folder + "config.v2.json": config(c.name), folder + number + "-json.log": "{}\n"})
+		s, err := Look(m, "", library.FS, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := found(s, "nginx-http-auth")
+		if f == nil || !f.Propose || !slices.Equal(f.Options, c.want) {
+			t.Fatalf("it finds %+v; trouble: %v", f, s.Trouble)
+		}
+		p := Plan{New: true, Jails: []string{"nginx-http-auth"}, Options: map[string][]string{"nginx-http-auth": f.Options}}
+		p.Fill(time.Now())
+		if want := "\n[nginx-http-auth]\nenabled = true\n" + strings.Join(c.want, "\n") + "\n"; !strings.HasSuffix(p.Text, want) {
+			t.Errorf("the file is\n%s\nwant at its end\n%s", p.Text, want)
+		}
+	}
+}
+
 func TestALogThatNobodyWritesHidesTheJournal(t *testing.T) {
 	m := tree(t, runs(map[string]string{"/var/log/auth.log": "x\n"}, "ssh.service"))
 	then := time.Now().Add(-30 * 24 * time.Hour)
