@@ -270,7 +270,11 @@ func TestSetupProtectsABareServer(t *testing.T) {
 
 // Where Fail2Ban is configured setup writes nothing and says how to take over.
 func TestSetupTakesFail2BanOver(t *testing.T) {
-	g := follow(t, world{}, map[string]string{"/etc/fail2ban/jail.local": "[DEFAULT]\nbantime = 1h\nmaxretry = 3\n[sshd]\nenabled = true\nbackend = auto\n"})
+	g := follow(t, world{}, map[string]string{
+		"/etc/fail2ban/jail.local": "[DEFAULT]\nbantime = 1h\nmaxretry = 3\n[sshd]\nenabled = true\nbackend = auto\n",
+		// It stands for systemd's, which no namespace has.
+		"/usr/local/bin/systemctl": "#!/bin/sh\necho \"$@\" >>/run/asked\n",
+	})
 	out := g.does("setup")
 	g.mustSay("setup", out, "local options (jail.local)", "0 live bans from its database", "Fail2Ban does not run", "sudo bantam run", "Nothing is written")
 	if g.text("/etc/bantam/jail.local") != "" {
@@ -282,4 +286,21 @@ func TestSetupTakesFail2BanOver(t *testing.T) {
 	}
 	g.mustSay("setup beside the daemon", g.does("setup"), "Bantam runs.")
 	p.terminate()
+
+	g.check(os.MkdirAll(filepath.Join(g.dir, "run/systemd/system"), 0o755))
+	g.mustSay("setup under systemd", g.does("setup"), "sudo systemctl disable --now fail2ban\n", "sudo systemctl enable --now bantam\n")
+	if asked := g.text("/run/asked"); asked != "" {
+		t.Errorf("systemd was asked for %q without --yes", asked)
+	}
+	g.mustSay("setup --yes under systemd", g.does("setup", "--yes"), "Bantam runs.")
+	if asked := g.text("/run/asked"); asked != "enable --now bantam\n" {
+		t.Errorf("systemd was asked for %q", asked)
+	}
+	// Without Fail2Ban's folder it is set up and started.
+	g.check(os.Remove(filepath.Join(g.dir, "etc/fail2ban/jail.conf")))
+	g.check(os.Remove(filepath.Join(g.dir, "etc/fail2ban/jail.local")))
+	g.mustSay("setup --yes on a bare server", g.does("setup", "--yes"), "Written: /etc/bantam/jail.local", "The daemon works by it.")
+	if asked := g.text("/run/asked"); asked != "enable --now bantam\nenable --now bantam.service\n" {
+		t.Errorf("systemd was asked for %q", asked)
+	}
 }

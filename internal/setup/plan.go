@@ -22,7 +22,7 @@ type Plan struct {
 	Jails []string `json:"jails"`
 	// Options are further lines of their sections.
 	Options map[string][]string `json:"options,omitempty"`
-	// Never goes to ignoreip. IgnoreIP is true if the folder has one, which is left alone.
+	// Never goes to ignoreip. IgnoreIP is where the folder has one, FILE:LINE, which is left alone; empty for nowhere.
 	Never    []Never `json:"never"`
 	IgnoreIP string  `json:"ignoreip,omitempty"`
 	// Tell is an action that sends messages, as it is written below the ban; empty for none.
