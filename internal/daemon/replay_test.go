@@ -331,3 +331,48 @@ func BenchmarkReplay(b *testing.B) {
 	}
 	b.ReportMetric(lines*float64(b.N)/b.Elapsed().Seconds(), "lines/s")
 }
+
+func TestReplayOfTheLastDayLeavesOlderFailuresOut(t *testing.T) {
+	now := time.Now().UTC().Truncate(time.Second)
+	at := func(ago time.Duration, addr string) string {
+		return now.Add(-ago).Format(time.RFC3339) + " denied " + addr + "\n"
+	}
+	dir := folder(t, map[string]string{
+		"web.log":    at(25*time.Hour, "203.0.113.8") + at(2*time.Hour, "203.0.113.9") + at(time.Hour, "203.0.113.10"),
+		"jail.local": "[sshd]\nenabled = false\n[web]\nenabled = true\nfilter =\nlogpath = DIR/web.log\nfailregex = ^ denied <HOST>$\nmaxretry = 1\n",
+	})
+	for _, c := range []struct {
+		name string
+		o    ReplayOptions
+		want int
+	}{
+		{"all", ReplayOptions{}, 3},
+		{"the last day", ReplayOptions{From: now.Add(-24 * time.Hour)}, 2},
+		{"the last bytes", ReplayOptions{Most: 45}, 1},
+		{"nothing since", ReplayOptions{From: now.Add(time.Hour)}, 0},
+	} {
+		c.o.Config, c.o.Library = dir, library.FS
+		r, err := RunReplay(t.Context(), c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Bans) != c.want {
+			t.Errorf("%s: %d bans, want %d", c.name, len(r.Bans), c.want)
+		}
+	}
+}
+
+func TestReplayStopsInTimeAndSaysSo(t *testing.T) {
+	line := "2020-02-01T10:00:00Z denied 203.0.113.9\n"
+	dir := folder(t, map[string]string{
+		"web.log":    strings.Repeat(line, 5000),
+		"jail.local": "[sshd]\nenabled = false\n[web]\nenabled = true\nfilter =\nlogpath = DIR/web.log\nfailregex = ^ denied <HOST>$\n",
+	})
+	r, err := RunReplay(t.Context(), ReplayOptions{Config: dir, Library: library.FS, Until: time.Now().Add(-time.Second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Lines > 1024 || len(r.Bans) != 1 || len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "web.log: there is more in it than could be read in time") {
+		t.Errorf("%d lines, %d bans, problems %q", r.Lines, len(r.Bans), r.Problems)
+	}
+}
