@@ -27,15 +27,30 @@ const (
 // lookAtZone tells of a log whose last line is stamped in another zone than the jail reads it in. That line was written
 // when the file was; what differs by anything else than a zone may be a file that somebody has copied.
 func (e *examination) lookAtZone(j *config.Jail, path string, f *form) {
-	zones := f.skew.Round(zoneStep)
-	if !f.skewed || zones.Abs() < minSkew || zones.Abs() > maxSkew || (f.skew-zones).Abs() > zoneSlip {
-		return
+	if f.skewed && !e.skewed[j.Name] && isZone(f.skew) {
+		e.skewed[j.Name] = e.tellSkew(j, path, f.skew)
 	}
-	e.tellZone(j, path, zones)
 }
 
-// tellZone says that a log's stamps are off, and which zone they seem to be in.
-func (e *examination) tellZone(j *config.Jail, path string, off time.Duration) {
+// isZone reports whether two clocks that differ by so much may be right, in two zones.
+func isZone(off time.Duration) bool {
+	return off.Round(zoneStep).Abs() <= maxSkew && (off-off.Round(zoneStep)).Abs() <= zoneSlip
+}
+
+// year is what a stamp without one may be off beside what it is: those that seem to lie in the future are read as
+// last year's.
+const year = 365 * 24 * time.Hour
+
+// tellSkew says that a log's stamps are off, and which zone they seem to be in. It reports whether it is worth it.
+func (e *examination) tellSkew(j *config.Jail, path string, off time.Duration) bool {
+	for _, y := range []time.Duration{year, year + 24*time.Hour} {
+		if isZone(off + y) {
+			off += y
+		}
+	}
+	if off.Abs() < minSkew {
+		return false
+	}
 	group := e.group
 	e.group = Time
 	defer func() { e.group = group }()
@@ -43,8 +58,12 @@ func (e *examination) tellZone(j *config.Jail, path string, off time.Duration) {
 	if off > 0 {
 		way = "ahead of"
 	}
-	fix := fmt.Sprintf("set the service's zone to the machine's, or logtimezone in [%s] to the log's", j.Name)
-	if j.Filter.LogTimezone == "" {
+	fix := "is the clock of who writes it right?"
+	if isZone(off) {
+		off = off.Round(zoneStep)
+		fix = fmt.Sprintf("set the service's zone to the machine's, or logtimezone in [%s] to the log's", j.Name)
+	}
+	if isZone(off) && j.Filter.LogTimezone == "" {
 		_, here := e.now.Zone()
 		there := time.Duration(here)*time.Second + off
 		sign := '+'
@@ -54,6 +73,7 @@ func (e *examination) tellZone(j *config.Jail, path string, off time.Duration) {
 		fix = fmt.Sprintf("logtimezone = UTC%c%02d%02d in [%s], or set the service's zone to the machine's", sign, there.Abs()/time.Hour, there.Abs()%time.Hour/time.Minute, j.Name)
 	}
 	e.fault(fix, "[%s] the stamps in %s are %s %s the clock: after a restart its lines count at the wrong time", j.Name, path, length(off), way)
+	return true
 }
 
 // lookAtTime looks at the clock and at the zone in which stamps are read.
@@ -147,4 +167,3 @@ func (e *examination) lookAtEntries(last time.Time) {
 	defer func() { e.group = group }()
 	e.fault("set the clock, then sudo systemctl restart bantam", "the clock is behind: the database has a ban from %s, %s from now", last.Format(time.DateTime), length(ahead))
 }
-

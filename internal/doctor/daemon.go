@@ -85,18 +85,18 @@ func (e *examination) lookAtActions() {
 	for _, a := range e.status.Actions {
 		switch {
 		case a.Failing > 0:
-			e.fault("sudo bantam check names its commands; the log has what they say", "the action %s fails for %d and tries again: %s", a.Action, a.Failing, a.Err)
+			e.fault("sudo bantam check names its commands; the log has what they say", "the action %s fails for %s and tries again: %s", a.Action, plural(a.Failing, "offender"), a.Err)
 		case a.Err != "":
-			e.fault("the log has what it says", "the action %s hangs, %d decisions wait: %s", a.Action, a.Pending, a.Err)
+			e.fault("the log has what it says", "the action %s hangs, %s waiting: %s", a.Action, plural(a.Pending, "decision"), a.Err)
 		case a.GaveUp > 0:
-			e.doubt("the log says which and why", "the action %s gave up on %d decisions", a.Action, a.GaveUp)
+			e.doubt("the log says which and why", "the action %s gave up on %s", a.Action, plural(int(a.GaveUp), "decision"))
 		default:
 			continue
 		}
 		trouble = true
 	}
 	if n := len(e.status.Actions); n > 0 && !trouble {
-		e.ok("%d actions work, none fails or hangs", n)
+		e.ok("%s, none fails or hangs", plural(n, "action"))
 	}
 }
 
@@ -198,4 +198,12 @@ func room(path string) (bytes uint64, err error) {
 func jailsOf(names []string) string {
 	sorted := slices.Sorted(slices.Values(names))
 	return "[" + of(sorted) + "]"
+}
+
+// plural is a number of things.
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

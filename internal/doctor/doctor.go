@@ -108,6 +108,9 @@ type examination struct {
 	problems []config.Problem
 	wrong    error // why it cannot be read
 
+	// undated and skewed are jails of which it was told that their lines bear no date, or a wrong one.
+	undated, skewed map[string]bool
+
 	group  string
 	checks []Check
 }

@@ -2,13 +2,16 @@ package doctor
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"bantam"
+	"bantam/internal/config"
 	"bantam/internal/filter"
 )
 
@@ -52,12 +55,67 @@ func (e *examination) lookAtForm(l log) {
 			continue // the configuration's check says so
 		}
 		f := read(rules, lines, written)
-		if text, fix, state := f.judge(&j.Filter, l.Name, j.Filter.Prefregex != "", e.failures(name)); text != "" && !told[text] {
-			told[text] = true // jails with the same filter say the same
-			e.add(state, fix, "[%s] %s", name, text)
+		key := fmt.Sprintf("%#v", j.Filter.Failregex)
+		switch {
+		case e.undated[name] || told[key]: // jails with the same filter say the same
+		case f.lines >= fewLines && f.dated == 0 && !slices.Contains(j.Filter.DatePattern, "{NONE}"):
+			told[key] = true
+			e.tellUndated(j, l.Name, f.matched > 0 || e.failures(name) > 0)
+		case j.Filter.Prefregex != "" && f.lines >= enoughLines && f.prefixed+f.matched == 0 && e.failures(name) == 0:
+			told[key] = true
+			e.doubt("is it this service's log, and in the form that the filter knows? "+tries(j, l.Name),
+				"[%s] understands none of the last %d lines of %s", name, f.lines, l.Name)
 		}
 		e.lookAtZone(j, l.Name, &f)
 	}
+}
+
+// lookAtStamps tells of jails whose lines, as the daemon has read them, mostly bear no date or a wrong one.
+func (e *examination) lookAtStamps() {
+	e.undated, e.skewed = map[string]bool{}, map[string]bool{}
+	for i := range e.status.Jails {
+		st := &e.status.Jails[i]
+		j := e.jailOf(st.Jail)
+		if st.Stamps == nil || j == nil {
+			continue
+		}
+		lines, names := uint64(0), []string{}
+		for _, s := range st.Sources {
+			lines += uint64(max(0, s.Lines))
+			names = append(names, s.Name)
+		}
+		if n := st.Stamps.Undated; n >= fewLines && n*10 >= lines*9 {
+			e.undated[st.Jail] = true
+			e.tellUndated(j, of(names), st.Failures > 0)
+		}
+		if n := st.Stamps.Skewed; n >= 1 && n*2 >= lines {
+			e.skewed[st.Jail] = e.tellSkew(j, of(names), seconds(st.Stamps.Skew))
+		}
+	}
+}
+
+// seconds is a number of them, of at most some centuries.
+func seconds(s float64) time.Duration {
+	const most = 1 << 33
+	return time.Duration(max(-most, min(most, s)) * float64(time.Second))
+}
+
+// tellUndated says that a log bears no dates. works is true if failures are found in it all the same, as they are as
+// long as each line is read when it is written.
+func (e *examination) tellUndated(j *config.Jail, logs string, works bool) {
+	state := Wrong
+	if works {
+		state = Doubtful
+	}
+	e.add(state, "set datepattern; "+tries(j, logs), "[%s] finds no date in the lines of %s", j.Name, logs)
+}
+
+// tries is how to see what a filter makes of a log.
+func tries(j *config.Jail, logs string) string {
+	if j.Filter.Name == "" || strings.ContainsAny(logs, " *") {
+		return "bantam regex shows what it makes of a line"
+	}
+	return "bantam regex " + logs + " " + j.Filter.Name + " shows what it makes of each"
 }
 
 // failures are how many a jail has found since the daemon started.
@@ -95,22 +153,6 @@ func read(rules *filter.Rules, lines [][]byte, written time.Time) (f form) {
 		}
 	}
 	return f
-}
-
-// judge says in words what is wrong with a log, "" for nothing.
-func (f *form) judge(c *filter.Config, path string, prefix bool, failures uint64) (text, fix string, state State) {
-	try := "bantam regex " + path + " " + c.Name + " shows what it makes of each line"
-	switch {
-	case f.lines >= fewLines && f.dated == 0 && !slices.Contains(c.DatePattern, "{NONE}"):
-		state = Wrong
-		if f.matched > 0 || failures > 0 {
-			state = Doubtful // it works while lines come
-		}
-		return "finds no date in the last lines of " + path, "set datepattern; " + try, state
-	case prefix && f.lines >= enoughLines && f.prefixed == 0 && f.matched == 0 && failures == 0:
-		return "understands none of the last lines of " + path, "is it this service's log, and in the form that the filter knows? " + try, Doubtful
-	}
-	return "", "", OK
 }
 
 // tail are the last lines of a file, and when it was written to last.

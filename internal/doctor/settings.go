@@ -39,7 +39,7 @@ func (e *examination) lookAtConfiguration(context.Context) {
 	e.tellProblems(Wrong, "errors", from, wrong)
 	e.tellProblems(Doubtful, "warnings", from, warnings)
 	if len(e.problems) == 0 {
-		e.ok("%s: %d jails, nothing to say against it", from, len(e.config.Jails))
+		e.ok("%s: %s, nothing to say against it", from, plural(len(e.config.Jails), "jail"))
 	}
 	e.lookAtBreadth()
 	for i := range e.config.Jails {

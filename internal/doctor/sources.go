@@ -37,6 +37,7 @@ func (e *examination) lookAtSources(context.Context) {
 			}
 		}
 	}
+	e.lookAtStamps()
 	for _, l := range logs {
 		e.lookAtLog(l, !slices.ContainsFunc(l.jails, func(name string) bool { return !served[name] }))
 	}
@@ -173,14 +174,20 @@ func (e *examination) tellWaiting(l log, served bool) {
 	state := Wrong
 	if served {
 		state = Doubtful
-		if !slices.ContainsFunc(l.jails, func(name string) bool {
-			v, ok := e.config.Value(name, "logpath")
-			return !ok || !strings.HasPrefix(v.File, "library/")
-		}) {
+		if !slices.ContainsFunc(l.jails, func(name string) bool { return !e.fromLibrary(name) }) {
 			state = OK
 		}
 	}
 	e.add(state, waitsFor(l.Name), "%s waits for %s, which is not there", jailsOf(l.jails), l.Name)
+}
+
+// fromLibrary reports whether a jail's logpath is the one that comes with the program.
+func (e *examination) fromLibrary(jail string) bool {
+	if e.config == nil {
+		return false
+	}
+	v, ok := e.config.Value(jail, "logpath")
+	return ok && strings.HasPrefix(v.File, "library/")
 }
 
 // waitsFor is the way on of a jail whose file is not there: those that look like it.
