@@ -92,7 +92,7 @@ func (e *examination) lookAtTime(context.Context) {
 
 // lookAtLocal compares the zone of the daemon with the machine's.
 func (e *examination) lookAtLocal() {
-	environ, zone := "/proc/self/environ", "the program's"
+	environ, zone := filepath.Join(e.Machine.Root, "/proc/self/environ"), "the program's"
 	if e.running {
 		environ, zone = e.proc("environ"), "the daemon's"
 	}

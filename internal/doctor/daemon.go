@@ -167,7 +167,7 @@ func of(names []string) string {
 
 // proc is a file of the daemon's in /proc.
 func (e *examination) proc(name string) string {
-	return filepath.Join("/proc", strconv.Itoa(e.status.PID), name)
+	return filepath.Join(e.Machine.Root, "/proc", strconv.Itoa(e.status.PID), name)
 }
 
 // elsewhere reports whether the daemon lives in another network than this process.
@@ -201,9 +201,12 @@ func jailsOf(names []string) string {
 }
 
 // plural is a number of things.
-func plural(n int, noun string) string {
+func plural(n int, noun string) string { return were(n, noun, noun+"s") }
+
+// were is a number and what is said of one or of several.
+func were(n int, one, several string) string {
 	if n == 1 {
-		return "1 " + noun
+		several = one
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return fmt.Sprintf("%d %s", n, several)
 }

@@ -210,7 +210,11 @@ func (e *examination) toProve() (bans []bantam.Ban) {
 			bans = append(bans, *b)
 		}
 	}
-	slices.SortStableFunc(bans, func(a, b bantam.Ban) int { return cmp.Compare(a.Jail, b.Jail) })
+	slices.SortStableFunc(bans, func(a, b bantam.Ban) int {
+		p, _ := a.ID.Prefix() // they have one
+		q, _ := b.ID.Prefix()
+		return cmp.Or(cmp.Compare(a.Jail, b.Jail), cmp.Compare(p.Addr().BitLen(), q.Addr().BitLen()))
+	})
 	return bans
 }
 

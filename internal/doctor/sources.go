@@ -252,16 +252,16 @@ func (e *examination) lookAtLimits(logs []log) {
 	// Each file takes a watch or two, of its folder and those that links lead to; others of the user have the rest.
 	if n := sysctl("max_user_watches"); n > 0 && n < 4*files {
 		e.doubt(fmt.Sprintf("sudo sysctl fs.inotify.max_user_watches=%d, and a line in /etc/sysctl.d to keep it", max(8192, 8*files)),
-			"%d logs and a limit of %d inotify watches: the rest is polled", files, n)
+			"%s and a limit of %s: the rest is polled", plural(files, "log"), were(n, "inotify watch", "inotify watches"))
 	}
 	if n := sysctl("max_user_instances"); n > 0 && n < 8 {
-		e.doubt("sudo sysctl fs.inotify.max_user_instances=128, and a line in /etc/sysctl.d to keep it", "a limit of %d inotify instances for each user: logs may be polled", n)
+		e.doubt("sudo sysctl fs.inotify.max_user_instances=128, and a line in /etc/sysctl.d to keep it", "a limit of %s for each user: logs may be polled", plural(n, "inotify instance"))
 	}
 	if !e.running {
 		return
 	}
 	if most, err := openFiles(e.status.PID); err == nil && most < uint64(4*files+64) {
-		e.fault("LimitNOFILE=65536 in a drop-in: sudo systemctl edit bantam", "%d logs and a limit of %d open files for the daemon", files, most)
+		e.fault("LimitNOFILE=65536 in a drop-in: sudo systemctl edit bantam", "%s and a limit of %s for the daemon", plural(files, "log"), plural(int(most), "open file"))
 	}
 }
 

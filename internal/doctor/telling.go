@@ -268,10 +268,10 @@ func (e *examination) lookAtLetters() {
 	for name, t := range by {
 		fix := "bantam notify queue shows them; bantam notify test " + name + " tries it now"
 		if t.failed > 0 {
-			e.fault(fix, "%s: %d messages were refused for good: %s", name, t.failed, t.err)
+			e.fault(fix, "%s: %s refused for good: %s", name, were(t.failed, "message was", "messages were"), t.err)
 		}
 		if t.waiting > 0 {
-			e.doubt(fix, "%s: %d messages wait and are tried again: %s", name, t.waiting, t.err)
+			e.doubt(fix, "%s: %s tried again: %s", name, were(t.waiting, "message waits and is", "messages wait and are"), t.err)
 		}
 	}
 	for i := range e.channels.Channels {
