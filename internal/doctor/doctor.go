@@ -115,12 +115,19 @@ type examination struct {
 	checks []Check
 }
 
+func newExamination(o Options) *examination {
+	return &examination{
+		Options: o, now: time.Now(), client: control.NewClient(o.Socket),
+		undated: map[string]bool{}, skewed: map[string]bool{},
+	}
+}
+
 // Examine looks at everything. What cannot be looked at is a check of its own, so that there is no error. It takes a
 // minute at most, and a second or two as a rule.
 func Examine(ctx context.Context, o Options) Report {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	e := &examination{Options: o, now: time.Now(), client: control.NewClient(o.Socket)}
+	e := newExamination(o)
 	for _, look := range []struct {
 		group string
 		at    func(context.Context)

@@ -25,7 +25,7 @@ import (
 	"bantam/library"
 )
 
-// A case is an examination of a machine that a test makes, in folders of its own.
+// A bench is an examination of a machine that a test makes, in folders of its own.
 type bench struct {
 	*testing.T
 	*examination
@@ -41,10 +41,8 @@ func newBench(t *testing.T, jailLocal string) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.examination = &examination{
-		Options: Options{Config: b.dir, Library: library.FS, Machine: machine.Machine{Root: b.root}},
-		now:     time.Now(), config: cfg, problems: problems,
-	}
+	b.examination = newExamination(Options{Config: b.dir, Library: library.FS, Machine: machine.Machine{Root: b.root}})
+	b.config, b.problems = cfg, problems
 	return b
 }
 
@@ -296,25 +294,28 @@ func TestFolderOfTheDatabase(t *testing.T) {
 }
 
 func TestContainersPastTheInputChain(t *testing.T) {
-	const action = "[Definition]\nactionstart = <iptables> -N f2b-<name>\nactionban = true\nactionunban = true\n"
+	const action = "[Definition]\nactionstart = true\nactionban = true\nactionunban = true\n"
 	for _, tt := range []struct {
 		name, options, ports string
 		want                 []string
 	}{
 		{"guarded where it is forwarded", "chain = DOCKER-USER", `{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"}]}`, nil},
-		{"another port", "", `{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"9090"}]}`, nil},
-		{"only from this machine", "", `{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"}]}`, nil},
-		{"past the input chain", "", `{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"}]}`, []string{"wrong: [web] guards the input chain, and port 8080 of the container shop is forwarded past it | banaction = bantam in [web]"}},
+		{"another port", "chain = INPUT", `{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"9090"}]}`, nil},
+		{"only from this machine", "chain = INPUT", `{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"}]}`, nil},
+		{"past the input chain", "chain = INPUT", `{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"}]}`, []string{"wrong: [web] guards the input chain, and port 8080 of the container shop is forwarded past it | banaction = bantam in [web]"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := newBench(t, "[web]\nenabled = true\nfilter = sshd\nlogpath = DIR/auth.log\n"+
-				"chain = INPUT\n"+tt.options+"\naction = mine[port=8000:8080, protocol=tcp, chain=\"%(chain)s\"]\n")
+			jail := "[web]\nenabled = true\nfilter = sshd\nlogpath = DIR/auth.log\n" +
+				tt.options + "\naction = mine[port=8000:8080, protocol=tcp, chain=\"%(chain)s\"]\n"
+			b := newBench(t, jail)
 			b.write(b.dir, "action.d/mine.conf", action)
 			cfg, _, err := daemon.Check(b.dir, library.FS)
-			if err != nil || len(cfg.Jails) != 1 || cfg.Jails[0].Err != nil {
-				t.Fatalf("the jail does not work: %v, %+v", err, cfg.Problems)
+			if err != nil {
+				t.Fatal(err)
 			}
-			b.config = cfg
+			if b.config = cfg; b.jailOf("web") == nil {
+				t.Fatal("the jail does not work")
+			}
 			b.write(b.root, "var/lib/docker/containers/0a/config.v2.json",
 				`{"Name":"/shop","State":{"Running":true},"NetworkSettings":{"Ports":`+tt.ports+`}}`)
 			b.lookAtContainers()
@@ -328,7 +329,7 @@ func TestPassagesInWords(t *testing.T) {
 	drop := &ruleset.Step{Hook: "prerouting", Priority: -300, Family: "inet", Table: "bantam", Chain: "jail-sshd", Verdict: "drop"}
 	accept := ruleset.Step{Hook: "input", Family: "ip", Table: "filter", Chain: "INPUT", Rule: "-p tcp --dport 22 -j ACCEPT", Verdict: "accept"}
 	policy := ruleset.Step{Hook: "input", Family: "ip", Table: "filter", Chain: "INPUT", Verdict: "accept"}
-	dropped, passed := ruleset.Path{Dropped: true, By: drop}, ruleset.Path{By: &accept, Steps: []ruleset.Step{accept}}
+	dropped, passed := ruleset.Path{Dropped: true, By: drop}, ruleset.Path{Steps: []ruleset.Step{accept}, Through: &accept, Missed: drop}
 	own, shell := guard{jail: "sshd", own: true}, guard{jail: "sshd", shell: "ufw"}
 	ssh, web := door{"tcp", 22}, door{"tcp", 443}
 	for _, tt := range []struct {
@@ -395,8 +396,8 @@ func TestRelays(t *testing.T) {
 	}
 	b := newBench(t, oneJail+"action = %(action_)s\n"+mail("good", l.Addr().String())+mail("bad", refuses))
 	b.lookAtTelling(t.Context())
-	b.says("ok: good: "+l.Addr().String()+" takes connections",
-		"wrong: bad: "+refuses+" is not reached: connect: connection refused | is name and port right")
+	b.says("wrong: bad: "+refuses+" is not reached: connect: connection refused | is name and port right",
+		"ok: good: "+l.Addr().String()+" takes connections")
 }
 
 func TestSendmailThatChangesItsGroup(t *testing.T) {

@@ -72,7 +72,6 @@ func (e *examination) lookAtForm(l log) {
 
 // lookAtStamps tells of jails whose lines, as the daemon has read them, mostly bear no date or a wrong one.
 func (e *examination) lookAtStamps() {
-	e.undated, e.skewed = map[string]bool{}, map[string]bool{}
 	for i := range e.status.Jails {
 		st := &e.status.Jails[i]
 		j := e.jailOf(st.Jail)

@@ -169,6 +169,7 @@ func (e *examination) lookAtBans(ctx context.Context) {
 		e.unseen("the kernel's rules", err)
 		return
 	}
+	defer func() { _ = rules.Close() }() // it only asked
 	bans := e.toProve()
 	if len(bans) == 0 && e.Address.IsValid() {
 		e.doubt("bantam why "+e.Address.String()+" tells of earlier bans", "%s is not banned", e.Address)
@@ -251,6 +252,7 @@ func (e *examination) prove(ctx context.Context) {
 			return
 		}
 		e.lookAtBan(rules, &bantam.Ban{Jail: jail.Manual, ID: bantam.AddrID(addr)})
+		_ = rules.Close() // it only asked
 	}
 }
 
@@ -386,22 +388,9 @@ func (e *examination) tellOpen(g *guard, src netip.Addr, why string, ways []pass
 	e.add(state, e.mend(g, src, w), "%s", text)
 }
 
-// accepted is the rule that lets a packet through, nil if none says so.
-func accepted(p *ruleset.Path) *ruleset.Step {
-	if p.By != nil && p.By.Verdict == "accept" && p.By.Rule != "" {
-		return p.By
-	}
-	for i := range p.Steps {
-		if s := &p.Steps[i]; s.Verdict == "accept" && s.Rule != "" {
-			return s
-		}
-	}
-	return nil
-}
-
 // passing says why a packet passes.
 func passing(p *ruleset.Path) string {
-	s := accepted(p)
+	s := p.Through
 	if s == nil {
 		return "no rule drops it"
 	}
@@ -423,7 +412,7 @@ func place(s *ruleset.Step) string {
 
 // mend is the way on where packets of the banned pass.
 func (e *examination) mend(g *guard, src netip.Addr, w *passage) string {
-	s := accepted(&w.path)
+	s := w.path.Through
 	if s == nil {
 		if g.sure() {
 			return "sudo bantam reload makes the rules anew; the log says what the kernel refused"

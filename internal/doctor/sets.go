@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
-	ipset "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"bantam/internal/firewall"
@@ -90,17 +88,104 @@ func (e *examination) ourSets() (ipsets, tables []string) {
 
 // ipsetSizes are those of the sets of these names that there are.
 func ipsetSizes(names []string) (all []capacity, err error) {
-	sets, err := ipset.IpsetListAll()
-	if err != nil {
-		return nil, err
+	err = ask(unix.NFNL_SUBSYS_IPSET, ipsetList, unix.NFPROTO_UNSPEC, []netlink.Attribute{
+		{Type: ipsetProtocol, Data: []byte{ipsetProtocolIs}},
+		{Type: netlink.NetByteOrder | ipsetFlags, Data: binary.BigEndian.AppendUint32(nil, ipsetOnlyHeader)},
+	}, func(reply []byte) {
+		if name, held, most := ipsetOf(reply); slices.Contains(names, name) {
+			all = append(all, capacity{"ipset " + name, held, most})
+		}
+	})
+	if errors.Is(err, unix.EINVAL) {
+		return nil, nil // a kernel without ipset has none
 	}
-	for i := range sets {
-		s := &sets[i]
-		if slices.Contains(names, s.SetName) {
-			all = append(all, capacity{"ipset " + s.SetName, max(int(s.NumEntries), len(s.Entries)), int(s.MaxElements)})
+	return all, err
+}
+
+// The wire of ipset: linux/netfilter/ipset/ip_set.h.
+const (
+	ipsetList       = 7
+	ipsetProtocol   = 1
+	ipsetProtocolIs = 6
+	ipsetName       = 2
+	ipsetFlags      = 6
+	ipsetOnlyHeader = 1 << 2
+	ipsetData       = 7
+	ipsetMaxElem    = 19
+	ipsetElements   = 24
+)
+
+// ask sends a request for a list to a part of netfilter and hands on what answers, without its struct nfgenmsg.
+func ask(subsystem, request int, family byte, attributes []netlink.Attribute, each func([]byte)) error {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return fmt.Errorf("ask the kernel for its sets: %w", err)
+	}
+	defer conn.Close()
+	body, err := netlink.MarshalAttributes(attributes)
+	if err != nil {
+		return fmt.Errorf("ask the kernel for its sets: %w", err)
+	}
+	replies, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(subsystem<<8 | request), Flags: netlink.Request | netlink.Dump},
+		Data:   append([]byte{family, 0, 0, 0}, body...),
+	})
+	if err != nil {
+		return fmt.Errorf("ask the kernel for its sets: %w", err)
+	}
+	for _, r := range replies {
+		if len(r.Data) >= 4 {
+			each(r.Data[4:])
 		}
 	}
-	return all, nil
+	return nil
+}
+
+// ipsetOf reads one answer of ipset; the name is empty if it makes no sense.
+func ipsetOf(reply []byte) (name string, held, most int) {
+	err := attributesOf(reply, func(a *netlink.AttributeDecoder) error {
+		switch a.Type() {
+		case ipsetName:
+			name = a.String()
+		case ipsetData:
+			return attributesOf(a.Bytes(), func(a *netlink.AttributeDecoder) error {
+				switch a.Type() {
+				case ipsetMaxElem:
+					most = number(a.Bytes())
+				case ipsetElements:
+					held = number(a.Bytes())
+				}
+				return nil
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return "", 0, 0
+	}
+	return name, held, most
+}
+
+// attributesOf hands each of some attributes to a function.
+func attributesOf(b []byte, each func(*netlink.AttributeDecoder) error) error {
+	a, err := netlink.NewAttributeDecoder(b)
+	if err != nil {
+		return err
+	}
+	for a.Next() {
+		if err := each(a); err != nil {
+			return err
+		}
+	}
+	return a.Err()
+}
+
+// number is one of four bytes in the order of the network, 0 for any other.
+func number(b []byte) int {
+	if len(b) != 4 {
+		return 0
+	}
+	return int(binary.BigEndian.Uint32(b))
 }
 
 // nftSizes are those of the sets of some tables of family inet.
@@ -145,55 +230,35 @@ func nftSizes(tables []string) (all []capacity, err error) {
 // nftBounds are how many elements sets of family inet take, by TABLE\0SET, of those that have a bound: NFTA_SET_DESC_SIZE
 // of linux/netfilter/nf_tables.h.
 func nftBounds() (map[string]int, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err != nil {
-		return nil, fmt.Errorf("ask for the sizes of sets: %w", err)
-	}
-	defer conn.Close()
-	replies, err := conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETSET, Flags: netlink.Request | netlink.Dump},
-		Data:   []byte{unix.NFPROTO_INET, 0, 0, 0}, // struct nfgenmsg
-	})
-	if err != nil {
-		return nil, fmt.Errorf("ask for the sizes of sets: %w", err)
-	}
 	out := map[string]int{}
-	for _, r := range replies {
-		if table, set, size := boundOf(r.Data); size > 0 {
+	err := ask(unix.NFNL_SUBSYS_NFTABLES, unix.NFT_MSG_GETSET, unix.NFPROTO_INET, nil, func(reply []byte) {
+		if table, set, size := boundOf(reply); size > 0 {
 			out[table+"\x00"+set] = size
 		}
-	}
-	return out, nil
+	})
+	return out, err
 }
 
-// boundOf reads one answer; size is 0 if the set has none, or the answer makes no sense.
-func boundOf(message []byte) (table, set string, size int) {
-	if len(message) < 4 {
-		return "", "", 0
-	}
-	attributes, err := netlink.NewAttributeDecoder(message[4:])
+// boundOf reads one answer of nftables; size is 0 if the set has none, or the answer makes no sense.
+func boundOf(reply []byte) (table, set string, size int) {
+	err := attributesOf(reply, func(a *netlink.AttributeDecoder) error {
+		switch a.Type() {
+		case unix.NFTA_SET_TABLE:
+			table = a.String()
+		case unix.NFTA_SET_NAME:
+			set = a.String()
+		case unix.NFTA_SET_DESC:
+			return attributesOf(a.Bytes(), func(a *netlink.AttributeDecoder) error {
+				if a.Type() == unix.NFTA_SET_DESC_SIZE {
+					size = number(a.Bytes())
+				}
+				return nil
+			})
+		}
+		return nil
+	})
 	if err != nil {
 		return "", "", 0
 	}
-	for attributes.Next() {
-		switch attributes.Type() {
-		case unix.NFTA_SET_TABLE:
-			table = attributes.String()
-		case unix.NFTA_SET_NAME:
-			set = attributes.String()
-		case unix.NFTA_SET_DESC:
-			attributes.Nested(func(desc *netlink.AttributeDecoder) error {
-				for desc.Next() {
-					if b := desc.Bytes(); desc.Type() == unix.NFTA_SET_DESC_SIZE && len(b) == 4 {
-						size = int(binary.BigEndian.Uint32(b))
-					}
-				}
-				return desc.Err()
-			})
-		}
-	}
-	if attributes.Err() != nil {
-		return "", "", 0
-	}
-	return strings.TrimRight(table, "\x00"), strings.TrimRight(set, "\x00"), size
+	return table, set, size
 }

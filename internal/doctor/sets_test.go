@@ -4,7 +4,6 @@ import (
 	"os/exec"
 	"testing"
 
-
 	"bantam/internal/action"
 	"bantam/internal/nstest"
 	"bantam/internal/peertest"
@@ -56,21 +55,22 @@ func TestFullSets(t *testing.T) {
 	b.says("ok: 2 sets have room; the fullest, b, holds 3")
 }
 
-func FuzzBoundOf(f *testing.F) {
-	f.Add([]byte{1, 0, 0, 0, 8, 0, 1, 0, 'a', 'b', 'c', 0, 8, 0, 2, 0, 'x', 'y', 'z', 0, 12, 0, 9, 0, 8, 0, 1, 0, 0, 0, 0, 10})
+func FuzzAnswersAboutSets(f *testing.F) {
+	f.Add([]byte{8, 0, 1, 0, 'a', 'b', 'c', 0, 8, 0, 2, 0, 'x', 'y', 'z', 0, 12, 0, 9, 0, 8, 0, 1, 0, 0, 0, 0, 10})
 	f.Fuzz(func(t *testing.T, message []byte) {
 		if len(message) > 1<<16 {
 			return
 		}
 		table, set, size := boundOf(message)
-		if len(table)+len(set) > len(message) || size < 0 {
-			t.Errorf("of %d bytes: %q %q %d", len(message), table, set, size)
+		name, held, most := ipsetOf(message)
+		if len(table)+len(set) > len(message) || len(name) > len(message) || min(size, held, most) < 0 {
+			t.Errorf("of %d bytes: %q %q %d, %q %d %d", len(message), table, set, size, name, held, most)
 		}
 	})
 }
 
 func TestBoundOfASet(t *testing.T) {
-	table, set, size := boundOf([]byte{1, 0, 0, 0, 8, 0, 1, 0, 'a', 'b', 'c', 0, 8, 0, 2, 0, 'x', 'y', 'z', 0, 12, 0, 9, 0, 8, 0, 1, 0, 0, 0, 0, 10})
+	table, set, size := boundOf([]byte{8, 0, 1, 0, 'a', 'b', 'c', 0, 8, 0, 2, 0, 'x', 'y', 'z', 0, 12, 0, 9, 0, 8, 0, 1, 0, 0, 0, 0, 10})
 	if table != "abc" || set != "xyz" || size != 10 {
 		t.Errorf("it is %q %q %d", table, set, size)
 	}
