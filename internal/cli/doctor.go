@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"unicode/utf8"
@@ -29,12 +31,17 @@ a long write-ahead log into its database. It changes no configuration and no rul
 
 It works without a daemon and without privilege, and says what it could not see.`,
 		Example: "  sudo bantam doctor\n  sudo bantam doctor 192.0.2.7\n  sudo bantam doctor --prove",
-		Args:    cobra.MaximumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usageError{errors.New("bantam doctor takes one address")}
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				addr, err := netip.ParseAddr(args[0])
 				if err != nil {
-					return usageError{err}
+					return usageError{fmt.Errorf("%q is no address", args[0])}
 				}
 				o.Address = addr.WithZone("")
 			}

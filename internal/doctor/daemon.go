@@ -47,7 +47,11 @@ const hungry = 2 << 30
 // lookAtRunning looks at a daemon that answers, and asks it what the others need.
 func (e *examination) lookAtRunning(ctx context.Context) {
 	st := &e.status
-	e.ok("bantam %s runs (pid %d), up %s, %d MB", st.Version, st.PID, length(e.now.Sub(st.Since)), st.Memory/1_000_000)
+	by := ""
+	if st.Firewall != "" {
+		by = ", bans by " + st.Firewall
+	}
+	e.ok("bantam %s runs (pid %d), up %s, %d MB%s", st.Version, st.PID, length(e.now.Sub(st.Since)), st.Memory/1_000_000, by)
 	if st.Version != bantam.Version {
 		e.doubt("sudo systemctl restart bantam", "the daemon is version %s, this program %s", st.Version, bantam.Version)
 	}

@@ -89,8 +89,11 @@ type Options struct {
 	Machine machine.Machine
 }
 
-// patience is how long all of it may take: what does not answer by then is told as such.
-const patience = time.Minute
+// How long all of it may take, and the daemon's answers: what has not answered by then is told as such.
+const (
+	patience = time.Minute
+	answers  = 10 * time.Second
+)
 
 // An examination is one look at everything, in progress.
 type examination struct {
@@ -204,6 +207,8 @@ func (c *Check) fixes(what string, how func(context.Context) error) { c.Repair, 
 
 // lookAtDaemon asks the daemon everything that the others need, and how it is.
 func (e *examination) lookAtDaemon(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, answers)
+	defer cancel()
 	status, err := control.Call(ctx, e.client, control.GetStatus, control.None{})
 	folder := e.Config
 	switch refused, is := errors.AsType[*control.Error](err); {
@@ -217,6 +222,8 @@ func (e *examination) lookAtDaemon(ctx context.Context) {
 		e.lookAtSocket()
 	case is:
 		e.doubt(refused.Hint, "the daemon does not tell: %v", err)
+	case ctx.Err() != nil:
+		e.fault("sudo systemctl restart bantam; journalctl -u bantam shows what it said last", "the daemon hangs: no answer within %s", answers)
 	default:
 		e.fault("journalctl -u bantam shows what it says", "the daemon does not answer: %v", err)
 	}

@@ -198,7 +198,7 @@ func TestWhatTheEndOfALogTells(t *testing.T) {
 			if err := os.Chtimes(path, utc, utc); err != nil {
 				t.Fatal(err)
 			}
-			b.lookAtForm(log{source.Status{Name: path, State: source.Reading}, []string{"sshd"}})
+			b.lookAtForm(log{Status: source.Status{Name: path, State: source.Reading}, jails: []string{"sshd"}})
 			b.says(tt.want...)
 		})
 	}
@@ -340,7 +340,7 @@ func TestPassagesInWords(t *testing.T) {
 	}{
 		{"all dropped by one rule", own, []passage{{ssh, dropped, dropped}, {web, dropped, dropped}}, []string{"ok: 192.0.2.7 (sshd) is dropped at prerouting -300 by inet bantam chain jail-sshd: tcp 22, tcp 443"}},
 		{"one let through", own, []passage{{ssh, passed, passed}, {web, dropped, dropped}}, []string{
-			"wrong: 192.0.2.7 (sshd) passes to tcp 22: table ip filter chain INPUT, rule '-p tcp --dport 22 -j ACCEPT' lets it through before the ban is looked at",
+			"wrong: 192.0.2.7 (sshd) passes to tcp 22: table ip filter chain INPUT, rule '-p tcp --dport 22 -j ACCEPT' lets it through before chain jail-sshd drops it",
 			"ok: 192.0.2.7 (sshd) is dropped at prerouting -300 by inet bantam chain jail-sshd: tcp 443",
 		}},
 		{"old connections go on", own, []passage{{ssh, dropped, passed}}, []string{"ok: 192.0.2.7", "doubtful: 192.0.2.7 (sshd): connections from before the ban go on, table ip filter"}},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -292,9 +293,10 @@ func (e *examination) lookAtBan(rules *ruleset.Ruleset, b *bantam.Ban) {
 		e.ok("%s (%s): this machine has no address that it could reach", src, b.Jail)
 		return
 	}
+	in := incoming(dst)
 	var passages []passage
 	for _, d := range e.doors(&g) {
-		packet := ruleset.Packet{Src: src, Dst: dst, Protocol: d.protocol, Port: d.port}
+		packet := ruleset.Packet{Src: src, Dst: dst, Protocol: d.protocol, Port: d.port, In: in}
 		way := passage{door: d, path: rules.Walk(packet)}
 		packet.Established = true
 		way.open = rules.Walk(packet)
@@ -324,6 +326,27 @@ func (e *examination) own(src netip.Addr) (netip.Addr, bool) {
 		}
 	}
 	return best, best.IsValid()
+}
+
+// incoming is the interface that packets of others for an address come in by: its own, or another that is up; "" if
+// there is none but loopback.
+func incoming(dst netip.Addr) (name string) {
+	interfaces, _ := net.Interfaces()
+	for _, i := range interfaces {
+		if i.Flags&net.FlagLoopback != 0 || i.Flags&net.FlagUp == 0 {
+			continue
+		}
+		addrs, _ := i.Addrs()
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr() == dst {
+				return i.Name
+			}
+		}
+		if name == "" {
+			name = i.Name
+		}
+	}
+	return name
 }
 
 // tellPassages says what became of packets: one check for the doors that are closed by the same rule, one for each
@@ -394,7 +417,11 @@ func passing(p *ruleset.Path) string {
 	if s == nil {
 		return "no rule drops it"
 	}
-	return fmt.Sprintf("%s, rule '%s' lets it through before the ban is looked at", table(s), s.Rule)
+	before := "any ban is looked at"
+	if p.Missed != nil {
+		before = "chain " + p.Missed.Chain + " drops it"
+	}
+	return fmt.Sprintf("%s, rule '%s' lets it through before %s", table(s), s.Rule, before)
 }
 
 // table names where a step stands.

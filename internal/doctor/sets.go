@@ -14,7 +14,7 @@ import (
 	"bantam/internal/firewall"
 )
 
-// A capacity is how much a set takes and holds; most is 0 if it has no bound.
+// A capacity is how much a set takes and holds; most is 0 if it has no bound, and what it holds is then not counted.
 type capacity struct {
 	name       string
 	held, most int
@@ -54,10 +54,15 @@ func (e *examination) tellSets(all []capacity) {
 		}
 		e.fault(fix, "%s is full: it holds %d and takes no more", c.name, c.held)
 	}
-	if len(all) > 0 && !full {
-		most := slices.MaxFunc(all, func(a, b capacity) int { return cmp.Compare(a.held, b.held) })
-		e.ok("%d sets have room; the fullest, %s, holds %d", len(all), most.name, most.held)
+	if len(all) == 0 || full {
+		return
 	}
+	most := slices.MaxFunc(all, func(a, b capacity) int { return cmp.Compare(a.held, b.held) })
+	if most.most == 0 {
+		e.ok("%s without a bound", plural(len(all), "set"))
+		return
+	}
+	e.ok("%s with room; the fullest, %s, holds %d of %d", plural(len(all), "set"), most.name, most.held, most.most)
 }
 
 // ourSets are the names of the ipsets and of the tables, of family inet, that jails' bans go into.
@@ -216,6 +221,10 @@ func nftSizes(tables []string) (all []capacity, err error) {
 				continue
 			}
 			c := capacity{name: "set " + s.Name + " of table inet " + name, most: bounds[name+"\x00"+s.Name]}
+			if c.most == 0 {
+				all = append(all, c)
+				continue // it may hold a million
+			}
 			elements, err := conn.GetSetElements(s)
 			if err != nil && !errors.Is(err, unix.ENOENT) {
 				return all, fmt.Errorf("count the elements of %s in inet %s: %w", s.Name, name, err)

@@ -52,7 +52,7 @@ func TestFullSets(t *testing.T) {
 	b.says("wrong: ipset f2b-full is full: it holds 2 and takes no more | shorter bans, or banaction = bantam",
 		"doubtful: set nearly of table inet f2b-table holds 9 of the 10 that it takes")
 	b.tellSets([]capacity{{"a", 1, 0}, {"b", 3, 100}})
-	b.says("ok: 2 sets have room; the fullest, b, holds 3")
+	b.says("ok: 2 sets with room; the fullest, b, holds 3 of 100")
 }
 
 func FuzzAnswersAboutSets(f *testing.F) {

@@ -30,6 +30,9 @@ func (e *examination) lookAtConfiguration(context.Context) {
 	from := cmp.Or(e.config.Dir, "the library")
 	var wrong, warnings []config.Problem
 	for _, p := range e.problems {
+		if p.Key == "dbfile" && p.Warning {
+			continue // lookAtDatabase has said so
+		}
 		if p.Warning {
 			warnings = append(warnings, p)
 		} else {
@@ -38,7 +41,7 @@ func (e *examination) lookAtConfiguration(context.Context) {
 	}
 	e.tellProblems(Wrong, "errors", from, wrong)
 	e.tellProblems(Doubtful, "warnings", from, warnings)
-	if len(e.problems) == 0 {
+	if len(wrong)+len(warnings) == 0 {
 		e.ok("%s: %s, nothing to say against it", from, plural(len(e.config.Jails), "jail"))
 	}
 	e.lookAtBreadth()

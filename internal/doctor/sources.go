@@ -24,6 +24,7 @@ import (
 type log struct {
 	source.Status
 	jails []string
+	names []string // in place of Status, of those that are waited for together
 }
 
 // lookAtSources looks whether every jail has something to read, and whether that is understood.
@@ -38,13 +39,32 @@ func (e *examination) lookAtSources(context.Context) {
 		}
 	}
 	e.lookAtStamps()
+	var waiting []log // by what waits for them: the same jails may name several that mean the same
 	for _, l := range logs {
-		e.lookAtLog(l, !slices.ContainsFunc(l.jails, func(name string) bool { return !served[name] }))
+		if l.State != source.Waiting {
+			e.lookAtLog(l)
+			continue
+		}
+		i := slices.IndexFunc(waiting, func(w log) bool { return slices.Equal(w.jails, l.jails) })
+		if i < 0 {
+			i = len(waiting)
+			waiting = append(waiting, log{jails: l.jails})
+		}
+		waiting[i].names = append(waiting[i].names, l.Name)
 	}
-	if e.running {
-		for _, j := range e.status.Jails {
-			if j.Aside == "" && j.Jail != jail.Manual && len(j.Sources) == 0 {
-				e.fault("give it a logpath or a journalmatch", "[%s] has nothing to read", j.Jail)
+	for _, w := range waiting {
+		e.tellWaiting(w, !slices.ContainsFunc(w.jails, func(name string) bool { return !served[name] }))
+	}
+	for _, j := range e.status.Jails {
+		if j.Aside == "" && j.Jail != jail.Manual && len(j.Sources) == 0 {
+			e.fault("give it a logpath or a journalmatch", "[%s] has nothing to read", j.Jail)
+		}
+		for _, f := range j.Faults {
+			if f.Overruns > 0 {
+				e.doubt("a simpler expression in its filter; bantam regex tries it", "[%s] %s took too many steps in %s, and matched none of them", j.Jail, f.Option, plural(int(f.Overruns), "line"))
+			}
+			if f.Misses > 0 {
+				e.doubt("it is an error in Bantam: please report it", "[%s] %s nearly missed %s", j.Jail, f.Option, were(int(f.Misses), "match", "matches"))
 			}
 		}
 	}
@@ -127,8 +147,8 @@ func hasJournal() bool {
 	return false
 }
 
-// lookAtLog looks at one source. served is true if each of its jails reads something, this or another.
-func (e *examination) lookAtLog(l log, served bool) {
+// lookAtLog looks at one source that is there.
+func (e *examination) lookAtLog(l log) {
 	name, who := l.Name, jailsOf(l.jails)
 	if l.Name == source.Journal {
 		name = "the journal"
@@ -137,9 +157,6 @@ func (e *examination) lookAtLog(l log, served bool) {
 		}
 	}
 	switch {
-	case l.State == source.Waiting:
-		e.tellWaiting(l, served)
-		return
 	case l.State != source.Reading && l.State != source.Ended && l.State != source.Starting:
 		fix := "ls -l shows who may read it"
 		if l.Name == source.Journal {
@@ -168,8 +185,8 @@ func (e *examination) lookAtLog(l log, served bool) {
 	e.lookAtForm(l)
 }
 
-// tellWaiting tells of a file that is waited for. Beside others that are there it may be meant, and is if the library
-// names it for another distribution.
+// tellWaiting tells of files that the same jails wait for. served is true if each of those reads another: then it may be
+// meant, and is if the library names them for another distribution.
 func (e *examination) tellWaiting(l log, served bool) {
 	state := Wrong
 	if served {
@@ -178,7 +195,11 @@ func (e *examination) tellWaiting(l log, served bool) {
 			state = OK
 		}
 	}
-	e.add(state, waitsFor(l.Name), "%s waits for %s, which is not there", jailsOf(l.jails), l.Name)
+	which := "which is not there"
+	if len(l.names) > 1 {
+		which = "of which none is there"
+	}
+	e.add(state, waitsFor(l.names[0]), "%s waits for %s, %s", jailsOf(l.jails), of(l.names), which)
 }
 
 // fromLibrary reports whether a jail's logpath is the one that comes with the program.
