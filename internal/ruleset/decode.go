@@ -27,7 +27,8 @@ type subject struct {
 	show func([]byte) string
 	size int
 	mask []byte // that was laid on it
-	need string // what nft prints only if nothing says it anyway, as in `meta l4proto tcp`
+	need string // what goes without saying: udp, ipv4 …
+	is   []byte // a constant
 }
 
 // A decoder makes a rule of what the kernel tells of it.
@@ -38,28 +39,25 @@ type decoder struct {
 	ipset func(index uint16) string
 
 	subjects map[int]subject // by where they stand in the registers
-	pending  string          // a condition that the next one may make superfluous
+	implied  map[string]int  // words that a later one may make superfluous, by what they say
 	proto    string          // the transport protocol, once a condition said so
 	v6       bool            // the addresses are of IPv6
 }
 
-func (d *decoder) say(s string) {
-	d.settle("")
-	d.rule.words = append(d.rule.words, word{text: s})
-}
+func (d *decoder) say(s string) { d.rule.words = append(d.rule.words, word{text: s}) }
 
-// settle prints a condition that waited, unless the next one implies it.
-func (d *decoder) settle(implied string) {
-	if d.pending != "" && d.pending != implied {
-		d.rule.words = append(d.rule.words, word{text: d.pending})
+// imply says a condition that nft leaves out where a later one cannot be without it, as udp dport without udp.
+func (d *decoder) imply(what, s string) {
+	if d.implied == nil {
+		d.implied = make(map[string]int)
 	}
-	d.pending = ""
+	d.implied[what] = len(d.rule.words)
+	d.say(s)
 }
 
 func (d *decoder) do(o op) { d.rule.ops = append(d.rule.ops, o) }
 
 func (d *decoder) finish(userdata []byte) {
-	d.settle("")
 	for len(userdata) >= 2 && len(userdata) >= 2+int(userdata[1]) {
 		const comment = 0 // NFTNL_UDATA_RULE_COMMENT
 		if userdata[0] == comment {
@@ -70,7 +68,6 @@ func (d *decoder) finish(userdata []byte) {
 	if d.rule.handle != 0 {
 		d.say("# handle " + strconv.FormatUint(d.rule.handle, 10))
 	}
-	d.subjects, d.sets = nil, nil
 }
 
 // expression adds one expression to the rule.
@@ -253,10 +250,7 @@ func (d *decoder) field(base uint64, offset, size int) subject {
 	switch base {
 	case unix.NFT_PAYLOAD_NETWORK_HEADER:
 		s.name = fmt.Sprintf("@nh,%d,%d", offset*8, size*8)
-		s.need = "meta nfproto ipv4"
-		if v6 {
-			s.need = "meta nfproto ipv6"
-		}
+		s.need = map[bool]string{false: "ipv4", true: "ipv6"}[v6]
 		switch {
 		case !v6 && offset == 9 && size == 1:
 			s.name, s.show = "ip protocol", showProtocol
@@ -273,7 +267,7 @@ func (d *decoder) field(base uint64, offset, size int) subject {
 		if proto == "" {
 			proto = "th"
 		}
-		s.need = "meta l4proto " + d.proto
+		s.need = d.proto
 		switch {
 		case offset == 0 && size == 2:
 			s.name, s.show = proto+" sport", showNumber
@@ -333,8 +327,12 @@ func (d *decoder) shower(at, size int) func([]byte) string {
 	}
 }
 
-// need settles a condition that waits, knowing what the subject implies.
-func (d *decoder) need(at int) { d.settle(d.subjects[at].need) }
+// need takes back what the subject implies.
+func (d *decoder) need(at int) {
+	if i, ok := d.implied[d.subjects[at].need]; ok {
+		d.rule.words[i].text = ""
+	}
+}
 
 func (d *decoder) cmp(a map[uint16][]byte) bool {
 	at, ok := register(a, unix.NFTA_CMP_SREG)
@@ -349,11 +347,15 @@ func (d *decoder) cmp(a map[uint16][]byte) bool {
 	switch {
 	case op == unix.NFT_CMP_EQ && s.name == "meta nfproto":
 		d.v6 = with[0] == unix.NFPROTO_IPV6
-		d.pending = "meta nfproto " + s.show(with)
+		d.imply(s.show(with), "meta nfproto "+s.show(with))
+		return true
+	case op == unix.NFT_CMP_EQ && s.name == "meta protocol":
+		d.v6 = number(with) == unix.ETH_P_IPV6
+		d.imply(map[bool]string{false: "ipv4", true: "ipv6"}[d.v6], "meta protocol "+s.show(with))
 		return true
 	case op == unix.NFT_CMP_EQ && s.name == "meta l4proto" && len(with) == 1:
 		d.proto = protocolName(with[0])
-		d.pending = "meta l4proto " + d.proto
+		d.imply(d.proto, "meta l4proto "+d.proto)
 		return true
 	case s.show == nil:
 		d.say("? " + sign + showHex(with))
@@ -514,16 +516,7 @@ func (d *decoder) immediate(a map[uint16][]byte) bool {
 	if !ok || len(b) == 0 || len(b) > registerBytes {
 		return false
 	}
-	name := showHex(b)
-	switch len(b) {
-	case 2:
-		name = showNumber(b)
-	case 4, 16:
-		if d.chain.kind == "nat" {
-			name = showPrefix(len(b))(b)
-		}
-	}
-	d.subjects[to] = subject{name: name, show: showHex, size: len(b)}
+	d.subjects[to] = subject{name: showHex(b), show: showHex, size: len(b), is: b}
 	d.do(func(_ *walk, f *frame) (tri, string) { f.put(to, b, nil); return yes, "" })
 	return true
 }
@@ -626,13 +619,23 @@ func (d *decoder) nat(a map[uint16][]byte) bool {
 	}
 	if addrAt >= 0 {
 		to = d.named(addrAt, 1)
+		if b := d.subjects[addrAt].is; b != nil {
+			to = showPrefix(len(b))(b)
+		}
 	}
 	if portAt >= 0 {
-		to += ":" + d.named(portAt, 1)
+		to += ":" + d.portNamed(portAt)
 	}
 	d.say(name + " " + to)
 	d.do(natOp(is, addrAt, addrMax, portAt, portMax))
 	return true
+}
+
+func (d *decoder) portNamed(at int) string {
+	if b := d.subjects[at].is; b != nil {
+		return showNumber(b)
+	}
+	return d.named(at, 1)
 }
 
 func (d *decoder) redir(a map[uint16][]byte) bool {
@@ -640,7 +643,7 @@ func (d *decoder) redir(a map[uint16][]byte) bool {
 	last, _ := register(a, unix.NFTA_REDIR_REG_PROTO_MAX)
 	s := "redirect"
 	if at >= 0 {
-		s += " to :" + d.named(at, 1)
+		s += " to :" + d.portNamed(at)
 	}
 	d.say(s)
 	d.do(func(_ *walk, f *frame) (tri, string) {
@@ -747,8 +750,11 @@ func (d *decoder) offload(map[uint16][]byte) bool {
 // text is a rule as nft prints it, near enough.
 func (w *walk) text(r *rule) string {
 	var b strings.Builder
-	for i, word := range r.words {
-		if i > 0 {
+	for _, word := range r.words {
+		if word.text == "" {
+			continue
+		}
+		if b.Len() > 0 {
 			b.WriteByte(' ')
 		}
 		b.WriteString(word.text)

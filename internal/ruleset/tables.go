@@ -100,7 +100,6 @@ func (r *Ruleset) readTables() error {
 			continue
 		}
 		d := decoder{chain: c, rule: &rule{chain: c, handle: number(a[unix.NFTA_RULE_HANDLE])}, sets: sets, ipset: r.ipsetName}
-		d.rule.words = d.rule.words[:0]
 		for _, e := range nested(a[unix.NFTA_RULE_EXPRESSIONS]) {
 			d.expression(e)
 		}

@@ -396,7 +396,7 @@ func (w *walk) pass(hook string) bool {
 			return false
 		}
 	}
-	if !w.skipped {
+	if hook == "prerouting" && !w.skipped {
 		w.tracked = true
 	}
 	return true
@@ -464,8 +464,8 @@ func (w *walk) through(c *chain, depth int) end {
 		case jump, leap:
 			to := w.r.names[chainKey{c.family, c.table, v.chain}]
 			if to == nil {
-				w.doubt(fmt.Sprintf("%s: the chain %q is not there; taken to go on", c.where(), v.chain))
-				continue
+				w.doubt(fmt.Sprintf("%s: `%s`: there is no chain or known target %q; taken to accept", c.where(), w.text(r), v.chain))
+				return end{accept, r}
 			}
 			if e := w.through(to, depth+1); e.kind != back || v.kind == leap {
 				return e
