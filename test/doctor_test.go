@@ -254,6 +254,21 @@ func TestDoctorNamesAForeignRuleInFront(t *testing.T) {
 	h.examine().has(doctor.OK, "192.0.2.7 (sshd) is dropped at input 0")
 }
 
+// A port that is redirected to another machine, as those of containers are, is reached past the input chain.
+func TestDoctorNamesAForwardedPort(t *testing.T) {
+	if _, err := exec.LookPath("iptables"); err != nil {
+		peertest.Without(t, "iptables is not installed")
+	}
+	h := stockHost(t, "[DEFAULT]\nignoreself = false\n[sshd]\nenabled = true\nbackend = polling\nlogpath = DIR/auth.log\n")
+	_, err := h.net.AddClient("client", netip.MustParsePrefix("192.0.2.7/24"))
+	h.check(err)
+	h.start().ready()
+	h.log("auth.log", strings.Repeat(failed(netip.MustParseAddr("192.0.2.7")), 5))
+	h.until("the client is banned", func() bool { return len(h.bans()) == 1 })
+	h.does("iptables", "-t", "nat", "-A", "PREROUTING", "-p", "tcp", "--dport", "22", "-j", "DNAT", "--to-destination", "192.0.2.200:22")
+	h.examine().has(doctor.Wrong, "192.0.2.7 (sshd) passes to tcp 22: table ip nat chain PREROUTING, rule", "redirects it, so that chain f2b-sshd does not see it", "banaction = bantam in [sshd]")
+}
+
 // Who only observes is told so, and that is not wrong.
 func TestDoctorOfAnObserver(t *testing.T) {
 	h := newHost(t, strings.Replace(soundJail, "[sshd]", "observe = true\n[sshd]", 1))

@@ -69,7 +69,8 @@ type guard struct {
 	jail    string
 	rule    firewall.Rule
 	natives []firewall.Native
-	own     bool // by Bantam's own table
+	chain   string // the stock actions' parameter
+	own     bool   // by Bantam's own table
 	// shell names an action that is run as commands, of which nobody knows what they do.
 	shell string
 }
@@ -87,7 +88,7 @@ func guardOf(j *config.Jail) (g guard, ok bool) {
 		case a.Made:
 			inet4, inet6 := firewall.Commands(a.Inet4), firewall.Commands(a.Inet6)
 			if n, err := firewall.Recognize(a.Jail, a.Title, &inet4, &inet6); err == nil {
-				g.natives = append(g.natives, n)
+				g.natives, g.chain = append(g.natives, n), chainOf(a)
 			}
 		default:
 			g.shell = a.Title
@@ -108,6 +109,17 @@ func guardOf(j *config.Jail) (g guard, ok bool) {
 		}
 	}
 	return g, g.own || len(g.natives) > 0 || g.shell != ""
+}
+
+// chainOf is the chain that an action guards, as its parameter or the action's file names it; INPUT is the stock
+// actions' own.
+func chainOf(a *action.Config) string {
+	for _, name := range []string{a.Params["chain"], a.Properties["chain"]} {
+		if name != "" && !strings.ContainsAny(name, "<%") {
+			return name
+		}
+	}
+	return "INPUT"
 }
 
 // sure reports whether Bantam makes the objects that block, so that a packet that passes is wrong.
@@ -417,11 +429,20 @@ func passing(p *ruleset.Path) string {
 	if s == nil {
 		return "no rule drops it"
 	}
+	if redirects(p) {
+		return fmt.Sprintf("%s, rule '%s' redirects it, so that chain %s does not see it", table(s), s.Rule, p.Missed.Chain)
+	}
 	before := "any ban is looked at"
 	if p.Missed != nil {
 		before = "chain " + p.Missed.Chain + " drops it"
 	}
 	return fmt.Sprintf("%s, rule '%s' lets it through before %s", table(s), s.Rule, before)
+}
+
+// redirects reports whether a packet passes because its address or port is changed before what would drop it: an
+// acceptance in a hook does not spare it the next one.
+func redirects(p *ruleset.Path) bool {
+	return p.Through != nil && p.Missed != nil && p.Through.Hook == "prerouting" && p.Missed.Hook != "prerouting"
 }
 
 // table names where a step stands.
@@ -447,6 +468,9 @@ func (e *examination) mend(g *guard, src netip.Addr, w *passage) string {
 		return "see what the commands of its action " + g.shell + " do; banaction = bantam in [" + g.jail + "] does not need any"
 	}
 	other := "banaction = bantam in [" + g.jail + "] looks before all others"
+	if redirects(&w.path) {
+		return other
+	}
 	for i := range g.natives {
 		o := g.natives[i].Inet4
 		if src.Is6() {
@@ -455,7 +479,7 @@ func (e *examination) mend(g *guard, src netip.Addr, w *passage) string {
 		if o == nil {
 			return "its action has nothing for this family; " + other
 		}
-		match := fmt.Sprintf("%s -I %s -p %s --dport %d", cmp.Or(o.Program, "iptables"), s.Chain, w.protocol, w.port)
+		match := fmt.Sprintf("%s -I %s -p %s --dport %d", cmp.Or(o.Program, "iptables"), g.chain, w.protocol, w.port)
 		switch o.Kind {
 		case firewall.KindIPTables:
 			return fmt.Sprintf("move the jump to the top: %s -j %s; or %s", match, o.Own, other)
@@ -500,7 +524,7 @@ func (e *examination) lookAtContainers() {
 // forwarded reports whether an action of the jail guards what is forwarded.
 func forwarded(j *config.Jail) bool {
 	for i := range j.Actions {
-		chain := strings.ToUpper(j.Actions[i].Params["chain"])
+		chain := strings.ToUpper(chainOf(&j.Actions[i]))
 		if strings.Contains(chain, "DOCKER") || strings.Contains(chain, "FORWARD") || strings.Contains(chain, "PREROUTING") {
 			return true
 		}
