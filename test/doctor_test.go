@@ -161,6 +161,7 @@ enabled = true
 filter = sshd
 logpath = DIR/auth.log
 bantime = 10
+ignoreip = gate.example.org
 [watcher]
 enabled = true
 filter = sshd
@@ -199,13 +200,14 @@ findtime = 10x
 	f.has(doctor.Wrong, "[nobody] can ban nobody: ignoreip has 0.0.0.0/0")
 	f.has(doctor.Wrong, "smtp: 127.0.0.1:9 is not reached: connect: connection refused", "bantam notify test")
 	f.has(doctor.Wrong, "[broken] is set aside: ", "findtime")
+	f.has(doctor.Wrong, "the name gate.example.org is not found, which the configuration needs", "/etc/resolv.conf")
 	f.has(doctor.Doubtful, "[seconds] bans for 10s only")
 	f.has(doctor.Doubtful, "[watcher] only observes")
 	f.has(doctor.Doubtful, "nobody is banned, so that nothing is proved", "--prove")
 	f.lacks("[sshd] finds no date")
 	f.lacks("[sshd] the stamps")
 
-	// The clock was set back: the database knows a ban of tomorrow. And nobody is shut out whom the allow list has.
+	// Nobody is shut out whom the allow list has.
 	h.run("allow", "add", "::/0")
 	h.examine().has(doctor.Wrong, "nobody can be banned: the allow list has ::/0", "bantam allow remove ::/0")
 }
@@ -278,6 +280,34 @@ func TestDoctorOfAnObserver(t *testing.T) {
 	if f.Wrong != 0 {
 		t.Errorf("something is wrong:\n%s", f)
 	}
+}
+
+// Without privilege it says what it cannot see, and calls nothing wrong that it has not seen.
+func TestDoctorWithoutPrivilege(t *testing.T) {
+	if _, err := exec.LookPath("setpriv"); err != nil {
+		peertest.Without(t, "setpriv is not installed")
+	}
+	h := newHost(t, soundJail)
+	for _, dir := range []string{h.dir, filepath.Dir(h.dir)} {
+		h.check(os.Chmod(dir, 0o755))
+	}
+	h.check(os.Chmod(filepath.Join(h.dir, "jail.local"), 0o644))
+	h.check(os.Chmod(filepath.Join(h.dir, "bantam.conf"), 0o644))
+	h.start().ready()
+	cmd := h.command("doctor", "--json")
+	cmd.Args = append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, cmd.Args...)
+	out, code := h.output(exec.Command(cmd.Args[0], cmd.Args[1:]...))
+	f := finding{T: t, code: code}
+	if err := json.Unmarshal([]byte(out), &f.Report); err != nil {
+		t.Fatalf("doctor prints no report: %v\n%s", err, out)
+	}
+	if f.Wrong != 0 || code != 0 {
+		t.Errorf("it calls things wrong:\n%s", f)
+	}
+	f.has(doctor.Doubtful, "the daemon does not tell: ", "use sudo")
+	f.has(doctor.Doubtful, "[sshd]: "+filepath.Join(h.dir, "auth.log")+" cannot be read without privilege")
+	f.has(doctor.Doubtful, "what is in the database "+filepath.Join(h.dir, "bantam.db")+" cannot be seen without privilege")
+	f.has(doctor.Doubtful, "what the kernel drops cannot be seen without privilege", "sudo bantam doctor")
 }
 
 // Without a daemon it says so, looks at what there is, and takes a socket away that was left behind.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bantam"
+	"bantam/internal/action"
 	"bantam/internal/control"
 	"bantam/internal/jail"
 	"bantam/internal/store"
@@ -101,6 +102,24 @@ func (e *examination) lookAtActions() {
 	}
 	if n := len(e.status.Actions); n > 0 && !trouble {
 		e.ok("%s, none fails or hangs", plural(n, "action"))
+	}
+}
+
+// lookAtCommands tells of actions that are commands while the daemon's unit gives them little.
+func (e *examination) lookAtCommands() {
+	if !e.running || e.config == nil || !e.noNewPrivileges() {
+		return
+	}
+	var jails []string
+	for i := range e.config.Jails {
+		j := &e.config.Jails[i]
+		if slices.ContainsFunc(j.Actions, func(a action.Config) bool { return a.Kind != action.Native && !a.Made }) && j.Err == nil {
+			jails = append(jails, j.Name)
+		}
+	}
+	if len(jails) > 0 {
+		e.doubt("packaging/systemd/shell-actions.conf as /etc/systemd/system/bantam.service.d/shell-actions.conf gives them what they need",
+			"actions of %s are commands, and the daemon's unit gives them few privileges", jailsOf(jails))
 	}
 }
 

@@ -128,7 +128,8 @@ func (e *examination) openDatabase(ctx context.Context, path string, bytes int64
 	if version == 0 {
 		schema = "not yet Bantam's"
 	}
-	e.ok("the database %s is %s, %s, %.1f MB", path, looked, schema, float64(bytes)/1e6)
+	free, _ := room(filepath.Dir(path)) // lookAtRoom tells if it is little
+	e.ok("the database %s is %s, %s, %.1f MB; %d MB are free", path, looked, schema, float64(bytes)/1e6, free/1_000_000)
 	var last sql.NullInt64
 	if err := db.QueryRowContext(ctx, `SELECT max(time) FROM bantam_ban`).Scan(&last); err == nil && last.Valid {
 		e.lookAtEntries(time.UnixMicro(last.Int64))

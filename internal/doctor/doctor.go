@@ -102,6 +102,7 @@ type examination struct {
 	client *control.Client
 
 	running  bool // the daemon answers
+	closed   bool // it does not answer this user
 	status   control.Status
 	bans     []bantam.Ban
 	allowed  []netip.Prefix
@@ -221,6 +222,7 @@ func (e *examination) lookAtDaemon(ctx context.Context) {
 	case errors.Is(err, control.ErrNotRunning):
 		e.lookAtSocket()
 	case is:
+		e.closed = true
 		e.doubt(refused.Hint, "the daemon does not tell: %v", err)
 	case ctx.Err() != nil:
 		e.fault("sudo systemctl restart bantam; journalctl -u bantam shows what it said last", "the daemon hangs: no answer within %s", answers)
@@ -233,5 +235,6 @@ func (e *examination) lookAtDaemon(ctx context.Context) {
 		e.doubt("leave out -c to see what runs", "the daemon runs with %s, and this looks at %s",
 			cmp.Or(status.Config, "the library"), cmp.Or(e.Config, "the library"))
 	}
+	e.lookAtCommands()
 	e.lookForOthers()
 }

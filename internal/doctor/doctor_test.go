@@ -262,7 +262,7 @@ func TestDatabaseThatKnowsTheFuture(t *testing.T) {
 	}
 	b.running, b.status.Database, b.status.PID = true, path, os.Getpid()
 	b.lookAtDatabase(t.Context())
-	got := slices.DeleteFunc(b.found(), func(line string) bool { return strings.Contains(line, "are free") })
+	got := slices.DeleteFunc(b.found(), func(line string) bool { return strings.Contains(line, "for the database in") })
 	if len(got) != 2 || !strings.Contains(got[0], "is sound, version 4") || !strings.HasPrefix(got[1], "wrong: the clock is behind: the database has a ban from ") {
 		t.Errorf("it says %q", got)
 	}
@@ -418,6 +418,24 @@ func TestSendmailThatChangesItsGroup(t *testing.T) {
 	}
 	b.lookAtMail("mta", smtp.Config{Kind: smtp.MTA, Program: filepath.Join(b.dir, "none")})
 	b.says("wrong: mta: find DIR/none: … | then bantam notify test mta")
+}
+
+func TestCommandsUnderAStrictUnit(t *testing.T) {
+	b := newBench(t, oneJail+"action = mine\n")
+	b.write(b.dir, "action.d/mine.conf", "[Definition]\nactionban = true\nactionunban = true\n")
+	cfg, _, err := daemon.Check(b.dir, library.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.config, b.running, b.status.PID = cfg, true, 9
+	for confined, want := range map[string][]string{
+		"0": nil,
+		"1": {"doubtful: actions of [sshd] are commands, and the daemon's unit gives them few privileges | packaging/systemd/shell-actions.conf"},
+	} {
+		b.write(b.root, "proc/9/status", "NoNewPrivs:\t"+confined+"\n")
+		b.lookAtCommands()
+		b.says(want...)
+	}
 }
 
 func TestLettersThatWereRefused(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"slices"
@@ -173,7 +174,11 @@ func (e *examination) doors(g *guard) (doors []door) {
 // lookAtBans proves that packets of the banned are dropped: of one of each family in each jail, or of the address
 // that was asked for.
 func (e *examination) lookAtBans(ctx context.Context) {
-	if !e.running {
+	switch {
+	case e.closed:
+		e.doubt("sudo bantam doctor", "whether packets of the banned are dropped is not proved: the daemon does not tell who they are")
+		return
+	case !e.running:
 		e.doubt("start the daemon first", "whether packets of the banned are dropped is not proved: no daemon runs")
 		return
 	}
@@ -247,11 +252,13 @@ func (e *examination) prove(ctx context.Context) {
 			Jail: jail.Manual, ID: bantam.AddrID(addr), Seconds: testTime, Reason: "bantam doctor --prove", Force: true,
 		})
 		if err != nil {
-			hint := ""
+			state, hint := Wrong, ""
 			if refused, is := errors.AsType[*control.Error](err); is {
-				hint = refused.Hint
+				if hint = refused.Hint; refused.Status == http.StatusForbidden {
+					state = Doubtful
+				}
 			}
-			e.fault(hint, "the test address %s could not be banned: %v", addr, err)
+			e.add(state, hint, "the test address %s could not be banned: %v", addr, err)
 			if reply.Ban.ID.IsZero() {
 				continue // it may be banned all the same
 			}
