@@ -76,7 +76,7 @@ func (e *examination) noDatabase(path string) {
 	case e.running:
 		e.fault("sudo systemctl restart bantam makes a new one; who takes files away there?", "the database %s is gone while the daemon uses it", path)
 	case errors.Is(err, fs.ErrNotExist):
-		e.doubt("the unit makes it; otherwise sudo mkdir -m 0700 "+dir, "there is no folder %s for the database", dir).
+		e.doubt("sudo mkdir -m 0700 "+dir+", as the unit does for its own", "there is no folder %s for the database", dir).
 			fixes("makes the folder "+dir, func(context.Context) error { return os.MkdirAll(dir, 0o700) })
 	case err != nil:
 		e.unseen("the database "+path, err)

@@ -324,6 +324,39 @@ func TestContainersPastTheInputChain(t *testing.T) {
 	}
 }
 
+// Which ports a jail closes is said by the actions that block, and not by those beside them.
+func TestDoorsOfAJail(t *testing.T) {
+	const mails = "[Definition]\nactionban = true\nactionunban = true\n"
+	for _, tt := range []struct{ name, action, want string }{
+		{"one port", "bantam[port=22]", "[tcp 22]"},
+		{"ranges of two protocols", "bantam[port=\"53,8000:8010\", protocol=\"tcp,udp\"]", "[tcp 53 udp 53 tcp 8000 tcp 8010 udp 8000 udp 8010]"},
+		{"a mail beside", "bantam[port=22]\n mails[name=x]", "[tcp 22]"},
+		{"commands alone", "mails[port=22, protocol=tcp]", "[tcp 22]"},
+		{"all ports of one protocol", "bantam[port=\"0:65535\"]", "[tcp 22 tcp 443]"},
+		{"all traffic", "bantam[type=allports]", "[tcp 22 tcp 443 udp 22 udp 443]"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			jail := oneJail + "action = " + tt.action + "\n"
+			b := newBench(t, oneJail)
+			b.write(b.dir, "jail.local", strings.ReplaceAll(jail, "DIR", b.dir))
+			b.write(b.dir, "action.d/mails.conf", mails)
+			cfg, problems, err := daemon.Check(b.dir, library.FS)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.config = cfg
+			j := b.jailOf("sshd")
+			if j == nil {
+				t.Fatalf("the jail does not work: %v", problems)
+			}
+			g, _ := guardOf(j)
+			if got := fmt.Sprint(b.doors(&g)); got != tt.want {
+				t.Errorf("it closes %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
 // How the ways of packets are told.
 func TestPassagesInWords(t *testing.T) {
 	drop := &ruleset.Step{Hook: "prerouting", Priority: -300, Family: "inet", Table: "bantam", Chain: "jail-sshd", Verdict: "drop"}

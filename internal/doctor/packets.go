@@ -68,63 +68,81 @@ func (e *examination) lookAtKernel() bool {
 // A guard is what a jail is to close, and by whom.
 type guard struct {
 	jail    string
-	rule    firewall.Rule
+	rules   []firewall.Rule // of its actions, which may close different ports
 	natives []firewall.Native
 	chain   string // the stock actions' parameter
 	own     bool   // by Bantam's own table
+	// vague is true if it is not known which ports it closes.
+	vague bool
 	// shell names an action that is run as commands, of which nobody knows what they do.
 	shell string
 }
 
-// guardOf is what the actions of a jail are to close; ok is false if none blocks.
+// guardOf is what the actions of a jail are to close; ok is false if none blocks. Commands of which nobody knows whether
+// they block, as those that send mails do not, count only if no other action does.
 func guardOf(j *config.Jail) (g guard, ok bool) {
 	g.jail = j.Name
+	var shell []firewall.Rule
 	for i := range j.Actions {
 		a := &j.Actions[i]
+		rule, err := ruleOf(a)
 		switch {
-		case a.Kind == action.Native && a.Name == "bantam":
-			g.own = true
-		case a.Kind == action.Native:
+		case a.Kind == action.Native && a.Name != "bantam":
 			continue // it tells somebody, or writes a log
+		case a.Kind == action.Native:
+			g.own = true
 		case a.Made:
 			inet4, inet6 := firewall.Commands(a.Inet4), firewall.Commands(a.Inet6)
 			if n, err := firewall.Recognize(a.Jail, a.Title, &inet4, &inet6); err == nil {
 				g.natives, g.chain = append(g.natives, n), chainOf(a)
 			}
 		default:
-			g.shell = a.Title
-		}
-		params := map[string]string{}
-		for _, key := range []string{"port", "protocol", "type"} {
-			if v, given := a.Params[key]; given && v != "" {
-				params[key] = v
+			if g.shell = a.Title; err == nil && valueOf(a, "port") != "" {
+				shell = append(shell, rule)
 			}
+			continue
 		}
-		if strings.Contains(a.Name, "allports") {
-			params["type"] = "allports"
-		} else if params["type"] != "allports" {
-			params["type"] = "multiport" // oneport closes its port as well
+		if g.vague = g.vague || err != nil; err == nil {
+			g.rules = append(g.rules, rule)
 		}
-		if rule, err := firewall.ParseRule(j.Name, params); err == nil && (len(params) > 1 || g.rule.Jail == "") {
-			g.rule = rule
-		}
+	}
+	if len(g.rules) == 0 {
+		g.rules = shell
 	}
 	return g, g.own || len(g.natives) > 0 || g.shell != ""
 }
 
-// chainOf is the chain that an action guards, as its parameter or the action's file names it; INPUT is the stock
-// actions' own.
-func chainOf(a *action.Config) string {
-	for _, name := range []string{a.Params["chain"], a.Properties["chain"]} {
-		if name != "" && !strings.ContainsAny(name, "<%") {
-			return name
+// ruleOf is what an action closes, by its parameters.
+func ruleOf(a *action.Config) (firewall.Rule, error) {
+	params := map[string]string{}
+	for _, key := range []string{"port", "protocol", "type"} {
+		if v := valueOf(a, key); v != "" {
+			params[key] = v
 		}
 	}
-	return "INPUT"
+	if strings.Contains(a.Name, "allports") {
+		params["type"] = "allports"
+	} else if params["type"] != "allports" {
+		params["type"] = "multiport" // oneport closes its port as well
+	}
+	return firewall.ParseRule(a.Jail, params)
 }
 
+// valueOf is a parameter of an action, or else the option of its file, "" if neither says it plainly.
+func valueOf(a *action.Config, name string) string {
+	for _, v := range []string{a.Params[name], a.Properties[name]} {
+		if v != "" && !strings.ContainsAny(v, "<%") {
+			return v
+		}
+	}
+	return ""
+}
+
+// chainOf is the chain that an action guards; INPUT is the stock actions' own.
+func chainOf(a *action.Config) string { return cmp.Or(valueOf(a, "chain"), "INPUT") }
+
 // sure reports whether Bantam makes the objects that block, so that a packet that passes is wrong.
-func (g *guard) sure() bool { return g.own || len(g.natives) > 0 }
+func (g *guard) sure() bool { return (g.own || len(g.natives) > 0) && !g.vague }
 
 // A door is what a packet is sent to.
 type door struct {
@@ -139,34 +157,41 @@ const maxDoors = 12
 
 // doors are some that the guard is to close: the ends of each range, and for all ports those that somebody serves.
 func (e *examination) doors(g *guard) (doors []door) {
-	add := func(d door) {
-		if d.port != 0 && len(doors) < maxDoors && !slices.Contains(doors, d) {
+	add := func(protocol string, port uint16) {
+		if d := (door{protocol, port}); port != 0 && len(doors) < maxDoors && !slices.Contains(doors, d) {
 			doors = append(doors, d)
 		}
 	}
-	protocols := g.rule.Protocols
-	for _, p := range g.rule.Ports {
-		for _, protocol := range protocols {
-			add(door{protocol, max(1, p.First)})
-			add(door{protocol, p.Last})
+	rules := g.rules
+	if len(rules) == 0 {
+		rules = []firewall.Rule{{}} // all, as the manual jail closes
+	}
+	for _, rule := range rules {
+		for _, p := range rule.Ports {
+			for _, protocol := range rule.Protocols {
+				add(protocol, max(1, p.First))
+				add(protocol, p.Last)
+			}
 		}
 	}
-	if len(g.rule.Ports) > 0 {
-		return doors
-	}
-	closes := func(protocol string) bool { return len(protocols) == 0 || slices.Contains(protocols, protocol) }
 	listeners, _ := e.Machine.Listeners()
-	for _, l := range listeners {
-		if closes(l.Protocol) {
-			add(door{l.Protocol, l.Addr.Port()})
+	for _, rule := range rules {
+		if len(rule.Ports) > 0 {
+			continue
 		}
-	}
-	if len(protocols) == 0 {
-		protocols = []string{"tcp", "udp"}
-	}
-	for _, protocol := range protocols {
-		add(door{protocol, 22})
-		add(door{protocol, 443})
+		for _, l := range listeners {
+			if len(rule.Protocols) == 0 || slices.Contains(rule.Protocols, l.Protocol) {
+				add(l.Protocol, l.Addr.Port())
+			}
+		}
+		protocols := rule.Protocols
+		if len(protocols) == 0 {
+			protocols = []string{"tcp", "udp"}
+		}
+		for _, protocol := range protocols {
+			add(protocol, 22)
+			add(protocol, 443)
+		}
 	}
 	return doors
 }
@@ -520,7 +545,7 @@ func (e *examination) lookAtContainers() {
 			continue
 		}
 		for _, c := range containers {
-			if p, is := published(&c, &g.rule); is {
+			if p, is := published(&c, g.rules); is {
 				e.fault("banaction = bantam in ["+j.Name+"], or chain = DOCKER-USER where Docker has made it",
 					"[%s] guards the input chain, and port %d of the container %s is forwarded past it", j.Name, p.Outside.Port(), c.Name)
 			}
@@ -539,15 +564,19 @@ func forwarded(j *config.Jail) bool {
 	return false
 }
 
-// published is a port of the container that a rule is to close.
-func published(c *machine.Container, r *firewall.Rule) (machine.Published, bool) {
+// published is a port of the container that one of some rules is to close.
+func published(c *machine.Container, rules []firewall.Rule) (machine.Published, bool) {
 	for _, p := range c.Ports {
-		if p.Outside.Addr().IsLoopback() || len(r.Protocols) > 0 && !slices.Contains(r.Protocols, p.Protocol) {
+		if p.Outside.Addr().IsLoopback() {
 			continue
 		}
-		if len(r.Ports) == 0 || slices.ContainsFunc(r.Ports, func(pr firewall.PortRange) bool {
-			return pr.First <= p.Outside.Port() && p.Outside.Port() <= pr.Last
-		}) {
+		closes := func(r firewall.Rule) bool {
+			return (len(r.Protocols) == 0 || slices.Contains(r.Protocols, p.Protocol)) &&
+				(len(r.Ports) == 0 || slices.ContainsFunc(r.Ports, func(pr firewall.PortRange) bool {
+					return pr.First <= p.Outside.Port() && p.Outside.Port() <= pr.Last
+				}))
+		}
+		if slices.ContainsFunc(rules, closes) {
 			return p, true
 		}
 	}

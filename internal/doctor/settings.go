@@ -66,7 +66,10 @@ func (e *examination) tellProblems(state State, noun, from string, problems []co
 	}
 	first, _, _ := strings.Cut(problems[0].String(), "\n")
 	if len(problems) == 1 {
-		e.add(state, cmp.Or(problems[0].Hint, "bantam check"), "%s: %s", from, first)
+		if hint := problems[0].Hint; hint != "" {
+			first += " (" + hint + ")"
+		}
+		e.add(state, "mend it, then bantam check and sudo bantam reload", "%s: %s", from, first)
 		return
 	}
 	e.add(state, "bantam check shows them all", "%s: %d %s, the first: %s", from, len(problems), noun, first)
