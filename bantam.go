@@ -115,12 +115,16 @@ type Ban struct {
 	Country string `json:"country,omitempty"`
 	// By is one of ByFailures, ByOperator, ByPeer.
 	By string `json:"by"`
-	// Reason is what the operator gave as one.
+	// Reason is what the operator gave as one; of a ban that is held back, why.
 	Reason string `json:"reason,omitempty"`
-	// Observed is true for a ban of a jail that only observes: it is written
-	// down and never carried out.
+	// Observed is true for a ban of a jail that only observes, and for one that is held
+	// back: it is written down and never carried out.
 	Observed bool `json:"observed,omitempty"`
 }
+
+// Held reports whether the ban is held back: failures made it, and it would hit somebody who
+// administrates this machine. Reason says whom.
+func (b *Ban) Held() bool { return b.Observed && b.By != ByOperator && b.Reason != "" }
 
 // Permanent reports whether the ban never ends by itself.
 func (b *Ban) Permanent() bool { return b.End.IsZero() }

@@ -263,12 +263,20 @@ func (h *host) arrives(client *nstest.Host, from netip.Addr, within time.Duratio
 	ear, err := h.net.ListenPacket("udp", ":9")
 	h.check(err)
 	defer ear.Close()
-	mouth, err := client.Dial(h.Context(), "udp", from, netip.AddrPortFrom(nstest.Server4, 9))
+	to := nstest.Server4
+	if from.Is6() {
+		to = nstest.Server6
+	}
+	mouth, err := client.Dial(h.Context(), "udp", from, netip.AddrPortFrom(to, 9))
 	h.check(err)
 	defer mouth.Close()
 	_, err = mouth.Write([]byte("x"))
 	h.check(err)
 	h.check(ear.SetReadDeadline(time.Now().Add(within)))
 	_, who, err := ear.ReadFrom(make([]byte, 8))
-	return err == nil && strings.HasPrefix(who.String(), from.String()+":")
+	if err != nil {
+		return false
+	}
+	sender, err := netip.ParseAddrPort(who.String())
+	return err == nil && sender.Addr().Unmap() == from
 }

@@ -45,7 +45,7 @@ It answers when the ban is written down and the kernel has it.`,
 	cmd.Flags().StringVarP(&jail, "jail", "j", "", "the jail that bans (default manual)")
 	cmd.Flags().StringVar(&length, "for", "", "how long, as 10m, 2h, 1w; -1 is for ever")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who look later")
-	cmd.Flags().BoolVar(&force, "force", false, "ban even what ignoreip or ignoreself protects")
+	cmd.Flags().BoolVar(&force, "force", false, "ban even what ignoreip, ignoreself or an administrator's login protects")
 	a.completeJail(cmd)
 	return cmd
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,7 +20,10 @@ func (a *app) bannedCommand() *cobra.Command {
 		Use:   "banned [ADDRESS|PREFIX]",
 		Short: "Who is banned, since when, until when, why",
 		Long: `List the running bans, oldest first: all of them, those of one jail, or those that
-concern an address or prefix. With an address, the exit code is 1 if it is not banned.`,
+concern an address or prefix. With an address, the exit code is 1 if it is not banned.
+
+A ban that would hit somebody who administrates this machine is held back (option
+ignorelogins): it is listed, and he is not banned.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usageError{errors.New("bantam banned takes one address or prefix")}
@@ -39,10 +43,13 @@ concern an address or prefix. With an address, the exit code is 1 if it is not b
 			if err == nil && !printed {
 				a.printBans(reply.Bans, req.ID)
 			}
-			if err == nil && len(ids) > 0 && len(reply.Bans) == 0 {
+			if err != nil || len(ids) == 0 {
+				return err
+			}
+			if !slices.ContainsFunc(reply.Bans, func(b bantam.Ban) bool { return !b.Held() }) {
 				return errSilent
 			}
-			return err
+			return nil
 		},
 	}
 	cmd.Flags().StringVarP(&jail, "jail", "j", "", "only in this jail")
@@ -61,6 +68,7 @@ func (a *app) printBans(bans []bantam.Ban, asked bantam.ID) {
 	}
 	now := time.Now()
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	var held []bantam.Ban
 	row := func(cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
 	row("ADDRESS", "JAIL", "SINCE", "UNTIL", "LEFT", "WHY")
 	for _, b := range bans {
@@ -68,9 +76,20 @@ func (a *app) printBans(bans []bantam.Ban, asked bantam.ID) {
 		if !b.Permanent() {
 			end, left = stamp(b.End, now), length(b.End.Sub(now))
 		}
-		row(safe(b.ID.String()), safe(b.Jail), stamp(b.Time, now), end, left, why(b))
+		cause := why(b)
+		if b.Held() {
+			cause = plural(b.Failures, "failure") + ", held back"
+			held = append(held, b)
+		}
+		row(safe(b.ID.String()), safe(b.Jail), stamp(b.Time, now), end, left, cause)
 	}
 	_ = w.Flush()
+	if len(held) > 0 {
+		a.printf("\nHeld back, not banned:\n")
+	}
+	for _, b := range held {
+		a.printf("  %s in %s: %s\n", safe(b.ID.String()), safe(b.Jail), safe(b.Reason))
+	}
 }
 
 // why is the reason of a ban in a few words.
@@ -85,7 +104,10 @@ func why(b bantam.Ban) string {
 	if b.Count > 1 {
 		text += ", ban number " + itoa(b.Count)
 	}
-	if b.Observed {
+	switch {
+	case b.Held():
+		text += ", held back: " + safe(b.Reason)
+	case b.Observed:
 		text += ", observed only"
 	}
 	return text

@@ -128,6 +128,9 @@ func replayEnd(b *daemon.ReplayBan) string {
 // replayNote is what else there is to say about a ban.
 func replayNote(b *daemon.ReplayBan) string {
 	note := plural(b.Failures, "failure")
+	if b.Held != "" {
+		note += ", held back"
+	}
 	if b.Count > 1 {
 		note += ", ban " + strconv.Itoa(b.Count)
 	}
@@ -157,6 +160,8 @@ func (a *app) printReplay(r *daemon.Replay, summary bool) {
 			note = "\tno log of it is there"
 		case j.Observe:
 			note = "\tobserves only"
+		case j.Held > 0:
+			note = fmt.Sprintf("\theld back: %d", j.Held)
 		}
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d%s\n", safe(j.Jail), j.Failures, j.Ignored, j.Bans, j.Offenders, note)
 	}
@@ -170,9 +175,29 @@ func (a *app) printReplay(r *daemon.Replay, summary bool) {
 		a.printf("%s bore only a host name and counted for nobody\n", plural(r.Unresolved, "failure"))
 	}
 	a.replayTrouble(r)
+	a.printHeld(r)
 	if r.Logins > 0 {
 		a.printf("%s, %d of them of who would have been banned then\n", plural(r.Logins, "successful login"), len(r.Hits))
 		a.printHits(r.Hits)
+	}
+}
+
+// printHeld says which bans would have been held back, and why.
+func (a *app) printHeld(r *daemon.Replay) {
+	n := 0
+	for i := range r.Bans {
+		b := &r.Bans[i]
+		if b.Held == "" {
+			continue
+		}
+		switch n++; {
+		case n == 1:
+			a.printf("would have been held back, to spare who administrates this machine:\n")
+		case n > maxHits:
+			a.printf("  … and more\n")
+			return
+		}
+		a.printf("  %s  %s in %s:\n    %s\n", moment(b.Time), safe(b.ID.String()), safe(b.Jail), safe(b.Held))
 	}
 }
 

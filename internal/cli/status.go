@@ -103,6 +103,9 @@ func (a *app) screen(st control.Status, now time.Time) {
 		if j.Observe && st.Firewall != "" {
 			state += ", observes only"
 		}
+		if j.Held > 0 {
+			state += ", held back: " + strconv.Itoa(j.Held)
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", safe(j.Jail), watches, failing, j.Banned, dropped, state)
 	}
 	_ = w.Flush()
@@ -207,6 +210,9 @@ func (a *app) jailScreen(j control.JailStatus, bans control.BansReply) {
 	}
 	a.printf("  %-12s %s now, %s since the start\n", "failures", plural(j.Failing, "offender"), count(j.Failures))
 	a.printf("  %-12s %d now, %s since the start\n", "bans", j.Banned, count(j.Bans))
+	if j.Held > 0 {
+		a.printf("  %-12s %d now, of who administrates this machine\n", "held back", j.Held)
+	}
 	if j.Dropped != nil {
 		a.printf("  %-12s %s packets, %s\n", "dropped", count(j.Dropped.Packets), size(j.Dropped.Bytes))
 	}

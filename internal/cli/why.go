@@ -63,7 +63,11 @@ func (a *app) printWhy(id bantam.ID, reply control.WhyReply, now time.Time) {
 		if b.ID != id {
 			end += ", as part of " + safe(b.ID.String())
 		}
-		a.printf("\nbanned in %s since %s, %s\n  why: %s\n", safe(b.Jail), stamp(b.Time, now), end, why(b))
+		state := "banned"
+		if b.Held() {
+			state = "not banned, held back"
+		}
+		a.printf("\n%s in %s since %s, %s\n  why: %s\n", state, safe(b.Jail), stamp(b.Time, now), end, why(b))
 		for _, line := range b.Lines {
 			a.printf("    %s\n", safe(line))
 		}

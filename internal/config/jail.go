@@ -242,6 +242,13 @@ func (r *jailReader) count() {
 			c.BanTime = d
 		}
 	}
+	if v, f, ok := r.seconds("ignorelogins"); ok {
+		if d, fits := duration(f); d < 0 || !fits {
+			r.fail(problemAt(v, "the time must not be negative, nor longer than 292 years", unitHint))
+		} else {
+			c.IgnoreLogins = d
+		}
+	}
 	c.CountryBanTime = r.banTimes()
 	r.increment(&c)
 	r.jail.Jail = c

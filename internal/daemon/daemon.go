@@ -66,6 +66,7 @@ type Daemon struct {
 	stock    *firewall.Stock // objects of stock actions; nil with nft
 	lookup   *lookup.Lookup
 	places   *geo.Databases
+	logins   jail.Logins
 	jails    *jail.Jails
 	sources  *source.Sources
 	actions  *action.Actions
@@ -213,6 +214,8 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	d.places = geo.Open(part(d.log, "server"), nil)
 	d.usePlaces(p)
 	state.UseCountries(countryOf(d.places))
+	d.findLogins(ctx, p)
+	state.UseLogins(&d.logins)
 	restored, err := d.restore(ctx, p, state, now)
 	if err != nil {
 		return err
@@ -295,7 +298,7 @@ func (d *Daemon) judge(_ string, jails []string) source.Judge {
 			rules = append(rules, r)
 		}
 	}
-	return filter.New(rules...)
+	return d.noticing(filter.New(rules...), rules)
 }
 
 // resume looks up how far each jail had read each source.
@@ -344,6 +347,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { d.liftRestored(ctx); return nil })
 	g.Go(func() error { d.places.Run(ctx); return nil })
 	g.Go(func() error { d.purge(ctx); return nil })
+	g.Go(func() error { d.watchSessions(ctx); return nil })
 	g.Go(func() error { d.watch(ctx); return nil })
 	g.Go(func() error { d.watchFaults(ctx); return nil })
 	g.Go(func() error {

@@ -68,10 +68,13 @@ func (d *Daemon) tell(decision bantam.Decision) {
 	text := map[bantam.Kind]string{
 		bantam.Start: "banned", bantam.Prolong: "ban prolonged", bantam.Restore: "ban restored", bantam.End: "unbanned",
 	}[decision.Kind]
-	if b.Observed {
+	attrs := []any{"jail", b.Jail, "addr", b.ID, "until", until(&b, time.RFC3339)}
+	switch {
+	case b.Held() && decision.Kind == bantam.Start:
+		text, attrs = "ban held back", append(attrs, "why", b.Reason)
+	case b.Observed:
 		text = "would be " + text
 	}
-	attrs := []any{"jail", b.Jail, "addr", b.ID, "until", until(&b, time.RFC3339)}
 	if decision.Cause == jail.Repeated {
 		d.log.Debug("ban told to new actions", attrs...)
 		return

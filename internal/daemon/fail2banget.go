@@ -267,12 +267,14 @@ func idsOf(bans []bantam.Ban) []string {
 	return out
 }
 
-// bansIn are the running bans of a jail, also of one that does not run yet.
+// bansIn are the running bans of a jail, also of one that does not run yet. Who asks through Fail2Ban's socket knows
+// nothing of bans that are held back: nobody is banned by them.
 func (d *Daemon) bansIn(ctx context.Context, name string) ([]bantam.Ban, error) {
 	if !d.plan.Load().runs(name) {
 		return nil, nil
 	}
-	return d.jails.Bans(ctx, name, bantam.ID{})
+	bans, err := d.jails.Bans(ctx, name, bantam.ID{})
+	return slices.DeleteFunc(bans, func(b bantam.Ban) bool { return b.Held() }), err
 }
 
 func (d *Daemon) bannedIn(ctx context.Context, name string) ([]string, error) {

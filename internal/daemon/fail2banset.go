@@ -215,6 +215,9 @@ func (d *Daemon) banByHand(ctx context.Context, name string, who []string) (any,
 		if by, is := d.lookup.Ignored(ctx, name, id); is && (!force || by == "allow") {
 			return nil, valueError("%s is never to be banned in %s (by %s); set %s banip --force overrules ignoreip", id, name, by, name)
 		}
+		if why, is := d.administrates(name, id); is && !force {
+			return nil, valueError("%s has %s; set %s banip --force bans it all the same", id, why, name)
+		}
 		ids[i] = id
 	}
 	var made []bantam.Decision

@@ -340,6 +340,7 @@ var translations = map[string]translation{
 	"would be ban restored":            sentence("actions", "[{jail}] Observed, would restore the ban of {addr}"),
 	"would be ban prolonged":           sentence("actions", "[{jail}] Observed, {addr} would be banned already"),
 	"would be unbanned":                sentence("actions", "[{jail}] Observed, would unban {addr}"),
+	"ban held back":                    sentence("actions", "[{jail}] Held back, would ban {addr}: {why}"),
 	"log is read":                      sentence("filter", "Added logfile: '{path}'"),
 	"log was rotated":                  sentence("filter", "Log rotation detected for {path}"),
 	"starting":                         sentence("server", "Starting Fail2ban v{version}"),

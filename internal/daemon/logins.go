@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bantam"
+	"bantam/internal/jail"
 )
 
 // A login is a successful one, as a log tells it.
@@ -13,6 +14,17 @@ type login struct {
 	addr bantam.ID
 	user string // attacker's text
 	at   time.Time
+	ssh  bool // by sshd
+}
+
+// sshLogin is how sshd tells of logins, by which people administrate a machine.
+var sshLogin = &logins[0]
+
+// A loginForm is how one service tells of logins.
+type loginForm struct {
+	word []byte
+	expr *regexp.Regexp
+	addr int // which of its two groups is the address; the other one is the user
 }
 
 // logins are how services tell of successful logins, each with a word that a line must
@@ -24,13 +36,9 @@ type login struct {
 //     user=<U>, method=M, rip=ADDR, …"; since 2.4 "Logged in:".
 //   - Postfix, smtpd_sasl_glue and smtpd.c: "ID: client=NAME[ADDR], sasl_method=M,
 //     sasl_username=U".
-var logins = []struct {
-	word []byte
-	expr *regexp.Regexp
-	addr int // which of its two groups is the address; the other one is the user
-}{
+var logins = [...]loginForm{
 	{
-		[]byte(": Accepted "),
+		[]byte("Accepted "), // begins with what is rare, which makes the search fast
 		regexp.MustCompile(loginHead + `(?:\S+ )?sshd(?:-session)?\[\d+\]: Accepted [\w/-]+ for (\S+) from ([0-9A-Fa-f.:]+) port \d+`), 2,
 	},
 	{
@@ -52,20 +60,33 @@ const maxUser = 64
 // loginOf is the successful login that a line tells of, nil for nearly all lines.
 func loginOf(text []byte) *login {
 	for i := range logins {
-		l := &logins[i]
-		if !bytes.Contains(text, l.word) {
-			continue
+		if l := logins[i].find(text); l != nil {
+			l.ssh = &logins[i] == sshLogin
+			return l
 		}
-		m := l.expr.FindSubmatch(text)
-		if m == nil {
-			continue
-		}
-		id, err := bantam.ParsePrefix(string(m[l.addr]))
-		if err != nil {
-			continue
-		}
-		user := m[3-l.addr]
-		return &login{addr: id, user: string(user[:min(len(user), maxUser)])}
 	}
 	return nil
+}
+
+// find is the login that a line tells of in this form, nil if it tells of none.
+func (f *loginForm) find(text []byte) *login {
+	if !bytes.Contains(text, f.word) {
+		return nil
+	}
+	m := f.expr.FindSubmatch(text)
+	if m == nil {
+		return nil
+	}
+	id, err := bantam.ParsePrefix(string(m[f.addr]))
+	if err != nil {
+		return nil
+	}
+	user := m[3-f.addr]
+	return &login{addr: id, user: string(user[:min(len(user), maxUser)])}
+}
+
+// administrator is a login as the jails know it; ok is false if it was not by sshd.
+func (l *login) administrator() (n jail.Login, ok bool) {
+	p, is := l.addr.Prefix()
+	return jail.Login{Addr: p.Addr(), User: l.user, At: l.at}, is && p.IsSingleIP() && l.ssh
 }

@@ -123,6 +123,9 @@ func checked(cfg *config.Config, made map[string]*compiled, known map[string]rec
 	}
 	manual := jail.DefaultConfig(jail.Manual)
 	manual.BanTime = -time.Second
+	for i := range p.jails {
+		manual.IgnoreLogins = max(manual.IgnoreLogins, p.jails[i].IgnoreLogins)
+	}
 	p.jails = append(p.jails, manual)
 	p.jails[len(p.jails)-1].Observe = p.observes()
 	p.rules = append(p.rules, firewall.Rule{Jail: jail.Manual, OnDemand: true})

@@ -86,6 +86,8 @@ type ReplayBan struct {
 	Failures  int       `json:"failures"`
 	Count     int       `json:"count"`
 	Prolonged int       `json:"prolonged,omitempty"`
+	// Held is why it would have been held back, empty if it would not.
+	Held string `json:"held,omitempty"`
 }
 
 // A ReplayJail is one jail in figures.
@@ -93,9 +95,10 @@ type ReplayJail struct {
 	Jail      string `json:"jail"`
 	Failures  uint64 `json:"failures"`
 	Ignored   uint64 `json:"ignored"`
-	Bans      int    `json:"bans"`
-	Offenders int    `json:"offenders"` // different ones that were banned
-	Logs      int    `json:"logs"`      // that it has read
+	Bans      int    `json:"bans"`           // those that are held back left out
+	Held      int    `json:"held,omitempty"` // bans that would have been held back
+	Offenders int    `json:"offenders"`      // different ones that were banned
+	Logs      int    `json:"logs"`           // that it has read
 	Observe   bool   `json:"observe,omitempty"`
 }
 
@@ -144,6 +147,7 @@ type replay struct {
 	ReplayOptions
 	out    Replay
 	state  *jail.State
+	logins jail.Logins // by sshd, so far
 	jails  []jail.Config
 	lookup *lookup.Lookup
 	names  map[string][]bantam.ID // host names that were asked for
@@ -207,6 +211,7 @@ func newReplay(o ReplayOptions) (*replay, error) {
 	}
 	r.state.Configure(r.jails, time.Time{})
 	r.state.Seed([]byte("replay"))
+	r.state.UseLogins(&r.logins)
 	var resolver lookup.Resolver = noResolver{}
 	if o.DNS {
 		resolver = net.DefaultResolver
@@ -547,6 +552,11 @@ func (r *replay) decided(d bantam.Decision) {
 		Jail: b.Jail, ID: b.ID, Time: b.Time, End: b.End, Failures: b.Failures, Count: b.Count,
 	})
 	figures := r.figures[b.Jail]
+	if b.Held() {
+		r.out.Bans[r.banned[key]].Held = b.Reason
+		figures.Held++
+		return
+	}
 	figures.Bans++
 	if !r.known[key] {
 		r.known[key] = true
@@ -557,6 +567,9 @@ func (r *replay) decided(d bantam.Decision) {
 // login looks whether somebody who logs in would have been shut out.
 func (r *replay) login(l *login) {
 	r.out.Logins++
+	if n, is := l.administrator(); is {
+		r.logins.Add(n)
+	}
 	for i := range r.jails {
 		j := &r.jails[i]
 		id := l.addr.Widen(j.Prefix4, j.Prefix6)
@@ -564,7 +577,7 @@ func (r *replay) login(l *login) {
 		if !ok || j.Observe {
 			continue
 		}
-		if b := &r.out.Bans[at]; l.at.Before(b.Time) || !b.End.IsZero() && l.at.After(b.End) {
+		if b := &r.out.Bans[at]; b.Held != "" || l.at.Before(b.Time) || !b.End.IsZero() && l.at.After(b.End) {
 			continue
 		}
 		r.out.Hits = append(r.out.Hits, ReplayHit{Jail: j.Name, ID: id, Addr: l.addr, Time: l.at, User: l.user})

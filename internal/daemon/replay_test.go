@@ -43,6 +43,7 @@ observe = true
 findtime = 10m
 ignoreip = 192.0.2.3
 ignoreself = false
+ignorelogins = 0
 [sshd]
 enabled = true
 backend = auto

@@ -172,6 +172,9 @@ func (d *Daemon) ban(ctx context.Context, r control.BanRequest) (control.BanRepl
 		}
 		return reply, control.Refuse(hint, "%s is never to be banned in %s (by %s)", r.ID, r.Jail, by)
 	}
+	if why, is := d.administrates(r.Jail, r.ID); is && !r.Force {
+		return reply, control.Refuse("add --force to ban it all the same", "%s has %s", r.ID, why)
+	}
 	decision, ok, err := d.jails.Ban(ctx, r.Jail, r.ID, seconds(r.Seconds), bantam.ByOperator, r.Reason)
 	if err != nil {
 		return reply, refuse(err)

@@ -31,6 +31,9 @@ type Config struct {
 	Prefix4, Prefix6 int
 	// Observe decides and writes down, and carries nothing out.
 	Observe bool
+	// IgnoreLogins is how long after a login to administrate this machine, and in any case while its session lasts,
+	// a ban that would hit its address is held back; 0 holds none back. See State.UseLogins.
+	IgnoreLogins time.Duration
 }
 
 // DefaultConfig is what Fail2Ban's jail.conf says where it says nothing else.
@@ -55,6 +58,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("prefix4: must be 0 to 32, not %d", c.Prefix4)
 	case c.Prefix6 < 0 || c.Prefix6 > 128:
 		return fmt.Errorf("prefix6: must be 0 to 128, not %d", c.Prefix6)
+	case c.IgnoreLogins < 0:
+		return fmt.Errorf("ignorelogins: must not be negative, not %s", c.IgnoreLogins)
 	case c.PurgeAge < 0:
 		return fmt.Errorf("dbpurgeage: must not be negative, not %s", c.PurgeAge)
 	}

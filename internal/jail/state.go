@@ -31,6 +31,7 @@ type State struct {
 	lately    int64               // no line before it can matter that is read again; in microseconds
 	seed      []byte
 	countryOf func(bantam.ID) string // nil if it is not known of any
+	logins    *Logins
 }
 
 // purgeEvery is how often what can count no more is dropped from memory.
@@ -41,6 +42,7 @@ type one struct {
 	Config
 	failing offenders
 	bans    map[bantam.ID]*running
+	held    int      // of bans, those that are held back
 	told    shelf    // what is told of them
 	packing offence  // of the last one; its memory is used again
 	past    *history // the running bans included
@@ -54,14 +56,14 @@ type one struct {
 
 // NewState is the state of no jails but Manual.
 func NewState() *State {
-	s := &State{jails: map[string]*one{}, histories: map[string]*history{}}
+	s := &State{jails: map[string]*one{}, histories: map[string]*history{}, logins: &Logins{}}
 	s.Configure(nil, time.Time{})
 	return s
 }
 
 // Configure sets the jails that exist. Jails that stay keep counts and bans, with
 // the ends they had; running bans of jails that go are ended for CauseRemoved. A
-// jail that stops observing starts the bans it had only written down.
+// jail that stops observing starts the bans it had only written down, but for those that are held back.
 func (s *State) Configure(configs []Config, now time.Time) []bantam.Decision {
 	manual := DefaultConfig(Manual)
 	manual.BanTime = -time.Second
@@ -125,7 +127,7 @@ func (s *State) since(now time.Time) int64 {
 func (s *State) enforce(j *one, now time.Time) []bantam.Decision {
 	var out []bantam.Decision
 	for _, b := range j.find(bantam.ID{}) {
-		if !b.Observed || b.Expired(now) {
+		if !b.Observed || b.Held() || b.Expired(now) {
 			continue
 		}
 		b.Observed = false
@@ -138,10 +140,18 @@ func (s *State) enforce(j *one, now time.Time) []bantam.Decision {
 
 // Restore takes over a ban that ran before a restart and returns a decision of kind
 // Restore, by which it is to be carried out again. A ban of a jail that is not configured
-// is left out, as is one that a jail only observed when it now bans; then ok is false.
+// is left out, as is one that a jail only observed when it now bans; then ok is false. A ban that was held back stays
+// so; any other runs on, whoever has logged in meanwhile.
 func (s *State) Restore(b bantam.Ban, now time.Time) (d bantam.Decision, ok bool) {
 	j := s.jails[b.Jail]
-	if j == nil || j.bans[b.ID] != nil || b.Expired(now) || b.Observed && !j.Observe {
+	if j == nil || b.Expired(now) || b.Observed && !b.Held() && !j.Observe {
+		return d, false
+	}
+	switch running := j.bans[b.ID]; {
+	case running == nil:
+	case running.Held() && !b.Held():
+		j.over(running) // it was followed by one that was not
+	default:
 		return d, false
 	}
 	if s.countryOf != nil {
@@ -171,6 +181,11 @@ func (s *State) Seed(seed []byte) { s.seed = slices.Clone(seed) }
 // bans that operators and peers make, and those from before a restart. Failures bring theirs along. It is
 // called before Restore; countryOf answers at once.
 func (s *State) UseCountries(countryOf func(bantam.ID) string) { s.countryOf = countryOf }
+
+// UseLogins hands in who administrates this machine. A ban for failures whose ID one of them is inside of is held
+// back, as Config.IgnoreLogins says: its decision is Observed, with the reason. It is called before the first failure;
+// logins may grow while the state is used.
+func (s *State) UseLogins(logins *Logins) { s.logins = logins }
 
 func (s *State) history(jail string) *history {
 	h := s.histories[jail]
@@ -279,13 +294,25 @@ func (s *State) Ban(jail string, id bantam.ID, length time.Duration, by, reason 
 
 // start begins a ban, or prolongs the one that runs if the new end is later. One that
 // begins lasts longer for earlier bans, if it may grow; one whose first length is over
-// already does not begin, whatever it would grow to.
+// already does not begin, whatever it would grow to. One that is held back counts as no ban: another one that is not
+// begins in its place.
 func (s *State) start(j *one, b bantam.Ban, now time.Time, grow bool) (d bantam.Decision, ok bool) {
 	if b.Expired(now) {
 		return d, false
 	}
 	b.Observed = j.Observe
-	if running := j.bans[b.ID]; running != nil {
+	if n, is := s.protects(j, &b); is {
+		b.Observed, b.Reason = true, n.Why(b.ID)
+	}
+	running := j.bans[b.ID]
+	if running != nil && running.Held() && !b.Held() {
+		j.over(running)
+		running = nil
+	}
+	if running != nil {
+		if b.Held() && !running.Held() {
+			return d, false
+		}
 		if running.Permanent() || !b.Permanent() && !b.End.After(running.End) {
 			return d, false
 		}
@@ -304,14 +331,26 @@ func (s *State) start(j *one, b bantam.Ban, now time.Time, grow bool) (d bantam.
 		b.End = c.end(b.Time)
 	}
 	b.Count = max(1, n)
-	if !j.Observe {
+	if !b.Observed {
 		b.Count = n + 1
 		j.past.begin(b.ID, recordOf(&b))
 	}
-	j.banned++
-	j.lastBan = b.ID
+	if !b.Held() {
+		j.banned++
+		j.lastBan = b.ID
+	}
 	s.put(j, b)
 	return s.decide(j, bantam.Start, b, now), true
+}
+
+// protects is the login that holds a ban back. What an operator asks for is his own business.
+func (s *State) protects(j *one, b *bantam.Ban) (Login, bool) {
+	if j.IgnoreLogins <= 0 || b.By == bantam.ByOperator {
+		return Login{}, false
+	}
+	n, is := s.logins.Within(b.ID, b.Time.Add(-j.IgnoreLogins))
+	n.At = n.At.In(b.Time.Location())
+	return n, is
 }
 
 // A running ban is without its Lines, User and Data, which stand on the jail's shelf: there may be a million.
@@ -328,6 +367,9 @@ func (s *State) put(j *one, b bantam.Ban) {
 		r.told = j.told.put(j.packing)
 	}
 	j.bans[b.ID] = r
+	if r.Held() {
+		j.held++
+	}
 	s.expect(&b)
 }
 
@@ -343,6 +385,9 @@ func (j *one) whole(r *running) bantam.Ban {
 // over forgets a running ban.
 func (j *one) over(r *running) {
 	delete(j.bans, r.ID)
+	if r.Held() {
+		j.held--
+	}
 	j.told.drop(r.told)
 	if !j.told.untidy() {
 		return
@@ -527,10 +572,11 @@ func (s *State) Positions() map[string][]bantam.Position {
 // A Status is one jail in figures.
 type Status struct {
 	Jail           string    `json:"jail"`
-	Failing        int       `json:"failing"`  // offenders with failures that still count
-	Failures       uint64    `json:"failures"` // since the start
-	Banned         int       `json:"banned"`   // now
-	Bans           uint64    `json:"bans"`     // since the start
+	Failing        int       `json:"failing"`        // offenders with failures that still count
+	Failures       uint64    `json:"failures"`       // since the start
+	Banned         int       `json:"banned"`         // now
+	Held           int       `json:"held,omitempty"` // bans that are held back now; not among Banned
+	Bans           uint64    `json:"bans"`           // since the start
 	LastBan        bantam.ID `json:"last_ban,omitzero"`
 	Observe        bool      `json:"observe,omitempty"`
 	MaxRetry       int       `json:"maxretry"`
@@ -553,7 +599,7 @@ func (s *State) Status(now time.Time) []Status {
 			}
 		}
 		out = append(out, Status{
-			Jail: name, Failing: failing, Failures: j.failures, Banned: len(j.bans), Bans: j.banned,
+			Jail: name, Failing: failing, Failures: j.failures, Banned: len(j.bans) - j.held, Held: j.held, Bans: j.banned,
 			LastBan: j.lastBan, Observe: j.Observe, MaxRetry: max(1, j.MaxRetry),
 			FindTime: j.FindTime.Seconds(), BanTime: j.BanTime.Seconds(),
 			Prefix4: j.Prefix4, Prefix6: j.Prefix6, OffendersKnown: j.failing.len(),

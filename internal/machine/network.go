@@ -63,8 +63,8 @@ func gateway4(line []byte) (netip.Addr, bool) {
 	if len(f) < 8 || string(f[1]) != "00000000" || string(f[7]) != "00000000" || !hasRoute(f[3]) {
 		return netip.Addr{}, false
 	}
-	addr, ok := hexAddr(f[2], 4)
-	return addr, ok && !addr.IsUnspecified()
+	addr, ok := hexAddr(f[2])
+	return addr, ok && addr.Is4() && !addr.IsUnspecified()
 }
 
 // gateway6 is the same of a line of /proc/net/ipv6_route, whose addresses are in the order of the network.
@@ -96,15 +96,16 @@ func cut(b []byte, limit int) []byte {
 
 // hexAddr reads an address as the tables of the kernel print it: words of 32 bits, each as a number of the machine's
 // own order (%08X of a __be32).
-func hexAddr(text []byte, size int) (netip.Addr, bool) {
+func hexAddr(text []byte) (netip.Addr, bool) {
 	var b [16]byte
-	if n, err := hex.Decode(b[:], cut(text, 2*size)); err != nil || n != size {
+	n, err := hex.Decode(b[:], cut(text, 2*len(b)))
+	if err != nil || n != 4 && n != 16 {
 		return netip.Addr{}, false
 	}
-	for i := 0; i < size; i += 4 {
+	for i := 0; i < n; i += 4 {
 		binary.NativeEndian.PutUint32(b[i:], binary.BigEndian.Uint32(b[i:]))
 	}
-	addr, ok := netip.AddrFromSlice(b[:size])
+	addr, ok := netip.AddrFromSlice(b[:n])
 	return addr.Unmap(), ok
 }
 

@@ -64,7 +64,7 @@ func (m Machine) pids() ([]int, error) {
 		}
 	}
 	slices.Sort(out)
-	return out, err
+	return out, unless(err)
 }
 
 // lives reports whether a process is there.

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"maps"
@@ -76,13 +77,13 @@ func (m Machine) recorded(b *book, now time.Time) error {
 		live, err = m.entries("/var/run/utmp")
 	}
 	for _, e := range live {
-		if e.kind == userProcess && e.addr.IsValid() && m.lives(e.pid) {
+		if e.addr.IsValid() && m.lives(e.pid) {
 			b.note(Session{User: e.user, Addr: e.addr, At: e.at, Live: true, Mine: b.mine[e.pid]})
 		}
 	}
 	all, errAll := m.entries("/var/log/wtmp")
 	for _, e := range all {
-		if e.kind == userProcess && e.addr.IsValid() && e.at.After(now.Add(-recent)) && !e.at.After(now) {
+		if e.addr.IsValid() && e.at.After(now.Add(-recent)) && !e.at.After(now) {
 			b.note(Session{User: e.user, Addr: e.addr, At: e.at})
 		}
 	}
@@ -133,6 +134,9 @@ func (m Machine) served(b *book) error {
 	pids, err := m.pids()
 	var servers []process
 	for _, pid := range pids {
+		if name, _ := m.read(procFile(pid, "comm"), 64); !bytes.HasPrefix(name, []byte("sshd")) {
+			continue // what else there is of a process costs more
+		}
 		if p, ok := m.process(pid); ok && isSSHD(p) && m.trusted(p) && m.loggedIn(pid) != "" {
 			servers = append(servers, p)
 		}
@@ -200,9 +204,9 @@ func (m Machine) loggedIn(pid int) string {
 	if err != nil {
 		return ""
 	}
-	head, title, ok := strings.Cut(strings.TrimRight(text(b), " "), ": ")
+	head, title, ok := strings.Cut(strings.TrimRight(string(b), " \x00"), ": ")
 	at := strings.LastIndexByte(title, '@')
-	if !ok || head != "sshd" && head != "sshd-session" || at < 1 || strings.ContainsAny(title, " []") {
+	if !ok || head != "sshd" && head != "sshd-session" || at < 1 || strings.ContainsAny(title, " []\x00") {
 		return ""
 	}
 	tty := title[at+1:]

@@ -52,7 +52,7 @@ func parseSocket(line []byte) (s socket, ok bool) {
 
 func hexAddrPort(text []byte) (netip.AddrPort, bool) {
 	addr, port, _ := bytes.Cut(text, []byte(":"))
-	a, ok := hexAddr(addr, len(addr)/2)
+	a, ok := hexAddr(addr)
 	p, err := strconv.ParseUint(string(port), 16, 16)
 	return netip.AddrPortFrom(a, uint16(p)), ok && err == nil
 }

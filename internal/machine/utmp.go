@@ -3,26 +3,22 @@ package machine
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"io"
 	"net/netip"
 	"time"
 )
 
-// An entry is a record of utmp or wtmp.
+// An entry is a session's record in utmp or wtmp.
 type entry struct {
-	kind int16
 	pid  int
-	line string // the terminal
 	user string
 	addr netip.Addr // not valid if it came from nowhere else
 	at   time.Time
 }
 
-// Kinds of entries: utmp(5).
+// Kinds of records: utmp(5).
 const (
-	userProcess = 7
-	deadProcess = 8
+	userProcess = 7 // somebody's session
 	lastKind    = 9
 )
 
@@ -35,14 +31,13 @@ const (
 // microseconds, the same address.
 const (
 	atPID  = 4
-	atLine = 8
 	atUser = 44
 
 	shortRecord, shortTime, shortAddr = 384, 340, 348
 	longRecord, longTime, longAddr    = 400, 344, 360
 )
 
-// entries reads a file of records: the newest of them, oldest first.
+// entries reads the sessions of a file of records: the newest of them, oldest first.
 func (m Machine) entries(name string) ([]entry, error) {
 	f, err := m.open(name)
 	if err != nil {
@@ -59,8 +54,8 @@ func (m Machine) entries(name string) ([]entry, error) {
 	if size := info.Size(); size > maxRecords {
 		from = (size - maxRecords + both - 1) / both * both
 	}
-	b, err := io.ReadAll(io.LimitReader(io.NewSectionReader(f, from, maxRecords), maxRecords))
-	return parseEntries(b), errors.Join(err)
+	b, err := io.ReadAll(io.NewSectionReader(f, from, maxRecords))
+	return parseEntries(b), err
 }
 
 // parseEntries reads records of whichever form they have. What is behind the last whole one is left out.
@@ -88,10 +83,11 @@ func plausible(b []byte, size int) (n int) {
 
 func parseForm(b []byte, size, atTime, atAddr int) (out []entry) {
 	for ; len(b) >= size; b = b[size:] {
+		if binary.NativeEndian.Uint16(b) != userProcess {
+			continue
+		}
 		e := entry{
-			kind: int16(binary.NativeEndian.Uint16(b)),
 			pid:  int(int32(binary.NativeEndian.Uint32(b[atPID:]))),
-			line: text(b[atLine : atLine+32]),
 			user: text(b[atUser : atUser+32]),
 			addr: recordAddr(b[atAddr : atAddr+16]),
 		}

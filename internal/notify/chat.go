@@ -397,7 +397,11 @@ func (m *markup) single(e *Event, on string, lines bool) (head, rest string) {
 	b := &d.Ban
 	id := b.ID.String()
 	title := cmp.Or(chatTitles[d.Kind], "Decided about")
-	if b.Observed && d.Kind != bantam.End {
+	switch {
+	case d.Kind == bantam.End:
+	case b.Held():
+		title = "Held back, not banned:"
+	case b.Observed:
 		title = "Would be banned"
 	}
 	head = m.loud(title) + " " + m.coded(id, maxChatHost) + " in " + m.coded(b.Jail, maxChatName) + on
@@ -412,7 +416,10 @@ func (m *markup) single(e *Event, on string, lines bool) (head, rest string) {
 		text = append(text, m.network(e))
 	}
 	text = append(text, m.terms(d))
-	if b.Reason != "" {
+	switch {
+	case b.Held():
+		text = append(text, "has "+m.coded(b.Reason, maxChatNote))
+	case b.Reason != "":
 		text = append(text, "reason "+m.coded(b.Reason, maxChatNote))
 	}
 	var tail []string
@@ -553,7 +560,7 @@ func (m *markup) byJail(e *Edition) []string {
 	jails := jailsByCount(e)
 	text := make([]string, len(jails))
 	for i, jail := range jails {
-		text[i] = m.coded(jail, maxChatName) + " " + totals(e.Bans[jail], e.Unbans[jail], e.Observed[jail])
+		text[i] = m.coded(jail, maxChatName) + " " + totals(e.Bans[jail], e.Unbans[jail], e.Observed[jail], e.Held[jail])
 	}
 	return text
 }
@@ -568,6 +575,8 @@ func (m *markup) brief(e *Event) string {
 	switch {
 	case e.Decision.Kind == bantam.End:
 		line += ", unbanned"
+	case b.Held():
+		line += ", held back"
 	case b.Observed:
 		line += ", only observed"
 	}
@@ -607,15 +616,18 @@ func (p *page) text() string {
 	return strings.Join(p.lines, "\n")
 }
 
-// chatTotals are how many bans and unbans there were, and how many of the bans were only observed.
-func chatTotals(e *Edition) (bans, unbans, observed int) {
+// chatTotals are how many bans and unbans there were, and how many of the bans were only observed, or held back.
+func chatTotals(e *Edition) (bans, unbans, observed, held int) {
 	if len(e.Bans)+len(e.Unbans) > 0 {
-		return sum(e.Bans), sum(e.Unbans), sum(e.Observed)
+		return sum(e.Bans), sum(e.Unbans), sum(e.Observed), sum(e.Held)
 	}
 	for i := range e.Events {
 		switch d := &e.Events[i].Decision; {
 		case d.Kind == bantam.End:
 			unbans++
+		case d.Ban.Held():
+			held++
+			bans++
 		case d.Ban.Observed:
 			observed++
 			bans++
@@ -623,12 +635,12 @@ func chatTotals(e *Edition) (bans, unbans, observed int) {
 			bans++
 		}
 	}
-	return bans + e.More, unbans, observed
+	return bans + e.More, unbans, observed, held
 }
 
 // quiet reports whether an edition is worth no sound: nobody was banned.
 func quiet(e *Edition) bool {
-	bans, _, _ := chatTotals(e)
+	bans, _, _, _ := chatTotals(e)
 	return bans == 0 && !e.Test
 }
 

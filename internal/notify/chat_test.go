@@ -719,6 +719,9 @@ func TestAMessageIsGoodToRead(t *testing.T) {
 	ordered.Events[0].Whois = &whois.Answer{Network: netip.MustParsePrefix("192.0.2.0/24"), Name: "EX-NET", Abuse: []string{"abuse@example.net"}}
 	observed := oneBan()
 	observed.Events[0].Decision.Ban.Observed, observed.Events[0].Decision.Ban.Lines = true, nil
+	held := oneBan()
+	held.Events[0].Decision.Ban.Observed, held.Events[0].Decision.Ban.Lines = true, nil
+	held.Events[0].Decision.Ban.Reason = "an administrator's session: user root since 2025-03-02 12:04"
 	for _, tt := range []struct {
 		name string
 		e    *Edition
@@ -746,6 +749,18 @@ from Germany AS64500 Example & Sons
 named host7.example.net
 5 failures, ban 2, until ` + zone + ` (10m)
 bantam why 192.0.2.7`},
+		{"a ban that is held back", held, `Held back, not banned: 192.0.2.7 in sshd on gate.example.org
+from Germany AS64500 Example & Sons
+named host7.example.net
+5 failures, ban 2, until ` + zone + ` (10m)
+has an administrator's session: user root since 2025-03-02 12:04
+bantam why 192.0.2.7`},
+		{"a digest with one", &Edition{Events: append(unban.Events, held.Events...)}, `1 unban, 1 ban held back
+192.0.2.7 in sshd, unbanned
+192.0.2.7 in sshd from DE, held back
+bantam banned`},
+		{"a jail with figures of both", &Edition{Bans: map[string]int{"sshd": 5}, Observed: map[string]int{"sshd": 1}, Held: map[string]int{"sshd": 2}}, `2 bans, 1 ban only observed, 2 bans held back
+sshd 2 bans, 1 ban only observed, 2 bans held back`},
 		{"a test", &Edition{Test: true, Host: "gate"}, "This is a test on gate\nWhoever reads this is told what Bantam does."},
 		{"jails that started", &Edition{Host: "gate", Started: []string{"nginx", "sshd"}}, "2 jails started on gate\nstarted nginx\nstarted sshd"},
 		{"a storm", storm(), `9,990 bans, 10 unbans on gate.example.org since ` + since + `

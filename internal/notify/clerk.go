@@ -355,7 +355,7 @@ func (c *clerk) tell(ctx context.Context, p pace, g digest) error {
 	c.mu.Unlock()
 	e := &Edition{
 		Key: c.key("b", g.Number), Host: c.world.Host,
-		Bans: g.Bans, Unbans: g.Unbans, Observed: g.Observed, More: g.More,
+		Bans: g.Bans, Unbans: g.Unbans, Observed: g.Observed, Held: g.Held, More: g.More,
 		Started: jails.Started, Stopped: jails.Stopped,
 	}
 	if !g.single() {

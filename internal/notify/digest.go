@@ -71,6 +71,7 @@ type digest struct {
 	Bans     map[string]int `json:"bans,omitempty"`
 	Unbans   map[string]int `json:"unbans,omitempty"`
 	Observed map[string]int `json:"observed,omitempty"`
+	Held     map[string]int `json:"held,omitempty"`
 	// Events are the first maxEvents, More how many came after them. They are without what a list does not
 	// say, unless there is only one.
 	Events []bantam.Decision `json:"events,omitempty"`
@@ -94,7 +95,8 @@ func (g digest) with(n *bantam.News) digest {
 	over := d.Kind == bantam.End
 	g.Bans = counted(g.Bans, d, !over)
 	g.Unbans = counted(g.Unbans, d, over)
-	g.Observed = counted(g.Observed, d, !over && d.Ban.Observed)
+	g.Observed = counted(g.Observed, d, !over && d.Ban.Observed && !d.Ban.Held())
+	g.Held = counted(g.Held, d, !over && d.Ban.Held())
 	switch {
 	case g.empty():
 		g.Events = []bantam.Decision{bounded(d)}

@@ -94,6 +94,10 @@ func editions() map[string]*Edition {
 	seen.Decision.Ban.Observed = true
 	one("observed", seen)
 
+	held := known(sshdBan())
+	held.Decision.Ban.Observed, held.Decision.Ban.Reason = true, "an administrator's session: user root since 2025-03-02 12:04"
+	one("held", held)
+
 	byHand := Event{Decision: bantam.Decision{Kind: bantam.Start, At: noon, Ban: bantam.Ban{
 		Jail: "manual", ID: bantam.PrefixID(netip.MustParsePrefix("2001:db8:85a3::/48")), Time: noon, By: bantam.ByOperator, Reason: "a scanner that says it is one",
 	}}}

@@ -111,6 +111,8 @@ type Edition struct {
 	Bans, Unbans map[string]int
 	// Observed are how many of Bans were only observed, not carried out.
 	Observed map[string]int
+	// Held are how many of Bans were held back, to spare an administrator.
+	Held map[string]int
 	// Since is when the digest began to gather; zero for a message about one event.
 	Since time.Time
 	// Started and Stopped are jails that did so.

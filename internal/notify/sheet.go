@@ -77,7 +77,10 @@ func (p *sheet) event(e *Edition, lines, whois bool) {
 	p.subject = event.headline()
 	p.title = p.subject
 	p.colour = event.colour()
-	if b.Observed {
+	switch {
+	case b.Held():
+		p.intro = event.id() + " failed " + many(b.Failures, "time") + " but has " + plain(b.Reason, maxValue) + ". Nothing was done."
+	case b.Observed:
 		p.intro = "This jail only observes: nothing was done."
 	}
 	p.facts = event.facts(e.At.Location())
@@ -140,12 +143,12 @@ func (e *Event) colour() string {
 // digest counts and lists many events.
 func (p *sheet) digest(e *Edition) {
 	zone := e.At.Location()
-	bans, unbans, observed := sum(e.Bans), sum(e.Unbans), sum(e.Observed)
-	p.title = totals(bans, unbans, observed)
+	bans, unbans, observed, held := sum(e.Bans), sum(e.Unbans), sum(e.Observed), sum(e.Held)
+	p.title = totals(bans, unbans, observed, held)
 	switch {
-	case bans > observed:
+	case bans > observed+held:
 		p.colour = red
-	case observed > 0:
+	case observed+held > 0:
 		p.colour = amber
 	default:
 		p.colour = green
@@ -161,7 +164,7 @@ func (p *sheet) digest(e *Edition) {
 			p.facts = append(p.facts, fact{"…", many(len(jails)-i, "more jail")})
 			break
 		}
-		p.facts = append(p.facts, fact{plain(jail, maxName), totals(e.Bans[jail], e.Unbans[jail], e.Observed[jail])})
+		p.facts = append(p.facts, fact{plain(jail, maxName), totals(e.Bans[jail], e.Unbans[jail], e.Observed[jail], e.Held[jail])})
 	}
 	title := "Events"
 	if e.More > 0 {
@@ -221,10 +224,10 @@ func topJails(jails []string, e *Edition) string {
 	return strings.Join(out, ", ")
 }
 
-// totals are figures in words. observed are among bans.
-func totals(bans, unbans, observed int) string {
+// totals are figures in words. observed and held are among bans.
+func totals(bans, unbans, observed, held int) string {
 	var out []string
-	if n := bans - observed; n > 0 {
+	if n := bans - observed - held; n > 0 {
 		out = append(out, many(n, "ban"))
 	}
 	if unbans > 0 {
@@ -232,6 +235,9 @@ func totals(bans, unbans, observed int) string {
 	}
 	if observed > 0 {
 		out = append(out, many(observed, "ban")+" only observed")
+	}
+	if held > 0 {
+		out = append(out, many(held, "ban")+" held back")
 	}
 	return strings.Join(out, ", ")
 }
@@ -256,6 +262,8 @@ func rows(e *Edition) []string {
 			note = "observed end"
 		case over:
 			note = "unbanned"
+		case b.Held():
+			note = "held back"
 		case b.Observed:
 			note = "observed"
 		case b.Failures > 0:

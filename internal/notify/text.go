@@ -144,6 +144,8 @@ func (e *Event) verb() string {
 		return "would have unbanned"
 	case over:
 		return "unbanned"
+	case e.Decision.Ban.Held():
+		return "held back the ban of"
 	case seen:
 		return "would have banned"
 	}
@@ -219,7 +221,11 @@ func (e *Event) facts(zone *time.Location) []fact {
 	case bantam.ByPeer:
 		add("asked for by", "another host")
 	}
-	add("reason", b.Reason)
+	if b.Held() {
+		add("held back", b.Reason)
+	} else {
+		add("reason", b.Reason)
+	}
 	if b.Count > 1 {
 		add("banned before", many(b.Count-1, "time"))
 	}

@@ -235,7 +235,7 @@ type hookEvent struct {
 
 // object is an edition as its receivers read it, with lists and maps that are never null.
 func (w *webhook) object(e *Edition) hookObject {
-	bans, unbans, _ := chatTotals(e)
+	bans, unbans, _, _ := chatTotals(e)
 	o := hookObject{
 		Version: 1, Event: eventOf(e), Host: e.Host, Time: e.At.UTC(), Since: e.Since.UTC(), Text: ntfyMarkup.full(e, w.lines),
 		Count: bans + unbans, More: e.More, Bans: map[string]int{}, Unbans: map[string]int{},
@@ -313,7 +313,7 @@ func (w *webhook) tags(e *Edition) func(string) (string, bool) {
 		case "key":
 			return e.Key, true
 		case "count":
-			bans, unbans, _ := chatTotals(e)
+			bans, unbans, _, _ := chatTotals(e)
 			return strconv.Itoa(bans + unbans), true
 		case "jails":
 			return strings.Join(jailsOf(e), ", "), true
