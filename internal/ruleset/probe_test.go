@@ -56,6 +56,9 @@ func newWorld(t *testing.T) *world {
 		// By name, so that answers come from there.
 		w.serve(w.net.Host, nstest.Server4.String()+port)
 		w.serve(w.net.Host, "["+nstest.Server6.String()+"]"+port)
+		// Where a redirect sends packets of the first cable.
+		w.serve(w.net.Host, "169.254.0.5"+port)
+		w.serve(w.net.Host, "[fe80::1%client1]"+port)
 	}
 	w.serve(w.container, container4.String()+":80")
 	return w
