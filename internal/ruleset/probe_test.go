@@ -119,19 +119,7 @@ func (w *world) load(rules string) {
 
 func (w *world) nft(rules string) {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(w.Context(), soon)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(rules)
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := w.net.Start(cmd)
-	if err == nil {
-		err = cmd.Wait()
-	}
-	if err != nil {
-		w.Fatalf("nft: %v\n%s\n%s", err, out.String(), rules)
-	}
+	loadNFT(w, w.net, rules)
 }
 
 // read reads the server's rules.
@@ -232,4 +220,22 @@ func (w *world) reaches(p probe, expected bool) bool {
 	}
 	_ = c.Close()
 	return true
+}
+
+var addrOf = netip.MustParseAddr
+
+// loadNFT loads a ruleset on the server.
+func loadNFT(tb testing.TB, n *nstest.Net, rules string) {
+	tb.Helper()
+	cmd := exec.CommandContext(tb.Context(), "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(rules)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := n.Start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		tb.Fatalf("nft: %v\n%.2000s\n%.2000s", err, out.String(), rules)
+	}
 }
