@@ -77,6 +77,12 @@ func (d *decoder) expression(b []byte) {
 	if d.subjects == nil {
 		d.subjects = make(map[int]subject)
 	}
+	switch name {
+	case "ct", "redir", "masq", "connlimit", "flow_offload", "synproxy":
+		d.chain.track(d.chain.protocol)
+	case "nat":
+		d.chain.track(uint8(number(a[unix.NFTA_NAT_FAMILY])))
+	}
 	if known, ok := decoders[name]; ok && known(d, a) {
 		return
 	}
@@ -627,7 +633,7 @@ func (d *decoder) nat(a map[uint16][]byte) bool {
 		to += ":" + d.portNamed(portAt)
 	}
 	d.say(name + " " + to)
-	d.do(natOp(is, addrAt, addrMax, portAt, portMax))
+	d.do(natOp(uint8(number(a[unix.NFTA_NAT_FAMILY])), is, addrAt, addrMax, portAt, portMax))
 	return true
 }
 

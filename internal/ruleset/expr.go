@@ -515,9 +515,13 @@ func redirected(p *port) func(*walk) {
 	}
 }
 
-// natOp is dnat of nftables: registers hold the new address and port, or -1 where they are not given.
-func natOp(destination bool, addrAt, addrMaxAt, portAt, portMaxAt int) op {
+// natOp is dnat of nftables: registers hold the new address and port, or -1 where they are not given. To packets of
+// another family it does nothing (nft_nat_inet_eval).
+func natOp(family uint8, destination bool, addrAt, addrMaxAt, portAt, portMaxAt int) op {
 	return func(w *walk, f *frame) (tri, string) {
+		if family != unix.NFPROTO_INET && family != w.family() {
+			return yes, ""
+		}
 		f.verdict = &verdict{kind: accept}
 		if !destination {
 			return yes, ""

@@ -19,6 +19,9 @@ import (
 // errNotThere is what a question for something that does not exist is answered with.
 var errNotThere = unix.ENOENT
 
+// errNoKernel is what a Ruleset that was not read answers.
+var errNoKernel = errors.New("no connection to the kernel")
+
 // A kernel is the connections to one network namespace, the one of the thread that made them. It may be used by
 // several goroutines at once.
 type kernel struct {
@@ -54,6 +57,9 @@ type answered struct {
 
 // ask sends a question about a family to a subsystem.
 func (k *kernel) ask(kind uint16, family uint8, flags netlink.HeaderFlags, attrs []netlink.Attribute) ([]answered, error) {
+	if k == nil {
+		return nil, errNoKernel
+	}
 	data, err := netlink.MarshalAttributes(attrs)
 	if err != nil {
 		return nil, err
@@ -174,6 +180,13 @@ func parseElements(body []byte) []element {
 	return out
 }
 
+func (k *kernel) askRoute(kind netlink.HeaderType, question []byte) ([]netlink.Message, error) {
+	if k == nil {
+		return nil, errNoKernel
+	}
+	return k.route.Execute(netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request}, Data: question})
+}
+
 // A way is where the kernel would send a packet.
 type way struct {
 	kind uint8 // RTN_LOCAL, RTN_UNICAST …
@@ -192,10 +205,7 @@ func (k *kernel) routeTo(to netip.Addr) (way, error) {
 	if err != nil {
 		return way{}, err
 	}
-	in, err := k.route.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.RTM_GETROUTE, Flags: netlink.Request},
-		Data:   append(data, attrs...),
-	})
+	in, err := k.askRoute(unix.RTM_GETROUTE, append(data, attrs...))
 	if err != nil {
 		return way{}, err
 	}
@@ -231,9 +241,7 @@ func (k *kernel) linkIndex(name string) (int, error) {
 }
 
 func (k *kernel) link(question []byte) (int, string, error) {
-	in, err := k.route.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.RTM_GETLINK, Flags: netlink.Request}, Data: question,
-	})
+	in, err := k.askRoute(unix.RTM_GETLINK, question)
 	if err != nil {
 		return 0, "", err
 	}

@@ -268,6 +268,9 @@ func (s *savedRule) option(name string) bool {
 		}
 	case "-m":
 		s.match = s.next()
+		if slices.Contains(trackers, s.match) {
+			s.chain.track(s.chain.protocol)
+		}
 		if s.match == "limit" {
 			s.do(perhaps("a limit, which may hold or not"))
 		} else if !slices.Contains([]string{"tcp", "udp", "comment", "multiport", "state", "conntrack", "set", "addrtype", "mark", "connmark", "iprange", "pkttype", "icmp", "icmp6"}, s.match) {
@@ -511,6 +514,9 @@ func (s *savedRule) target(name string) {
 		if len(s.words) > 0 && !strings.HasPrefix(s.words[0], "--") {
 			options[w] = s.next()
 		}
+	}
+	if slices.Contains(trackers, name) {
+		s.chain.track(s.chain.protocol)
 	}
 	switch name {
 	case "ACCEPT":

@@ -56,6 +56,9 @@ func newWorld(t *testing.T) *world {
 		// By name, so that answers come from there.
 		w.serve(w.net.Host, nstest.Server4.String()+port)
 		w.serve(w.net.Host, "["+nstest.Server6.String()+"]"+port)
+		// Where a redirect sends packets of the first cable.
+		w.serve(w.net.Host, "169.254.0.5"+port)
+		w.serve(w.net.Host, "[fe80::1%client1]"+port)
 	}
 	w.serve(w.container, container4.String()+":80")
 	return w
@@ -116,19 +119,7 @@ func (w *world) load(rules string) {
 
 func (w *world) nft(rules string) {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(w.Context(), soon)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(rules)
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := w.net.Start(cmd)
-	if err == nil {
-		err = cmd.Wait()
-	}
-	if err != nil {
-		w.Fatalf("nft: %v\n%s\n%s", err, out.String(), rules)
-	}
+	loadNFT(w, w.net, rules)
 }
 
 // read reads the server's rules.
@@ -229,4 +220,22 @@ func (w *world) reaches(p probe, expected bool) bool {
 	}
 	_ = c.Close()
 	return true
+}
+
+var addrOf = netip.MustParseAddr
+
+// loadNFT loads a ruleset on the server.
+func loadNFT(tb testing.TB, n *nstest.Net, rules string) {
+	tb.Helper()
+	cmd := exec.CommandContext(tb.Context(), "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(rules)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := n.Start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		tb.Fatalf("nft: %v\n%.2000s\n%.2000s", err, out.String(), rules)
+	}
 }

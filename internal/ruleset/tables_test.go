@@ -33,10 +33,7 @@ var bantamTable = `table inet bantam {
 	}
 }`
 
-var walks = []struct {
-	name, rules string
-	wants       []want
-}{
+var walks = []walkTest{
 	{"no rules at all", "table inet nothing { }", []want{{packet: udp(bad, 22)}, {packet: tcp(bad6, 22)}}},
 	{"Bantam's own table drops what is banned on its ports", bantamTable, []want{
 		{packet: udp(bad, 22), dropped: true, by: "jail-sshd: ip saddr @jail-sshd-4 counter name jail-sshd drop"},
@@ -312,5 +309,18 @@ table inet both { chain c { type filter hook ingress device "client1" priority 1
 		{packet: udp(good, 22), dropped: true},
 		{packet: udp(good, 80), by: "in: accept"},
 		{packet: udp(bad, 443), dropped: true},
+	}},
+	{"a nat chain sees packets only where some rule needs connection tracking", `table ip n {
+	chain pre { type nat hook prerouting priority dstnat; policy drop; }
+}`, []want{
+		{packet: udp(bad, 22), doubt: true},
+	}},
+	{"a nat chain that drops, with connection tracking", `table ip n {
+	chain pre { type nat hook prerouting priority dstnat; ip saddr 192.0.2.1 drop; udp dport 80 counter; }
+	chain in { type filter hook input priority 0; ct state invalid drop; }
+}`, []want{
+		{packet: udp(bad, 22), dropped: true, by: "pre: ip saddr 192.0.2.1 drop"},
+		{packet: running(bad, 22)},
+		{packet: udp(good, 22)},
 	}},
 }

@@ -82,6 +82,8 @@ type chain struct {
 	order    int      // in which it was listed
 	rules    []*rule
 	offloads bool // connections into a flow table
+	tracks4  bool // a rule has connection tracking turned on for IPv4
+	tracks6  bool
 }
 
 // A rule is a list of conditions and what is done when all hold.
@@ -188,6 +190,11 @@ func (w *walk) explore() Path {
 		if !w.path.Dropped {
 			return w.path
 		}
+		if w.runs+1 >= maxRuns || w.judged > maxRules {
+			w.path.Dropped, w.path.By = false, nil
+			w.doubt("there is too much that could not be judged to say that the packet is dropped whatever comes of it")
+			return w.path
+		}
 		if w.runs++; w.runs == 1 {
 			first = w.path
 			// Whatever was assumed, the end is the same.
@@ -197,11 +204,6 @@ func (w *walk) explore() Path {
 			w.choices = w.choices[:len(w.choices)-1]
 		}
 		if len(w.choices) == 0 {
-			return first
-		}
-		if w.runs >= maxRuns || w.judged >= maxRules {
-			first.Dropped, first.By = false, nil
-			first.Doubts = []string{"too many rules could not be judged to say that the packet is dropped whatever they do"}
 			return first
 		}
 		c := &w.choices[len(w.choices)-1]
@@ -392,6 +394,12 @@ func (w *walk) pass(hook string) bool {
 		if c.kind == "nat" && w.destined && hook == "prerouting" {
 			continue // the first that gives a destination ends the others
 		}
+		if c.kind == "nat" && !w.tracking() {
+			if len(c.rules) > 0 || c.policy != accept {
+				w.doubt(c.where() + ": no rule turns on connection tracking, without which nat chains see no packet; taken not to see this one")
+			}
+			continue
+		}
 		if !w.step(c) {
 			return false
 		}
@@ -400,6 +408,26 @@ func (w *walk) pass(hook string) bool {
 		w.tracked = true
 	}
 	return true
+}
+
+// tracking reports whether a rule needs connection tracking, which the kernel turns on then for the rule's families
+// (nf_ct_netns_get). A chain of type nat alone does not.
+func (w *walk) tracking() bool {
+	return slices.ContainsFunc(w.r.chains, func(c *chain) bool {
+		return c.tracks4 && w.p.Src.Is4() || c.tracks6 && w.p.Src.Is6()
+	})
+}
+
+// track notes that a rule of the chain needs connection tracking.
+func (c *chain) track(family uint8) {
+	c.tracks4 = c.tracks4 || family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_INET
+	c.tracks6 = c.tracks6 || family == unix.NFPROTO_IPV6 || family == unix.NFPROTO_INET
+}
+
+// trackers are the matches and targets of iptables that need connection tracking.
+var trackers = []string{
+	"conntrack", "state", "connmark", "connlimit", "connbytes", "connlabel", "helper", "cluster",
+	"DNAT", "SNAT", "REDIRECT", "MASQUERADE", "NETMAP", "CONNMARK", "CONNSECMARK", "CT", "SYNPROXY",
 }
 
 // translate follows what the nat chains of a hook do to a running connection.
@@ -449,8 +477,8 @@ type end struct {
 // through sends the packet through a chain and those it calls.
 func (w *walk) through(c *chain, depth int) end {
 	if depth > maxDepth {
-		w.doubt(fmt.Sprintf("%s: chains are nested too deeply; taken to go on", c.where()))
-		return end{kind: back}
+		w.doubt(fmt.Sprintf("%s: chains are nested too deeply; taken to accept", c.where()))
+		return end{kind: accept}
 	}
 	for _, r := range c.rules {
 		if w.judged++; w.judged > maxRules {

@@ -16,21 +16,33 @@ type want struct {
 func udp(from string, port uint16) func(*world) probe { return sent(from, "udp", port) }
 func tcp(from string, port uint16) func(*world) probe { return sent(from, "tcp", port) }
 
+// A walkTest is a ruleset and what becomes of packets in it.
+type walkTest struct {
+	name, rules string
+	wants       []want
+}
+
 func TestWalkSaysWhatBecomesOfAPacket(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	for _, test := range walks {
-		t.Run(test.name, func(t *testing.T) {
-			w := &world{T: t, net: w.net, client: w.client, container: w.container, arrived: w.arrived}
-			w.clear()
+	w.walks(walks, w.clear)
+}
+
+// walks runs tests one after the other, in one world that is cleared before each.
+func (w *world) walks(tests []walkTest, clear func()) {
+	for _, test := range tests {
+		w.Run(test.name, func(t *testing.T) {
+			here := &world{T: t, net: w.net, client: w.client, container: w.container, arrived: w.arrived}
+			clear()
 			var probes []probe
 			for _, want := range test.wants {
-				probes = append(probes, want.packet(w))
+				probes = append(probes, want.packet(here))
 			}
-			w.clear()
-			w.load(test.rules)
-			r := w.read()
+			here.nft("flush ruleset")
+			here.load(test.rules)
+			r := here.read()
 			for i, want := range test.wants {
-				w.check(r, probes[i], want)
+				here.check(r, probes[i], want)
 			}
 		})
 	}

@@ -34,6 +34,9 @@ func (d *decoder) add(c condition) bool {
 func (d *decoder) match(a map[uint16][]byte) bool {
 	name := text(a[unix.NFTA_MATCH_NAME])
 	rev := number(a[unix.NFTA_MATCH_REV])
+	if slices.Contains(trackers, name) {
+		d.chain.track(d.chain.protocol)
+	}
 	c, ok := decodeMatch(name, rev, a[unix.NFTA_MATCH_INFO], d.ipset)
 	if !ok {
 		c = condition{"-m " + name, perhaps("the match " + strconv.Quote(name) + " is not known")}
@@ -42,7 +45,11 @@ func (d *decoder) match(a map[uint16][]byte) bool {
 }
 
 func (d *decoder) target(a map[uint16][]byte) bool {
-	c := decodeTarget(text(a[unix.NFTA_TARGET_NAME]), number(a[unix.NFTA_TARGET_REV]), a[unix.NFTA_TARGET_INFO])
+	name := text(a[unix.NFTA_TARGET_NAME])
+	if slices.Contains(trackers, name) {
+		d.chain.track(d.chain.protocol)
+	}
+	c := decodeTarget(name, number(a[unix.NFTA_TARGET_REV]), a[unix.NFTA_TARGET_INFO])
 	return d.add(c)
 }
 
