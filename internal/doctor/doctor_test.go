@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"bantam"
 	"bantam/internal/control"
 	"bantam/internal/daemon"
 	"bantam/internal/filter"
@@ -321,6 +322,31 @@ func TestContainersPastTheInputChain(t *testing.T) {
 			b.lookAtContainers()
 			b.says(tt.want...)
 		})
+	}
+}
+
+func TestBansThatAreNotCarriedOut(t *testing.T) {
+	b := newBench(t, oneJail)
+	b.Address = netip.MustParseAddr("192.0.2.7")
+	ban := bantam.Ban{Jail: "sshd", ID: bantam.AddrID(b.Address), Observed: true, By: bantam.ByFailures}
+	held := ban
+	held.Reason = "root is logged in from there"
+	for _, tt := range []struct {
+		bans []bantam.Ban
+		want string
+	}{
+		{nil, ""},
+		{[]bantam.Ban{ban}, ", [sshd] only observes"},
+		{[]bantam.Ban{held}, ", the ban of [sshd] is held back: root is logged in from there"},
+		{[]bantam.Ban{{Jail: "sshd", ID: bantam.TextID("192.0.2.7x"), Observed: true}}, ""},
+	} {
+		b.bans = tt.bans
+		if got := b.spared(); got != tt.want {
+			t.Errorf("of %v it says %q, want %q", tt.bans, got, tt.want)
+		}
+		if got := b.toProve(); len(got) != 0 {
+			t.Errorf("of %v it would prove %v", tt.bans, got)
+		}
 	}
 }
 

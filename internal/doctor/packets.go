@@ -215,7 +215,7 @@ func (e *examination) lookAtBans(ctx context.Context) {
 	defer func() { _ = rules.Close() }() // it only asked
 	bans := e.toProve()
 	if len(bans) == 0 && e.Address.IsValid() {
-		e.doubt("bantam why "+e.Address.String()+" tells of earlier bans", "%s is not banned", e.Address)
+		e.doubt("bantam why "+e.Address.String()+" tells of earlier bans", "%s is not banned%s", e.Address, e.spared())
 		return
 	}
 	if len(bans) == 0 && e.Prove {
@@ -260,6 +260,21 @@ func (e *examination) toProve() (bans []bantam.Ban) {
 		return cmp.Or(cmp.Compare(a.Jail, b.Jail), cmp.Compare(p.Addr().BitLen(), q.Addr().BitLen()))
 	})
 	return bans
+}
+
+// spared says why a ban of the address that was asked for is not carried out, "" if there is none.
+func (e *examination) spared() string {
+	for i := range e.bans {
+		b := &e.bans[i]
+		switch p, is := b.ID.Prefix(); {
+		case !is || !b.Observed || !p.Contains(e.Address.Unmap()):
+		case b.Held():
+			return ", the ban of [" + b.Jail + "] is held back: " + b.Reason
+		default:
+			return ", [" + b.Jail + "] only observes"
+		}
+	}
+	return ""
 }
 
 // prove bans the test addresses by hand, looks whether their packets are dropped, and lifts the bans.
