@@ -199,8 +199,22 @@ func TestWhatTheEndOfALogTells(t *testing.T) {
 			if err := os.Chtimes(path, utc, utc); err != nil {
 				t.Fatal(err)
 			}
-			b.lookAtForm(log{Status: source.Status{Name: path, State: source.Reading}, jails: []string{"sshd"}})
+			look := func() {
+				b.lookAtForm(log{Status: source.Status{Name: path, State: source.Reading}, jails: []string{"sshd"}})
+			}
+			look()
+			mended := ""
+			for _, c := range b.checks {
+				if _, after, found := strings.Cut(c.Fix, "logtimezone = "); found {
+					mended, _, _ = strings.Cut(after, " ")
+				}
+			}
 			b.says(tt.want...)
+			if mended != "" { // the fix is one
+				b.jailOf("sshd").Filter.LogTimezone, b.skewed = mended, map[string]bool{}
+				look()
+				b.says()
+			}
 		})
 	}
 }
@@ -569,5 +583,29 @@ func TestExamineWithoutAnything(t *testing.T) {
 	r := Examine(context.Background(), Options{Config: filepath.Join(dir, "none"), Named: true, Library: library.FS, Socket: filepath.Join(dir, "s")})
 	if r.Wrong < 2 {
 		t.Errorf("it finds %+v", r)
+	}
+}
+
+// What it costs to look at the end of one log for one jail.
+func BenchmarkEndOfALog(b *testing.B) {
+	rules, err := filter.Compile(filter.Config{Jail: "x", Failregex: []string{`^\s*\S+ sshd\[\d+\]: Failed password for \S+ from <HOST>`}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	now := time.Now()
+	path := filepath.Join(b.TempDir(), "log")
+	line := now.Format(time.Stamp) + " gate sshd[812]: Failed password for root from 192.0.2.7 port 4022 ssh2\n"
+	if err := os.WriteFile(path, []byte(strings.Repeat(line, 2*sampleLines)), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		lines, written, err := tail(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if f := read(rules, lines, written); f.matched != sampleLines {
+			b.Fatalf("of %d lines %d match", f.lines, f.matched)
+		}
 	}
 }

@@ -174,13 +174,13 @@ func (e *examination) lookAtLog(l log) {
 		e.doubt("does the service run, and does it still log there?", "%s: %s is silent since %s; it used to have %.0f lines an hour",
 			who, name, l.Silent.Format(time.DateTime), l.PerHour)
 	case !l.Live:
-		e.ok("%s: %s, catching up: %d lines, %d bytes to go", who, name, l.Lines, l.Lag)
+		e.ok("%s: %s, catching up: %s, %d bytes to go", who, name, plural(int(l.Lines), "line"), l.Lag)
 	default:
 		last := ""
 		if !l.Last.IsZero() {
 			last = ", the last " + length(e.now.Sub(l.Last)) + " ago"
 		}
-		e.ok("%s: %s, %d lines read%s", who, name, l.Lines, last)
+		e.ok("%s: %s, %s read%s", who, name, plural(int(l.Lines), "line"), last)
 	}
 	e.lookAtForm(l)
 }

@@ -91,7 +91,7 @@ func (e *examination) lookAtTelling(ctx context.Context) {
 			e.ok("%s: %s takes connections", of(r.channels), r.server)
 			continue
 		}
-		e.fault(unreachable(r.err), "%s: %s is not reached: %v", of(r.channels), r.server, plainly(r.err))
+		e.fault(unreachable(r.err)+" then bantam notify test "+r.channels[0], "%s: %s is not reached: %v", of(r.channels), r.server, plainly(r.err))
 	}
 	for i, name := range names {
 		if errs[i] != nil {
@@ -126,7 +126,7 @@ func unreachable(err error) string {
 	if _, is := errors.AsType[*net.DNSError](err); is {
 		return "is the name right, and does /etc/resolv.conf name a server that answers?"
 	}
-	return "is name and port right, and does a firewall let it out? then bantam notify test CHANNEL"
+	return "is name and port right, and does a firewall let it out?"
 }
 
 // reach connects and says nothing.
