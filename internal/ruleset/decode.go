@@ -37,6 +37,7 @@ type decoder struct {
 	rule  *rule
 	sets  map[setKey]*set
 	ipset func(index uint16) string
+	link  func(index int) string // the name of an interface
 
 	subjects map[int]subject // by where they stand in the registers
 	implied  map[string]int  // words that a later one may make superfluous, by what they say
@@ -88,7 +89,16 @@ func (d *decoder) expression(b []byte) {
 	}
 	d.say("[" + name + "]")
 	d.unknown("the expression " + strconv.Quote(name) + " is not known")
+	if !slices.Contains(readers, name) {
+		d.do(func(_ *walk, f *frame) (tri, string) {
+			f.deeds = append(f.deeds, astray)
+			return yes, ""
+		})
+	}
 }
+
+// readers are expressions that are not followed and of which is known that they do nothing to the packet.
+var readers = []string{"exthdr", "rt", "numgen", "hash", "socket", "osf", "xfrm", "tunnel", "inner"}
 
 // unknown is a condition that cannot be judged. It may have changed any register.
 func (d *decoder) unknown(reason string) {
@@ -151,6 +161,16 @@ func untrack(_ *walk, f *frame) (tri, string) {
 func (d *decoder) meta(a map[uint16][]byte) bool {
 	key := number(a[unix.NFTA_META_KEY])
 	name, show := metaName(key)
+	if d.link != nil && (key == unix.NFT_META_IIF || key == unix.NFT_META_OIF) {
+		show = func(b []byte) string {
+			if len(b) == 4 {
+				if name := d.link(int(int32(binary.NativeEndian.Uint32(b)))); name != "" {
+					return `"` + name + `"`
+				}
+			}
+			return showNative(b)
+		}
+	}
 	if from, ok := register(a, unix.NFTA_META_SREG); ok {
 		d.say(name + " set " + d.named(from, 4))
 		if key == unix.NFT_META_MARK {
