@@ -354,8 +354,10 @@ func (d *decoder) shower(at, size int) func([]byte) string {
 }
 
 // need takes back what the subject implies.
-func (d *decoder) need(at int) {
-	if i, ok := d.implied[d.subjects[at].need]; ok {
+func (d *decoder) need(at int) { d.goesWithoutSaying(d.subjects[at].need) }
+
+func (d *decoder) goesWithoutSaying(what string) {
+	if i, ok := d.implied[what]; ok {
 		d.rule.words[i].text = ""
 	}
 }
@@ -737,6 +739,7 @@ func (d *decoder) reject(a map[uint16][]byte) bool {
 	const reset = 1 // NFT_REJECT_TCP_RST
 	s := "reject"
 	if number(a[unix.NFTA_REJECT_TYPE]) == reset {
+		d.goesWithoutSaying("tcp")
 		s += " with tcp reset"
 	}
 	d.say(s)

@@ -19,8 +19,8 @@ const registerBytes = 64
 // registers are the bytes that expressions hand to each other, and which of their bits are known.
 type registers struct {
 	data, known [registerBytes]byte
-	// elsewhere is where the name of an interface stands of which only is known that it is not lo; one more than the
-	// place, so that zero is none.
+	// elsewhere is where the name or number of an interface stands of which only is known that it is not lo; one more
+	// than the place, so that zero is none.
 	elsewhere int
 }
 
@@ -142,6 +142,9 @@ func (w *walk) loadMeta(r *registers, at int, key uint64) (reason string) {
 		}
 		if index == 0 || err != nil {
 			r.forget(at, 4)
+			if name == "" {
+				r.elsewhere = at + 1
+			}
 			return "the interface is not known"
 		}
 		r.put(at, native(uint32(index)), nil)
@@ -306,6 +309,9 @@ func compare(data, known, with []byte, op uint64) tri {
 	return maybe
 }
 
+// loopback is the number of lo, which is the first interface of every namespace.
+const loopback = 1
+
 const unknownValue = "what it looks at is not known beforehand"
 
 // cmpOp compares a register with a constant.
@@ -313,7 +319,7 @@ func cmpOp(at int, op uint64, with []byte) op {
 	return func(w *walk, f *frame) (tri, string) {
 		data, known := f.get(at, len(with))
 		answer := compare(data, known, with, op)
-		if answer == maybe && f.elsewhere == at+1 && text(with) == "lo" {
+		if answer == maybe && f.elsewhere == at+1 && (text(with) == "lo" || bytes.Equal(with, native(loopback))) {
 			// It comes from outside.
 			answer = truth(op == unix.NFT_CMP_NEQ)
 		}
