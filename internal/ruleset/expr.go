@@ -164,15 +164,13 @@ func (w *walk) loadName(r *registers, at int, name string) {
 	r.elsewhere = at + 1
 }
 
+// Keys of ct that golang.org/x/sys/unix does not have: NFT_CT_SRC_IP and so on.
+const ctSrcIP, ctDstIP, ctSrcIP6, ctDstIP6 = 19, 20, 21, 22
+
 // loadCT is what is known of a connection. ok is false where there is none, and the rule does not match.
 func (w *walk) loadCT(r *registers, at int, key, direction uint64) (ok bool) {
-	const (
-		state, dir, status, mark           = 0, 1, 2, 3
-		l3, src, dst, proto, sport, dport  = 8, 9, 10, 11, 12, 13
-		srcIP, dstIP, srcIP6, dstIP6, zone = 19, 20, 21, 22, 17
-		original                           = 0
-	)
-	if key == state {
+	const original = 0 // IP_CT_DIR_ORIGINAL
+	if key == unix.NFT_CT_STATE {
 		r.put(at, native(w.connState()), nil)
 		return true
 	}
@@ -180,30 +178,30 @@ func (w *walk) loadCT(r *registers, at int, key, direction uint64) (ok bool) {
 		return false
 	}
 	switch key {
-	case dir:
+	case unix.NFT_CT_DIRECTION:
 		r.put(at, []byte{original}, nil)
-	case status:
+	case unix.NFT_CT_STATUS:
 		const dstNAT = 1 << 5 // IPS_DST_NAT
 		f := field{known: dstNAT}
 		if w.destined {
 			f.value = dstNAT
 		}
 		f.store(r, at)
-	case mark:
+	case unix.NFT_CT_MARK:
 		w.ctMark.store(r, at)
-	case l3:
+	case unix.NFT_CT_L3PROTOCOL:
 		r.put(at, []byte{w.family()}, nil)
-	case proto:
+	case unix.NFT_CT_PROTOCOL:
 		r.put(at, []byte{w.proto}, nil)
-	case src, srcIP, srcIP6, dst, dstIP, dstIP6, dport:
+	case unix.NFT_CT_SRC, ctSrcIP, ctSrcIP6, unix.NFT_CT_DST, ctDstIP, ctDstIP6, unix.NFT_CT_PROTO_DST:
 		if direction != original {
 			r.forget(at, 16)
 			break
 		}
 		switch {
-		case key == src || key == srcIP || key == srcIP6:
+		case key == unix.NFT_CT_SRC || key == ctSrcIP || key == ctSrcIP6:
 			r.put(at, w.p.Src.AsSlice(), nil)
-		case key != dport:
+		case key != unix.NFT_CT_PROTO_DST:
 			r.put(at, w.p.Dst.AsSlice(), nil)
 		case hasPorts(w.proto):
 			r.put(at, binary.BigEndian.AppendUint16(nil, w.p.Port), nil)

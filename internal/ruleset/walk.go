@@ -102,6 +102,8 @@ type frame struct {
 	registers
 	chain   *chain
 	verdict *verdict
+	// mark and ctMark are what the rule has set so far, if it matches; nil if it did not.
+	mark, ctMark *field
 	// deeds are what the rule changes, if it matches.
 	deeds []func(*walk)
 }
