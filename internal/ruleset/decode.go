@@ -37,6 +37,7 @@ type decoder struct {
 	rule  *rule
 	sets  map[setKey]*set
 	ipset func(index uint16) string
+	link  func(index int) string // the name of an interface
 
 	subjects map[int]subject // by where they stand in the registers
 	implied  map[string]int  // words that a later one may make superfluous, by what they say
@@ -88,7 +89,16 @@ func (d *decoder) expression(b []byte) {
 	}
 	d.say("[" + name + "]")
 	d.unknown("the expression " + strconv.Quote(name) + " is not known")
+	if !slices.Contains(readers, name) {
+		d.do(func(_ *walk, f *frame) (tri, string) {
+			f.deeds = append(f.deeds, astray)
+			return yes, ""
+		})
+	}
 }
+
+// readers are expressions that are not followed and of which is known that they do nothing to the packet.
+var readers = []string{"exthdr", "rt", "numgen", "hash", "socket", "osf", "xfrm", "tunnel", "inner"}
 
 // unknown is a condition that cannot be judged. It may have changed any register.
 func (d *decoder) unknown(reason string) {
@@ -151,11 +161,22 @@ func untrack(_ *walk, f *frame) (tri, string) {
 func (d *decoder) meta(a map[uint16][]byte) bool {
 	key := number(a[unix.NFTA_META_KEY])
 	name, show := metaName(key)
+	if d.link != nil && (key == unix.NFT_META_IIF || key == unix.NFT_META_OIF) {
+		show = func(b []byte) string {
+			if len(b) == 4 {
+				if name := d.link(int(int32(binary.NativeEndian.Uint32(b)))); name != "" {
+					return `"` + name + `"`
+				}
+			}
+			return showNative(b)
+		}
+	}
 	if from, ok := register(a, unix.NFTA_META_SREG); ok {
 		d.say(name + " set " + d.named(from, 4))
 		if key == unix.NFT_META_MARK {
 			d.do(func(_ *walk, f *frame) (tri, string) {
 				v := load(&f.registers, from)
+				f.mark = &v
 				f.deeds = append(f.deeds, func(w *walk) { w.mark = v })
 				return yes, ""
 			})
@@ -168,6 +189,10 @@ func (d *decoder) meta(a map[uint16][]byte) bool {
 	}
 	d.subjects[to] = subject{name: name, show: show, size: 4}
 	d.do(func(w *walk, f *frame) (tri, string) {
+		if key == unix.NFT_META_MARK && f.mark != nil {
+			f.mark.store(&f.registers, to)
+			return yes, ""
+		}
 		w.loadMeta(&f.registers, to, key)
 		return yes, ""
 	})
@@ -334,8 +359,10 @@ func (d *decoder) shower(at, size int) func([]byte) string {
 }
 
 // need takes back what the subject implies.
-func (d *decoder) need(at int) {
-	if i, ok := d.implied[d.subjects[at].need]; ok {
+func (d *decoder) need(at int) { d.goesWithoutSaying(d.subjects[at].need) }
+
+func (d *decoder) goesWithoutSaying(what string) {
+	if i, ok := d.implied[what]; ok {
 		d.rule.words[i].text = ""
 	}
 }
@@ -528,11 +555,12 @@ func (d *decoder) immediate(a map[uint16][]byte) bool {
 }
 
 func (d *decoder) ct(a map[uint16][]byte) bool {
-	const keyState, keyMark = 0, 3
 	key, direction := number(a[unix.NFTA_CT_KEY]), number(a[unix.NFTA_CT_DIRECTION])
 	names := map[uint64]string{
-		0: "state", 1: "direction", 2: "status", 3: "mark", 8: "l3proto", 9: "saddr", 10: "daddr", 11: "protocol",
-		12: "proto-src", 13: "proto-dst", 17: "zone", 19: "ip saddr", 20: "ip daddr", 21: "ip6 saddr", 22: "ip6 daddr",
+		unix.NFT_CT_STATE: "state", unix.NFT_CT_DIRECTION: "direction", unix.NFT_CT_STATUS: "status", unix.NFT_CT_MARK: "mark",
+		unix.NFT_CT_HELPER: "helper", unix.NFT_CT_L3PROTOCOL: "l3proto", unix.NFT_CT_SRC: "saddr", unix.NFT_CT_DST: "daddr",
+		unix.NFT_CT_PROTOCOL: "protocol", unix.NFT_CT_PROTO_SRC: "proto-src", unix.NFT_CT_PROTO_DST: "proto-dst", unix.NFT_CT_ZONE: "zone",
+		ctSrcIP: "ip saddr", ctDstIP: "ip daddr", ctSrcIP6: "ip6 saddr", ctDstIP6: "ip6 daddr",
 	}
 	s := subject{name: fmt.Sprintf("ct %d", key), show: showHex, size: 4}
 	if n := names[key]; n != "" {
@@ -542,22 +570,25 @@ func (d *decoder) ct(a map[uint16][]byte) bool {
 		s.name = strings.Replace(s.name, "ct ", "ct "+[...]string{"original ", "reply "}[min(direction, 1)], 1)
 	}
 	switch key {
-	case keyState:
-		s.show = showState
-	case keyMark:
+	case unix.NFT_CT_STATE:
+		s.show = showBits("invalid", "established", "related", "new", "", "", "untracked")
+	case unix.NFT_CT_STATUS:
+		s.show = showBits("expected", "seen-reply", "assured", "confirmed", "snat", "dnat", "", "", "", "dying")
+	case unix.NFT_CT_MARK:
 		s.show = showMark
-	case 9, 10:
+	case unix.NFT_CT_SRC, unix.NFT_CT_DST, ctSrcIP, ctDstIP, ctSrcIP6, ctDstIP6:
 		s.show = func(b []byte) string { return showPrefix(len(b))(b) }
-	case 11:
+	case unix.NFT_CT_PROTOCOL:
 		s.show = showProtocol
-	case 12, 13:
+	case unix.NFT_CT_PROTO_SRC, unix.NFT_CT_PROTO_DST, unix.NFT_CT_DIRECTION:
 		s.show = showNumber
 	}
 	if from, ok := register(a, unix.NFTA_CT_SREG); ok {
 		d.say(s.name + " set " + d.named(from, 4))
-		if key == keyMark {
+		if key == unix.NFT_CT_MARK {
 			d.do(func(_ *walk, f *frame) (tri, string) {
 				v := load(&f.registers, from)
+				f.ctMark = &v
 				f.deeds = append(f.deeds, func(w *walk) { w.ctMark = v })
 				return yes, ""
 			})
@@ -570,7 +601,11 @@ func (d *decoder) ct(a map[uint16][]byte) bool {
 	}
 	d.subjects[to] = s
 	d.do(func(w *walk, f *frame) (tri, string) {
-		return truth(w.loadCT(&f.registers, to, key, direction)), ""
+		ok := w.loadCT(&f.registers, to, key, direction)
+		if ok && key == unix.NFT_CT_MARK && f.ctMark != nil {
+			f.ctMark.store(&f.registers, to)
+		}
+		return truth(ok), ""
 	})
 	return true
 }
@@ -717,6 +752,7 @@ func (d *decoder) reject(a map[uint16][]byte) bool {
 	const reset = 1 // NFT_REJECT_TCP_RST
 	s := "reject"
 	if number(a[unix.NFTA_REJECT_TYPE]) == reset {
+		d.goesWithoutSaying("tcp")
 		s += " with tcp reset"
 	}
 	d.say(s)
@@ -882,25 +918,25 @@ func showFamily(b []byte) string {
 	return showHex(b)
 }
 
-// showState writes the bits of ct state.
-func showState(b []byte) string {
-	if len(b) != 4 {
-		return showHex(b)
-	}
-	n := binary.NativeEndian.Uint32(b)
-	var parts []string
-	for _, s := range []struct {
-		bit  uint32
-		name string
-	}{{1, "invalid"}, {2, "established"}, {4, "related"}, {8, "new"}, {64, "untracked"}} {
-		if n&s.bit != 0 {
-			parts = append(parts, s.name)
+// showBits writes the bits of a number by their names, which may be missing.
+func showBits(names ...string) func([]byte) string {
+	return func(b []byte) string {
+		if len(b) != 4 {
+			return showHex(b)
 		}
+		n := binary.NativeEndian.Uint32(b)
+		var parts []string
+		for i, name := range names {
+			if name != "" && n&(1<<i) != 0 {
+				parts = append(parts, name)
+				n &^= 1 << i
+			}
+		}
+		if n != 0 || len(parts) == 0 {
+			parts = append(parts, fmt.Sprintf("%#x", n))
+		}
+		return strings.Join(parts, ",")
 	}
-	if len(parts) == 0 {
-		return showHex(b)
-	}
-	return strings.Join(parts, ",")
 }
 
 // showPrefix writes an address of so many bytes, or the first bytes of one as a prefix.

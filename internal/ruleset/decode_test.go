@@ -2,9 +2,13 @@ package ruleset
 
 import (
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mdlayher/netlink"
@@ -118,6 +122,7 @@ func TestAnInterfaceThatIsNotKnownIsNotTheLoopback(t *testing.T) {
 	w := newWorld(t)
 	w.load(`table inet f { chain c { type filter hook input priority 0; policy accept
 	iifname "lo" accept
+	iif lo accept
 	iifname vmap { "lo" : accept, "eth7" : drop }
 	iifname "client1" udp dport 80 accept
 	ip saddr 192.0.2.1 drop
@@ -135,6 +140,85 @@ func TestAnInterfaceThatIsNotKnownIsNotTheLoopback(t *testing.T) {
 	p.Port = 80
 	if path := r.Walk(p); path.Dropped || len(path.Doubts) == 0 {
 		t.Errorf("by one of which it passes: %+v", path)
+	}
+}
+
+func TestWithoutPrivilegeTheErrorSaysSo(t *testing.T) {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never given back: the thread ends without its capabilities
+		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var none [2]unix.CapUserData
+		if err := unix.Capset(&hdr, &none[0]); err != nil {
+			done <- fmt.Errorf("drop capabilities: %w", err)
+			return
+		}
+		_, err := Read(t.Context())
+		done <- err
+	}()
+	if err := <-done; !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "read the kernel's firewall rules") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestWalksMayGoOnAtOnceWhileSetsChange(t *testing.T) {
+	n := nstest.New(t)
+	loadNFT(t, n, bantamTable)
+	r := emptyRuleset(t, n)
+	drops := func(p Packet) bool { return r.Walk(p).Dropped }
+	p := Packet{Src: banned4, Dst: nstest.Server4, Protocol: "tcp", Port: 22}
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 20 {
+				if !drops(p) {
+					t.Error("a banned address passes")
+				}
+			}
+		})
+	}
+	all.Wait()
+	p.Src = other4
+	if drops(p) {
+		t.Error("an address that is not banned is dropped")
+	}
+	loadNFT(t, n, "add element inet bantam jail-sshd-4 { 192.0.2.2 timeout 1h }")
+	if !drops(p) {
+		t.Error("an address banned since the rules were read passes")
+	}
+}
+
+func TestAStepIsPrintedForPeopleAndPrograms(t *testing.T) {
+	n := nstest.New(t)
+	loadNFT(t, n, `table inet filter {
+	chain input { type filter hook input priority 5; policy drop
+		tcp dport 22 ct state new accept comment "ssh"
+		ip saddr { 192.0.2.1, 192.0.2.8/29 } jump never
+		tcp dport vmap { 25 : drop, 80-90 : accept }
+	}
+	chain never { reject with tcp reset; }
+}`)
+	r := emptyRuleset(t, n)
+	got, err := json.Marshal(r.Walk(Packet{Src: banned4, Dst: nstest.Server4, Protocol: "tcp", Port: 22}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const step = `"hook":"input","priority":5,"family":"inet","table":"filter"`
+	const accepts = `{` + step + `,"chain":"input","rule":"tcp dport 22 ct state new accept comment \"ssh\" # handle 3","verdict":"accept"}`
+	want := `{"dropped":false,"steps":[` + accepts + `],"through":` + accepts +
+		`,"missed":{` + step + `,"chain":"never","rule":"reject with tcp reset # handle 8","verdict":"reject"}}`
+	if string(got) != want {
+		t.Errorf("the path is\n%s\nwant\n%s", got, want)
+	}
+	w := &walk{r: r, lists: make(map[string][]element)}
+	for i, want := range []string{
+		`tcp dport 22 ct state new accept comment "ssh" # handle 3`,
+		`ip saddr { 192.0.2.1, 192.0.2.8-192.0.2.15 } jump never # handle 5`,
+		`tcp dport vmap { 25 : drop, 80-90 : accept } # handle 7`,
+	} {
+		if got := w.text(r.names[chainKey{"inet", "filter", "input"}].rules[i]); got != want {
+			t.Errorf("rule %d is printed as\n%s\nwant\n%s", i, got, want)
+		}
 	}
 }
 

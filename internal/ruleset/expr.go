@@ -19,8 +19,8 @@ const registerBytes = 64
 // registers are the bytes that expressions hand to each other, and which of their bits are known.
 type registers struct {
 	data, known [registerBytes]byte
-	// elsewhere is where the name of an interface stands of which only is known that it is not lo; one more than the
-	// place, so that zero is none.
+	// elsewhere is where the name or number of an interface stands of which only is known that it is not lo; one more
+	// than the place, so that zero is none.
 	elsewhere int
 }
 
@@ -142,6 +142,9 @@ func (w *walk) loadMeta(r *registers, at int, key uint64) (reason string) {
 		}
 		if index == 0 || err != nil {
 			r.forget(at, 4)
+			if name == "" {
+				r.elsewhere = at + 1
+			}
 			return "the interface is not known"
 		}
 		r.put(at, native(uint32(index)), nil)
@@ -161,15 +164,13 @@ func (w *walk) loadName(r *registers, at int, name string) {
 	r.elsewhere = at + 1
 }
 
+// Keys of ct that golang.org/x/sys/unix does not have: NFT_CT_SRC_IP and so on.
+const ctSrcIP, ctDstIP, ctSrcIP6, ctDstIP6 = 19, 20, 21, 22
+
 // loadCT is what is known of a connection. ok is false where there is none, and the rule does not match.
 func (w *walk) loadCT(r *registers, at int, key, direction uint64) (ok bool) {
-	const (
-		state, dir, status, mark           = 0, 1, 2, 3
-		l3, src, dst, proto, sport, dport  = 8, 9, 10, 11, 12, 13
-		srcIP, dstIP, srcIP6, dstIP6, zone = 19, 20, 21, 22, 17
-		original                           = 0
-	)
-	if key == state {
+	const original = 0 // IP_CT_DIR_ORIGINAL
+	if key == unix.NFT_CT_STATE {
 		r.put(at, native(w.connState()), nil)
 		return true
 	}
@@ -177,30 +178,30 @@ func (w *walk) loadCT(r *registers, at int, key, direction uint64) (ok bool) {
 		return false
 	}
 	switch key {
-	case dir:
+	case unix.NFT_CT_DIRECTION:
 		r.put(at, []byte{original}, nil)
-	case status:
+	case unix.NFT_CT_STATUS:
 		const dstNAT = 1 << 5 // IPS_DST_NAT
 		f := field{known: dstNAT}
 		if w.destined {
 			f.value = dstNAT
 		}
 		f.store(r, at)
-	case mark:
+	case unix.NFT_CT_MARK:
 		w.ctMark.store(r, at)
-	case l3:
+	case unix.NFT_CT_L3PROTOCOL:
 		r.put(at, []byte{w.family()}, nil)
-	case proto:
+	case unix.NFT_CT_PROTOCOL:
 		r.put(at, []byte{w.proto}, nil)
-	case src, srcIP, srcIP6, dst, dstIP, dstIP6, dport:
+	case unix.NFT_CT_SRC, ctSrcIP, ctSrcIP6, unix.NFT_CT_DST, ctDstIP, ctDstIP6, unix.NFT_CT_PROTO_DST:
 		if direction != original {
 			r.forget(at, 16)
 			break
 		}
 		switch {
-		case key == src || key == srcIP || key == srcIP6:
+		case key == unix.NFT_CT_SRC || key == ctSrcIP || key == ctSrcIP6:
 			r.put(at, w.p.Src.AsSlice(), nil)
-		case key != dport:
+		case key != unix.NFT_CT_PROTO_DST:
 			r.put(at, w.p.Dst.AsSlice(), nil)
 		case hasPorts(w.proto):
 			r.put(at, binary.BigEndian.AppendUint16(nil, w.p.Port), nil)
@@ -306,6 +307,9 @@ func compare(data, known, with []byte, op uint64) tri {
 	return maybe
 }
 
+// loopback is the number of lo, which is the first interface of every namespace.
+const loopback = 1
+
 const unknownValue = "what it looks at is not known beforehand"
 
 // cmpOp compares a register with a constant.
@@ -313,7 +317,7 @@ func cmpOp(at int, op uint64, with []byte) op {
 	return func(w *walk, f *frame) (tri, string) {
 		data, known := f.get(at, len(with))
 		answer := compare(data, known, with, op)
-		if answer == maybe && f.elsewhere == at+1 && text(with) == "lo" {
+		if answer == maybe && f.elsewhere == at+1 && (text(with) == "lo" || bytes.Equal(with, native(loopback))) {
 			// It comes from outside.
 			answer = truth(op == unix.NFT_CMP_NEQ)
 		}

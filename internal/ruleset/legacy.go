@@ -52,7 +52,7 @@ func (r *Ruleset) readLegacy(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			r.unread = append(r.unread, fmt.Sprintf("the rules of %s (legacy) cannot be read: %v; taken to let the packet pass", l.family, err))
+			r.unread[l.protocol] = fmt.Sprintf("the rules of %s (legacy) cannot be read: %v", l.family, err)
 			continue
 		}
 		for _, c := range chains {

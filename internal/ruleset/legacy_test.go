@@ -169,3 +169,26 @@ func walkOffline(t *testing.T, r *Ruleset) {
 		}
 	}
 }
+
+func TestOlderRulesThatCannotBeReadLeaveOnlyWhatDropsBeforeThem(t *testing.T) {
+	n := nstest.New(t)
+	loadNFT(t, n, `table inet f {
+	chain early { type filter hook prerouting priority -300; ip saddr 192.0.2.1 drop; }
+	chain late { type filter hook input priority 0; policy drop; }
+}`)
+	r := emptyRuleset(t, n)
+	_, err := saved(t.Context(), "iptables", unix.NFPROTO_IPV4, []string{"no-such-program"})
+	if err == nil {
+		t.Fatal("a program that is not there lists rules")
+	}
+	r.unread[unix.NFPROTO_IPV4] = err.Error()
+	if path := r.Walk(Packet{Src: banned4, Dst: nstest.Server4, Protocol: "tcp", Port: 22}); !path.Dropped {
+		t.Errorf("dropped before all others it passes: %+v", path)
+	}
+	if path := r.Walk(Packet{Src: other4, Dst: nstest.Server4, Protocol: "tcp", Port: 22}); path.Dropped || len(path.Doubts) == 0 {
+		t.Errorf("the older rules could send it elsewhere, but it is surely dropped: %+v", path)
+	}
+	if path := r.Walk(Packet{Src: banned6, Dst: nstest.Server6, Protocol: "tcp", Port: 22}); !path.Dropped {
+		t.Errorf("a packet of another family is in doubt: %+v", path)
+	}
+}

@@ -27,7 +27,6 @@ var (
 	banned4    = netip.MustParseAddr("192.0.2.1")
 	other4     = netip.MustParseAddr("192.0.2.2")
 	banned6    = netip.MustParseAddr("2001:db8::1")
-	other6     = netip.MustParseAddr("2001:db8::2")
 	container4 = netip.MustParseAddr("172.17.0.2")
 )
 

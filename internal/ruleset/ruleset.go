@@ -27,8 +27,10 @@ type Ruleset struct {
 	kernel *kernel
 	chains []*chain
 	names  map[chainKey]*chain
-	// unread are the rules that could not be read, in plain words.
-	unread []string
+	// unread says, by the protocol of the packets they are for, which rules could not be read, in plain words.
+	unread map[uint8]string
+	// changing is true if the rules never stood still while they were read.
+	changing bool
 }
 
 // Close lets go of the connections to the kernel. A Ruleset that is forgotten without Close is let go of by the
@@ -48,27 +50,13 @@ func Read(ctx context.Context) (*Ruleset, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the kernel for its firewall rules: %w", err)
 	}
-	r := &Ruleset{kernel: k}
-	for range 5 {
-		// A change while it is read would show a mixture of before and after.
-		var before, after uint64
-		if before, err = k.generation(); err != nil {
-			break
-		}
-		r.chains, r.names = nil, make(map[chainKey]*chain)
-		if err = r.readTables(); err != nil && !errors.Is(err, unix.EINTR) {
-			break
-		}
-		if after, err = k.generation(); err != nil || before == after {
-			break
-		}
-		if err = ctx.Err(); err != nil {
-			break
-		}
-	}
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPROTONOSUPPORT) {
-		// A kernel without nf_tables.
-		r.chains, r.names, err = nil, make(map[chainKey]*chain), nil
+	r := &Ruleset{kernel: k, names: make(map[chainKey]*chain), unread: make(map[uint8]string)}
+	before, err := k.generation()
+	switch {
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
+		err = nil // a kernel without nf_tables
+	case err == nil:
+		err = r.readStill(ctx, before)
 	}
 	if err == nil {
 		err = r.readLegacy(ctx)
@@ -80,6 +68,29 @@ func Read(ctx context.Context) (*Ruleset, error) {
 		return nil, fmt.Errorf("read the kernel's firewall rules: %w", errors.Join(err, k.close()))
 	}
 	return r, nil
+}
+
+// readStill reads nftables until it did not change meanwhile, or says that it always did: a change of any set's elements
+// counts, too, and is not told from one of the rules.
+func (r *Ruleset) readStill(ctx context.Context, before uint64) error {
+	const attempts = 8
+	for range attempts {
+		r.chains, r.names = nil, make(map[chainKey]*chain)
+		err := r.readTables()
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		after, err := r.kernel.generation()
+		if err != nil || before == after {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		before = after
+	}
+	r.changing = true
+	return nil
 }
 
 // A Packet is one that comes in from outside.

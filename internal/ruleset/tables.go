@@ -99,7 +99,7 @@ func (r *Ruleset) readTables() error {
 		if c == nil {
 			continue
 		}
-		d := decoder{chain: c, rule: &rule{chain: c, handle: number(a[unix.NFTA_RULE_HANDLE])}, sets: sets, ipset: r.ipsetName}
+		d := decoder{chain: c, rule: &rule{chain: c, handle: number(a[unix.NFTA_RULE_HANDLE])}, sets: sets, ipset: r.ipsetName, link: r.linkName}
 		for _, e := range nested(a[unix.NFTA_RULE_EXPRESSIONS]) {
 			d.expression(e)
 		}
@@ -115,6 +115,12 @@ func (r *Ruleset) ipsetName(index uint16) string {
 	if err != nil {
 		return fmt.Sprintf("#%d", index)
 	}
+	return name
+}
+
+// linkName is the name of an interface that a rule calls by its number, or "".
+func (r *Ruleset) linkName(index int) string {
+	name, _ := r.kernel.linkName(index)
 	return name
 }
 

@@ -323,4 +323,72 @@ table inet both { chain c { type filter hook ingress device "client1" priority 1
 		{packet: running(bad, 22)},
 		{packet: udp(good, 22)},
 	}},
+	{"what a port's own owner forwards by a map, and masquerades", `table inet n {
+	map published { type inet_proto . inet_service : ipv4_addr . inet_service; elements = { udp . 443 : 172.17.0.2 . 80 } }
+	chain pre { type nat hook prerouting priority dstnat; dnat ip to meta l4proto . udp dport map @published; }
+	chain post { type nat hook postrouting priority srcnat; oifname "client2" masquerade; }
+	chain fw { type filter hook forward priority 0; policy drop
+		ip saddr 192.0.2.1 drop
+		ct status dnat accept
+	}
+}`, []want{
+		{packet: udp(bad, 443), dropped: true, by: "fw: ip saddr 192.0.2.1 drop"},
+		{packet: udp(good, 443), by: "ct status dnat accept"},
+		{packet: udp(good, 22)},
+		{packet: udp(good6, 443)},
+	}},
+	{"marks travel from rule to rule and chain to chain", `table ip m {
+	chain pre { type filter hook prerouting priority mangle; ip saddr 192.0.2.1 meta mark set 0x11 ct mark set meta mark; }
+	chain in { type filter hook input priority 0
+		meta mark & 0xf == 1 udp dport 22 drop
+		ct mark 0x11 udp dport 80 drop
+		meta mark != 0 udp dport 443 return
+		meta l4proto udp ct original proto-dst 443 drop
+	}
+}`, []want{
+		{packet: udp(bad, 22), dropped: true, by: "in: meta mark & 0xf == 0x1 udp dport 22 drop"},
+		{packet: udp(bad, 80), dropped: true},
+		{packet: udp(bad, 443)},
+		{packet: udp(good, 22)},
+		{packet: udp(good, 443), dropped: true},
+	}},
+	{"a set that is filled by packets", `table inet d {
+	set seen { type ipv4_addr; flags dynamic,timeout; timeout 1m; }
+	set flood { type ipv4_addr; flags dynamic; }
+	chain in { type filter hook input priority 0
+		add @seen { ip saddr }
+		udp dport 22 add @flood { ip saddr limit rate over 1/hour burst 5 packets } drop
+		ip saddr @seen udp dport 80 accept
+	}
+}`, []want{
+		{packet: udp(bad, 22), doubt: true},
+		{packet: udp(bad, 443)},
+	}},
+	{"accept in one base chain, drop by policy in another", `table inet one { chain in { type filter hook input priority 0; policy accept; udp dport 22 accept; }; }
+table inet two { chain in { type filter hook input priority 10; policy drop; udp dport { 80 } accept; }; }`, []want{
+		{packet: udp(good, 22), dropped: true, by: "in: "},
+		{packet: udp(good, 80), by: "udp dport 80 accept"},
+	}},
+	{"a chain without a name", `table inet q {
+	chain in { type filter hook input priority 0
+		ip saddr 192.0.2.1 jump { udp dport 22 drop; udp dport 80 return; udp dport 443 drop; }
+		ip saddr 192.0.2.2 drop
+	}
+}`, []want{
+		{packet: udp(bad, 22), dropped: true},
+		{packet: udp(bad, 80)},
+		{packet: udp(good, 80), dropped: true},
+	}},
+	{"iptables for IPv6, with a table for marks and one without tracking", `
+ip6tables-nft -t raw -A PREROUTING -p udp --dport 80 -j CT --notrack
+ip6tables-nft -t mangle -A PREROUTING -s 2001:db8::1 -j MARK --set-xmark 0x1/0x1
+ip6tables-nft -A INPUT -m mark --mark 0x1/0x3 -p udp -m multiport ! --dports 80,443 -j DROP
+ip6tables-nft -A INPUT -m conntrack --ctstate UNTRACKED -s 2001:db8::2 -j DROP
+ip6tables-nft -A INPUT -m iprange --src-range 2001:db8::1-2001:db8::5 -p udp --dport 443 -m pkttype --pkt-type unicast -j REJECT`, []want{
+		{packet: udp(bad6, 22), dropped: true, by: "-m multiport --dports 80,443"},
+		{packet: udp(bad6, 80)},
+		{packet: udp(good6, 22)},
+		{packet: udp(good6, 80), dropped: true, by: "-m conntrack --ctstate UNTRACKED"},
+		{packet: udp(bad6, 443), doubt: true},
+	}},
 }

@@ -102,6 +102,8 @@ type frame struct {
 	registers
 	chain   *chain
 	verdict *verdict
+	// mark and ctMark are what the rule has set so far, if it matches; nil if it did not.
+	mark, ctMark *field
 	// deeds are what the rule changes, if it matches.
 	deeds []func(*walk)
 }
@@ -115,6 +117,7 @@ type walk struct {
 	asked   map[string]answer
 	lists   map[string][]element // maps to verdicts
 	ways    map[netip.Addr]way
+	ipsets  map[string]bool // what was asked of them
 
 	choices []choice
 	runs    int
@@ -168,7 +171,7 @@ func (r *Ruleset) Walk(p Packet) Path {
 	if !p.Src.IsValid() || !p.Dst.IsValid() || p.Src.Is4() != p.Dst.Is4() {
 		return Path{Steps: []Step{}, Doubts: []string{fmt.Sprintf("no packet goes from %s to %s", p.Src, p.Dst)}}
 	}
-	w := &walk{r: r, p: p, asked: make(map[string]answer), lists: make(map[string][]element), ways: make(map[netip.Addr]way)}
+	w := &walk{r: r, p: p, asked: make(map[string]answer), lists: make(map[string][]element), ways: make(map[netip.Addr]way), ipsets: make(map[string]bool)}
 	proto, ok := protocolNumber(p.Protocol, p.Src.Is6())
 	if !ok {
 		return Path{Steps: []Step{}, Doubts: []string{fmt.Sprintf("the protocol %q is not known", p.Protocol)}}
@@ -236,12 +239,21 @@ func (w *walk) run() {
 	w.state = state{
 		dst: addr{Addr: w.p.Dst}, port: port{number: w.p.Port, unknown: !hasPorts(w.proto)},
 		mark: field{known: ^uint32(0)}, ctMark: field{known: ^uint32(0)},
-		path: Path{Steps: []Step{}, Doubts: slices.Clone(w.r.unread)},
+		path: Path{Steps: []Step{}},
+	}
+	if unread := w.r.unread[w.family()]; unread != "" {
+		w.doubt(unread + "; taken to let the packet pass")
+	}
+	if w.r.changing {
+		w.doubt("the rules changed all the time while they were read")
 	}
 	if w.p.Established {
 		w.ctMark = field{}
 	}
 	if !w.pass("ingress") || w.offloaded() || !w.pass("prerouting") {
+		return
+	}
+	if unread := w.r.unread[w.family()]; unread != "" && w.decide(false, unread, "taken to send it elsewhere", "taken to let it go its way") {
 		return
 	}
 	if w.toThisHost() {

@@ -333,6 +333,18 @@ func setMatch(name string, source []bool, invert bool) condition {
 }
 
 func (w *walk) inIPSet(name string, source []bool) (tri, string) {
+	id := fmt.Sprint(name, source, w.dst, w.port)
+	if held, ok := w.ipsets[id]; ok {
+		return truth(held), ""
+	}
+	answer, reason := w.askIPSet(name, source)
+	if answer != maybe {
+		w.ipsets[id] = answer == yes
+	}
+	return answer, reason
+}
+
+func (w *walk) askIPSet(name string, source []bool) (tri, string) {
 	typ, family, err := w.r.kernel.ipsetType(name)
 	if err != nil {
 		return maybe, fmt.Sprintf("the kernel does not tell of the ipset %s (%v)", name, err)
@@ -470,6 +482,13 @@ var aside = []string{
 	"TCPOPTSTRIP", "DSCP", "TOS", "TTL", "HL", "ECN", "IDLETIMER", "RATEEST", "LED", "SET",
 }
 
+// astray is what a target may do of which nothing is known: send the packet anywhere.
+func astray(w *walk) {
+	if w.hook == "prerouting" {
+		w.dst.unknown = true
+	}
+}
+
 func final(kind verdictKind) op {
 	v := &verdict{kind: kind}
 	return func(_ *walk, f *frame) (tri, string) { f.verdict = v; return yes, "" }
@@ -514,6 +533,7 @@ func decodeTarget(name string, rev uint64, info []byte) condition {
 	}
 	return condition{"-j " + name, func(_ *walk, f *frame) (tri, string) {
 		f.verdict = &verdict{kind: accept}
+		f.deeds = append(f.deeds, astray)
 		return maybe, "the target " + strconv.Quote(name) + " is not known"
 	}}
 }
