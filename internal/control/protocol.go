@@ -116,6 +116,15 @@ type JailStatus struct {
 	// Faults are the expressions that could not be trusted in some lines; jails with the
 	// same expressions share them.
 	Faults []Fault `json:"faults,omitempty"`
+	// Stamps are its lines whose date was not as it should be; nil if there were none.
+	Stamps *Stamps `json:"stamps,omitempty"`
+}
+
+// Stamps is a filter.Stamps, counted since the configuration was read.
+type Stamps struct {
+	Undated uint64  `json:"undated,omitempty"` // lines without a date that could be read
+	Skewed  uint64  `json:"skewed,omitempty"`  // lines stamped further than a minute from when they were written
+	Skew    float64 `json:"skew,omitempty"`    // seconds, of the last of those; negative for one that seems old
 }
 
 // Fault is a filter.Fault, counted since the configuration was read.

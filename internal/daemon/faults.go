@@ -106,3 +106,16 @@ func (p *plan) faults(jail string) (out []control.Fault) {
 	}
 	return out
 }
+
+// stamps are those of a jail, for its status.
+func (p *plan) stamps(jail string) *control.Stamps {
+	rules := p.filters[jail]
+	if rules == nil {
+		return nil
+	}
+	s := rules.Stamps()
+	if s.Undated+s.Skewed == 0 {
+		return nil
+	}
+	return &control.Stamps{Undated: s.Undated, Skewed: s.Skewed, Skew: s.Skew.Seconds()}
+}

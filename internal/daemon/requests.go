@@ -77,7 +77,7 @@ func (d *Daemon) status(ctx context.Context, _ control.None) (control.Status, er
 	}
 	sources := d.sources.Status()
 	for _, f := range figures {
-		j := control.JailStatus{Status: f, Faults: p.faults(f.Jail)}
+		j := control.JailStatus{Status: f, Faults: p.faults(f.Jail), Stamps: p.stamps(f.Jail)}
 		for _, s := range sources {
 			if slices.Contains(s.Jails, f.Jail) {
 				j.Sources = append(j.Sources, s)

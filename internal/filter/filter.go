@@ -56,8 +56,8 @@ type Config struct {
 	Local *time.Location
 }
 
-// Rules are a Config made ready. They do not change, but for the counts of Faults, and
-// may be shared.
+// Rules are a Config made ready. They do not change, but for the counts of Faults and
+// Stamps, and may be shared.
 type Rules struct {
 	config Config
 	dns    dnsMode
@@ -68,6 +68,7 @@ type Rules struct {
 	prefix       *rule
 	fail, ignore []*rule
 	names        []string // of the fields
+	stamps       *stamps
 	// early is whether ignoreregex is searched before anything else, too. The
 	// odd condition is Fail2Ban's: it weighs one search against the many it saves.
 	early bool
@@ -102,7 +103,7 @@ const (
 // Compile checks a filter and makes it ready. The error joins everything that is
 // wrong with it, each with the option and the number of the expression, from 1 on.
 func Compile(c Config) (*Rules, error) {
-	r := &Rules{config: c}
+	r := &Rules{config: c, stamps: &stamps{}}
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
@@ -461,13 +462,17 @@ func (v *view) look(line *bantam.Line) (at time.Time) {
 			start, end = m.Start, m.End
 		}
 		if at = m.Time; !at.IsZero() {
-			if line.Live && !v.written && at.Sub(line.Read).Abs() > clockSkew {
+			if skew := at.Sub(line.Read); line.Live && !v.written && skew.Abs() > clockSkew {
+				v.skewed(skew)
 				at = line.Read
 			}
 			v.last, v.dated = at, true
 			break
 		}
 		optional := ok && start == end
+		if !optional {
+			v.undated()
+		}
 		recent := !v.last.IsZero() && line.Read.Sub(v.last) < clockSkew
 		switch {
 		// While catching up, a line without a date stands where its forerunner
