@@ -198,7 +198,11 @@ iptables-nft -t nat -A DOCKER ! -i docker0 -p udp -m udp --dport 443 -j DNAT --t
 iptables-nft -A INPUT -s 192.0.2.1 -j DROP
 iptables-nft -P FORWARD DROP
 iptables-nft -A FORWARD -s 192.0.2.3 -m conntrack --ctorigdstport 443 -j DROP
+iptables-nft -A FORWARD -m conntrack ! --ctorigdst 10.99.0.0/24 -j DROP
+iptables-nft -A FORWARD -m conntrack --ctorigsrc 192.0.2.4/31 -j DROP
 iptables-nft -A FORWARD -d 172.17.0.2/32 ! -i client2 -o client2 -p udp -m udp --dport 80 -j ACCEPT`, []want{
+		{packet: udp("192.0.2.3", 443), dropped: true, by: "FORWARD: ip saddr 192.0.2.3 -m conntrack --ctorigdstport 443"},
+		{packet: udp("192.0.2.5", 443), dropped: true, by: "-m conntrack --ctorigsrc 192.0.2.4/31"},
 		{packet: udp(bad, 443), by: "DOCKER: iifname != \"docker0\" udp dport 443 counter -j DNAT --to-destination 172.17.0.2:80"},
 		{packet: udp(bad, 22), dropped: true},
 		{packet: udp(good, 443)},

@@ -161,8 +161,9 @@ func decodeMatch(name string, rev uint64, info []byte, ipset func(uint16) string
 // decodeConntrack reads struct xt_conntrack_mtinfo1 to 3.
 func decodeConntrack(b blob, rev uint64) (condition, bool) {
 	const (
-		state, status, other = 1 << 0, 1 << 6, ^uint16(1<<0 | 1<<6)
-		flagsAt              = 146
+		state, source, dest, status, destPort = 1 << 0, 1 << 2, 1 << 3, 1 << 6, 1 << 9
+
+		flagsAt = 146
 	)
 	if len(b) < flagsAt+6 {
 		return condition{}, false
@@ -180,10 +181,62 @@ func decodeConntrack(b blob, rev uint64) (condition, bool) {
 	if flags&status != 0 {
 		cs = append(cs, statusMatch(statusMask, inverted&status != 0))
 	}
-	if flags&other != 0 {
+	other := flags &^ (state | source | dest | status)
+	for _, a := range []struct {
+		flag   uint16
+		option string
+		at     int
+		of     func(*walk) netip.Addr
+	}{
+		{source, "--ctorigsrc", 0, func(w *walk) netip.Addr { return w.p.Src }},
+		{dest, "--ctorigdst", 32, func(w *walk) netip.Addr { return w.p.Dst }},
+	} {
+		if flags&a.flag != 0 {
+			cs = append(cs, originalMatch(a.option, b[a.at:a.at+16], b[a.at+16:a.at+32], inverted&a.flag != 0, a.of))
+		}
+	}
+	if flags&destPort != 0 && rev == 3 && len(b) >= 158 {
+		other &^= destPort
+		cs = append(cs, dialledMatch(portRange{b.u16(140), b.u16(156)}, inverted&destPort != 0))
+	}
+	if other != 0 {
 		cs = append(cs, condition{"-m conntrack …", perhaps("what it asks about the connection is not followed")})
 	}
 	return all(cs), true
+}
+
+// originalMatch compares an address that the connection began with.
+func originalMatch(option string, want, mask []byte, invert bool, of func(*walk) netip.Addr) condition {
+	size := 4
+	if slices.ContainsFunc(mask[4:], func(b byte) bool { return b != 0 }) {
+		size = 16
+	}
+	bits, _ := prefixLen(mask[:size])
+	text := fmt.Sprintf("-m conntrack %s%s %s/%d", denied(invert), option, showPrefix(size)(want[:size]), bits)
+	return condition{text, func(w *walk, _ *frame) (tri, string) {
+		if !w.tracked || w.skipped {
+			return no, ""
+		}
+		for i, b := range of(w).AsSlice() {
+			if (b^want[i])&mask[i] != 0 {
+				return no.invert(invert), ""
+			}
+		}
+		return yes.invert(invert), ""
+	}}
+}
+
+// dialledMatch compares the port that the client dialled.
+func dialledMatch(r portRange, invert bool) condition {
+	return condition{fmt.Sprintf("-m conntrack %s--ctorigdstport %s", denied(invert), r), func(w *walk, _ *frame) (tri, string) {
+		switch {
+		case !w.tracked || w.skipped:
+			return no, ""
+		case !hasPorts(w.proto):
+			return maybe, unknownValue
+		}
+		return truth(r.first <= w.p.Port && w.p.Port <= r.last).invert(invert), ""
+	}}
 }
 
 // all holds if each of some conditions does.
