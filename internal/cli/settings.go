@@ -116,8 +116,11 @@ func (a *app) getCommand() *cobra.Command {
 	}
 }
 
-func (a *app) completeSetting(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (a *app) completeSetting(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	var names []string
+	if words, err := parseValues(cmd, args); cmd.DisableFlagParsing && err == nil {
+		args = words
+	}
 	switch {
 	case len(args) == 0:
 		jails, _ := config.Names(a.folder(), a.library)

@@ -160,6 +160,8 @@ type smeJail struct {
 	standard string
 	// times is by what MaxRetry is multiplied, 0 for 1.
 	times int
+	// head is the jail's prefregex, where its log is the service's standard error and not syslog's.
+	head string
 	// asked is true for a jail that is only there if the record says Fail2Ban|enabled.
 	asked bool
 }
@@ -175,12 +177,15 @@ const (
 	apacheErrors = "/var/log/httpd/error_log"
 	apacheAccess = "/var/log/httpd/access_log"
 	sshdCurrent  = "/var/log/sshd/current"
+	// sshdHead is what stands before sshd's messages on its standard error: nothing (do_log in log.c of OpenSSH); or
+	// what syslog puts there, where sshd writes that.
+	sshdHead = `^\s*(?:(?:\S+ )?sshd(?:-session|-auth)?<F-MLFID>\[\d+\]</F-MLFID>: )?(?:(?:error|fatal): )?<F-CONTENT>.+</F-CONTENT>$`
 )
 
 // smeJails are the jails of SME Server's guide, under its names, and those that its readers wish for.
 var smeJails = []smeJail{
-	{name: "ssh", services: sshService, filter: "sshd", logs: sshdCurrent, ports: sshPort, standard: "sshd"},
-	{name: "ssh-ddos", services: sshService, filter: "sshd[mode=ddos]", logs: sshdCurrent, ports: sshPort, standard: "sshd"},
+	{name: "ssh", services: sshService, filter: "sshd", logs: sshdCurrent, ports: sshPort, standard: "sshd", head: sshdHead},
+	{name: "ssh-ddos", services: sshService, filter: "sshd[mode=ddos]", logs: sshdCurrent, ports: sshPort, standard: "sshd", head: sshdHead},
 	{
 		name: "qpsmtpd", services: []string{"qpsmtpd", "sqpsmtpd", "uqpsmtpd"}, filter: "qpsmtpd", logs: "/var/log/*qpsmtpd/current",
 		ports: []servicePort{{"qpsmtpd", "25", true}, {"sqpsmtpd", "465", true}, {"uqpsmtpd", "587", false}}, times: 3,
@@ -579,6 +584,9 @@ func (e *esmith) jail(j *smeJail, all *Problem) {
 	e.set(sec, "enabled", "true", r)
 	e.set(sec, "filter", j.filter, r)
 	e.set(sec, "backend", "auto", r)
+	if j.head != "" {
+		e.set(sec, "prefregex", j.head, r)
+	}
 	e.set(sec, "logpath", j.logs, r)
 	ports, problem := e.portsOf(j)
 	if wrong == nil {
