@@ -323,7 +323,7 @@ func TestGuideSMEScripts(t *testing.T) {
 	}
 
 	// The same natively: counts, by service, all, summary.
-	g.mustMatch("status", g.does("status"), `(?m)^ssh +\S+ +0 +2 `, `(?m)^http-auth +\S+ +0 +1 `, `(?m)^recidive +\S+ +0 +0 `)
+	g.mustMatch("status", g.does("status"), `(?m)^ssh +\S+ +0 +2 `, `(?m)^http-auth +\S+ +0 +1 `, `(?m)^recidive +\S+ +\d+ +0 `)
 	stamp := `\d\d:\d\d:\d\d`
 	row := func(address, jail string) string {
 		return `(?m)^` + regexp.QuoteMeta(address) + ` +` + jail + ` +(?:\S+ )?` + stamp + ` +(?:\S+ )?` + stamp + ` +(?:30m|29m \d+s) +3 failures$`
@@ -426,7 +426,7 @@ func TestGuideSMEDatabase(t *testing.T) {
 		}
 		g.fails(c.service, from, 1)
 		g.shut(client, from, c.closed, c.open)
-		g.with(&g.local, "[Bantam] "+c.jail+": banned "+from+" on gate.example.org", 1)
+		g.with(&g.local, "[bantam] gate.example.org: "+c.jail+" banned "+from, 1)
 	}
 	g.fails("ssh", "192.168.7.9", 4)  // the local network
 	g.fails("ssh", "198.51.100.9", 4) // who may manage the server

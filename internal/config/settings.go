@@ -168,7 +168,7 @@ func mailAction(besides string) func(on bool) string {
 		if !on {
 			return besides
 		}
-		return strings.TrimPrefix(besides+"\n"+`mta[to="%(destemail)s", from="%(sender)s"]`, "\n")
+		return strings.TrimPrefix(besides+"\n"+`mta[to="%(destemail)s", from="%(sender)s", digest=0]`, "\n")
 	}
 }
 
@@ -301,12 +301,10 @@ func (s *settings) jailsOf(service string) (name string, jails []string) {
 		if at < 0 {
 			continue
 		}
-		jail := j.name
-		if !esmith && j.standard != "" {
-			jail = j.standard
-		}
-		if has(jail) && !slices.Contains(jails, jail) {
-			name, jails = j.services[at], append(jails, jail)
+		for _, jail := range []string{j.name, j.standard} {
+			if has(jail) && !slices.Contains(jails, jail) && (jail == j.name || !esmith) {
+				name, jails = j.services[at], append(jails, jail)
+			}
 		}
 	}
 	if len(jails) > 0 {

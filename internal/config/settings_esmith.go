@@ -162,6 +162,8 @@ type smeJail struct {
 	times int
 	// head is the jail's prefregex, where its log is the service's standard error and not syslog's.
 	head string
+	// rules is the jail's failregex, if it is not the filter's.
+	rules string
 	// asked is true for a jail that is only there if the record says Fail2Ban|enabled.
 	asked bool
 }
@@ -185,7 +187,10 @@ const (
 // smeJails are the jails of SME Server's guide, under its names, and those that its readers wish for.
 var smeJails = []smeJail{
 	{name: "ssh", services: sshService, filter: "sshd", logs: sshdCurrent, ports: sshPort, standard: "sshd", head: sshdHead},
-	{name: "ssh-ddos", services: sshService, filter: "sshd[mode=ddos]", logs: sshdCurrent, ports: sshPort, standard: "sshd", head: sshdHead},
+	{
+		name: "ssh-ddos", services: sshService, filter: "sshd[mode=ddos]", logs: sshdCurrent, ports: sshPort, standard: "sshd", head: sshdHead,
+		rules: "%(known/mdre-ddos)s", // only these: ssh counts the others
+	},
 	{
 		name: "qpsmtpd", services: []string{"qpsmtpd", "sqpsmtpd", "uqpsmtpd"}, filter: "qpsmtpd", logs: "/var/log/*qpsmtpd/current",
 		ports: []servicePort{{"qpsmtpd", "25", true}, {"sqpsmtpd", "465", true}, {"uqpsmtpd", "587", false}}, times: 3,
@@ -586,6 +591,9 @@ func (e *esmith) jail(j *smeJail, all *Problem) {
 	e.set(sec, "backend", "auto", r)
 	if j.head != "" {
 		e.set(sec, "prefregex", j.head, r)
+	}
+	if j.rules != "" {
+		e.set(sec, "failregex", j.rules, r)
 	}
 	e.set(sec, "logpath", j.logs, r)
 	ports, problem := e.portsOf(j)

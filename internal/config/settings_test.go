@@ -62,7 +62,7 @@ findtime = 900
 maxretry = 3
 ignoreip = 192.0.2.7 10.0.0.0/255.0.0.0 2001:db8::/32
 action = %(action_)s
-    mta[to="%(destemail)s", from="%(sender)s"]
+    mta[to="%(destemail)s", from="%(sender)s", digest=0]
 destemail = admin@example.org
 
 [recidive]
