@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -508,5 +509,35 @@ func TestGuideSMESettings(t *testing.T) {
 		return strings.Contains(g.asks("status", "recidive"), "Banned IP list:\t192.0.2.8\n")
 	})
 	g.mustSay("the change", g.does("config", "set", "httpd-e-smith", "Fail2Ban", "disabled"), "httpd-e-smith Fail2Ban is disabled", "http-auth")
+	if got := g.asks("status"); strings.Contains(got, "http-") {
+		t.Errorf("with Apache's filters off the jails are %s", got)
+	}
+
+	// Nothing changes for who may not, and on a full disk.
+	const kept = "/etc/fail2ban/jail.d/bantam-settings.local"
+	before := g.text(kept)
+	refused := func(what string, cmd *exec.Cmd, parts ...string) {
+		t.Helper()
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			t.Errorf("%s: the change succeeds", what)
+		}
+		g.mustSay(what, string(out), parts...)
+		if got := g.text(kept); got != before {
+			t.Errorf("%s: the file is\n%s", what, got)
+		}
+	}
+	refused("without privilege", g.inside("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program, "config", "set", "BanTime", "5"),
+		"bantam: /etc/fail2ban/jail.d/bantam-settings.local: the settings cannot be written: permission denied\n", "hint: run it as root")
+	g.bash("cp -a /etc/fail2ban/jail.d /var/local/old && mount -t tmpfs -o size=8k,mode=755 full /etc/fail2ban/jail.d && cp -a /var/local/old/. /etc/fail2ban/jail.d/ && rm -f /etc/fail2ban/jail.d/defaults-debian.conf")
+	var many strings.Builder
+	for i := range 600 {
+		fmt.Fprintf(&many, "10.0.%d.%d,", i/200, i%200)
+	}
+	refused("on a full disk", g.inside(program, "config", "set", "IgnoreIP", many.String()),
+		"the settings cannot be written: no space left on device\n", "hint: the disk is full")
+	if left := g.bash("ls -A /etc/fail2ban/jail.d"); left != "bantam-settings.local\n" {
+		t.Errorf("left over are\n%s", left)
+	}
 	p.terminate()
 }
