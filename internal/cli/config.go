@@ -168,7 +168,7 @@ func (a *app) configShow(jail string) error {
 	for i, o := range options {
 		origins[i] = "default"
 		if o.File != "" {
-			origins[i] = fmt.Sprintf("%s:%d", safe(o.File), o.Line)
+			origins[i] = origin(o.File, o.Line)
 		} else if o.Value == "" {
 			origins[i] = "-"
 		}

@@ -157,24 +157,42 @@ func (a *app) showSettings() error {
 		name, value = max(name, utf8.RuneCountInString(safe(s.Name()))), max(value, min(utf8.RuneCountInString(safe(s.Value)), 20))
 	}
 	for _, s := range all {
-		text := safe(s.Value)
-		if text == "" {
-			text = "-"
+		from := origin(s.File, s.Line)
+		switch text := safe(s.Value); {
+		case text == "":
+			a.printf("%-*s  %-*s  %s\n", name, safe(s.Name()), value, "-", from)
+		case utf8.RuneCountInString(text) <= value:
+			a.printf("%-*s  %-*s  %s\n", name, safe(s.Name()), value, text, from)
+		default:
+			a.printf("%-*s  %-*s  %s\n", name, safe(s.Name()), value, "", from)
+			a.printWrapped(text)
 		}
-		a.printf("%-*s  %-*s  %s\n", name, safe(s.Name()), value, text, origin(s))
 	}
 	return nil
 }
 
-// origin is where a setting was written.
-func origin(s config.Setting) string {
-	switch {
-	case s.File == "":
-		return "default"
-	case s.Line == 0:
-		return safe(s.File)
+// printWrapped prints a list of words, indented, on lines of 80 columns.
+func (a *app) printWrapped(text string) {
+	line := "   "
+	for word := range strings.FieldsSeq(text) {
+		if len(line)+1+len(word) > 80 && strings.TrimSpace(line) != "" {
+			a.printf("%s\n", line)
+			line = "   "
+		}
+		line += " " + word
 	}
-	return fmt.Sprintf("%s:%d", safe(s.File), s.Line)
+	a.printf("%s\n", line)
+}
+
+// origin is where something was written.
+func origin(file string, line int) string {
+	switch {
+	case file == "":
+		return "default"
+	case line == 0:
+		return safe(file)
+	}
+	return fmt.Sprintf("%s:%d", safe(file), line)
 }
 
 // setReply is a change as JSON.
@@ -308,13 +326,13 @@ func (a *app) printChange(r setReply, unset bool) {
 	line := safe(r.Name()) + " is " + safe(value)
 	switch {
 	case unset:
-		line += ", by " + origin(r.Setting)
+		line += ", by " + origin(r.File, r.Line)
 	case value != was:
-		line += ", was " + safe(was) + " (" + origin(r.Was) + ")"
+		line += ", was " + safe(was) + " (" + origin(r.Was.File, r.Was.Line) + ")"
 	}
 	a.printf("%s\n", line)
 	if r.Overruled {
-		a.printf("  %s says so and wins over the setting; change it there\n", origin(r.Setting))
+		a.printf("  %s says so and wins over the setting; change it there\n", origin(r.File, r.Line))
 	}
 	if len(r.Jails) > 0 && !slices.Equal(r.Jails, []string{r.Service}) {
 		a.printf("  its jails: %s\n", safe(strings.Join(r.Jails, ", ")))

@@ -577,23 +577,23 @@ func (s *settings) own(option string) (out []string) {
 }
 
 // localNetworks are the private networks that interfaces of this machine are in.
-func localNetworks() (out []string) {
+func localNetworks() []string {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return nil
+		return nil // then nothing is known to be local
 	}
+	return privateNetworks(addrs)
+}
+
+// privateNetworks are the networks of addresses that RFC 1918 and RFC 4193 keep for private use, and link-local ones.
+func privateNetworks(addrs []net.Addr) (out []string) {
 	for _, a := range addrs {
-		in, ok := a.(*net.IPNet)
-		if !ok {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil || p.Bits() == 0 || !p.Addr().IsPrivate() && !p.Addr().IsLinkLocalUnicast() {
 			continue
 		}
-		addr, ok := netip.AddrFromSlice(in.IP)
-		addr = addr.Unmap()
-		bits, _ := in.Mask.Size()
-		if ok && (addr.IsPrivate() || addr.IsLinkLocalUnicast()) && bits > 0 {
-			if p := netip.PrefixFrom(addr, bits).Masked(); p.IsValid() && !slices.Contains(out, p.String()) {
-				out = append(out, p.String())
-			}
+		if text := p.Masked().String(); !slices.Contains(out, text) {
+			out = append(out, text)
 		}
 	}
 	slices.Sort(out)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -332,6 +333,21 @@ func TestLocalNetworksAreIgnored(t *testing.T) {
 	mustChange(t, dir, "FilterLocalNetworks enabled")
 	if c, err = Load(dir, library.FS); err != nil || !slices.Equal(c.Jails[0].Lookup.IgnoreIP, []string{"192.0.2.1"}) {
 		t.Errorf("with them filtered ignored are %v: %v", c.Jails[0].Lookup.IgnoreIP, err)
+	}
+}
+
+func TestPrivateNetworks(t *testing.T) {
+	var addrs []net.Addr
+	for _, text := range []string{"127.0.0.1/8", "::1/128", "192.168.7.1/24", "192.168.7.2/24", "203.0.113.5/24", "10.1.2.3/8", "172.16.5.5/12", "172.32.5.5/12", "fd12::5/64", "2001:db8::1/64", "fe80::1/64", "169.254.3.3/16"} {
+		ip, network, err := net.ParseCIDR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs = append(addrs, &net.IPNet{IP: ip, Mask: network.Mask})
+	}
+	want := []string{"10.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.7.0/24", "fd12::/64", "fe80::/64"}
+	if got := privateNetworks(addrs); !slices.Equal(got, want) {
+		t.Errorf("private are %v, want %v", got, want)
 	}
 }
 
