@@ -18,7 +18,7 @@ import (
 func (a *app) configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Show files of the library and merged jails",
+		Short: "Settings by key, merged jails, files of the library",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usageError{fmt.Errorf("bantam config has no command %q", args[0])}
@@ -26,7 +26,7 @@ func (a *app) configCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(*cobra.Command, []string) error {
-			return usageError{errors.New("bantam config needs one of its commands: cat, show")}
+			return usageError{errors.New("bantam config needs one of its commands: set, unset, get, show, cat")}
 		},
 	}
 	cmd.AddCommand(&cobra.Command{
@@ -49,12 +49,15 @@ Without a name, list them.`,
 		},
 		RunE: func(_ *cobra.Command, args []string) error { return a.configCat(strings.Join(args, "")) },
 	}, &cobra.Command{
-		Use:   "show JAIL",
-		Short: "The merged options of a jail, each with the place it comes from",
-		Long: `Show what the files come to for one jail, enabled or not: each option with references and
+		Use:   "show [JAIL]",
+		Short: "All settings; or the merged options of a jail, with where they come from",
+		Long: `Without a jail, list the settings: each with its value and the file and line it was
+written in, and which services are on.
+
+With one, show what the files come to for that jail, enabled or not: each option with references and
 tags replaced, and the file and line it was written in. The filter's expressions are among them.`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
+			if len(args) > 1 {
 				return usageError{errors.New("bantam config show takes one jail")}
 			}
 			return nil
@@ -66,8 +69,13 @@ tags replaced, and the file and line it was written in. The filter's expressions
 			jails, _ := config.Names(a.folder(), a.library)
 			return jails, cobra.ShellCompDirectiveNoFileComp
 		},
-		RunE: func(_ *cobra.Command, args []string) error { return a.configShow(args[0]) },
-	})
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return a.showSettings()
+			}
+			return a.configShow(args[0])
+		},
+	}, a.setCommand(), a.unsetCommand(), a.getCommand())
 	return cmd
 }
 
@@ -160,7 +168,7 @@ func (a *app) configShow(jail string) error {
 	for i, o := range options {
 		origins[i] = "default"
 		if o.File != "" {
-			origins[i] = fmt.Sprintf("%s:%d", safe(o.File), o.Line)
+			origins[i] = origin(o.File, o.Line)
 		} else if o.Value == "" {
 			origins[i] = "-"
 		}

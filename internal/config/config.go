@@ -42,7 +42,7 @@ var folders = []string{"/etc/bantam", "/etc/fail2ban"}
 // Find is the folder to use, "" for the library alone. dir is what the user
 // named: a folder, "library" for none, or "" to look for one. candidates are the
 // folders looked at then, /etc/bantam and /etc/fail2ban if none are given: all but the
-// last only count if they hold a jail.conf or jail.local.
+// last only count if they hold a jail.conf, a jail.local or settings.
 func Find(dir string, candidates ...string) string {
 	switch {
 	case dir == "library":
@@ -59,7 +59,7 @@ func Find(dir string, candidates ...string) string {
 			}
 			break
 		}
-		for _, name := range []string{"jail.conf", "jail.local"} {
+		for _, name := range []string{"jail.conf", "jail.local", SettingsFile} {
 			if _, err := os.Stat(filepath.Join(c, name)); err == nil {
 				return c
 			}
@@ -133,10 +133,11 @@ func (t *tree) jails() (*set, error) {
 		return nil, err
 	}
 	below := append(libConf, libLocal...)
+	t.esmithIn = t.esmith()
 	if !t.whole {
-		return t.load(append(append(below, conf...), local...))
+		return t.layers(append(below, conf...), local)
 	}
-	s, err := t.load(append(conf, local...))
+	s, err := t.layers(conf, local)
 	if err != nil {
 		return nil, err
 	}
@@ -146,6 +147,28 @@ func (t *tree) jails() (*set, error) {
 	}
 	s.fill(lib)
 	return s, nil
+}
+
+// layers merges jail files, with what an SME Server's databases come to between the two.
+func (t *tree) layers(conf, local []place) (*set, error) {
+	r := reading{tree: t, set: newSet()}
+	for _, p := range conf {
+		if err := r.file(p, nil); err != nil {
+			return nil, err
+		}
+	}
+	if t.esmithIn != nil {
+		r.set.add(t.esmithIn.file)
+	}
+	for _, p := range local {
+		if err := r.file(p, nil); err != nil {
+			return nil, err
+		}
+	}
+	if t.esmithIn != nil {
+		t.esmithIn.scale(r.set)
+	}
+	return r.set, nil
 }
 
 // ownJail are the options that make a jail stand by itself.

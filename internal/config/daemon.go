@@ -39,27 +39,32 @@ type Daemon struct {
 	RuntimeCommands bool
 }
 
+// daemonSet merges the files of the program's options; fail2ban is whether the folder has a fail2ban.conf.
+func (t *tree) daemonSet() (s *set, fail2ban bool, err error) {
+	conf, local, err := t.candidates(false, "fail2ban")
+	if err != nil {
+		return nil, false, err
+	}
+	fail2ban = len(conf)+len(local) > 0
+	if !fail2ban {
+		if conf, local, err = t.candidates(true, "bantam"); err != nil {
+			return nil, false, err
+		}
+	}
+	places := append(conf, local...)
+	if conf, local, err = t.candidates(false, "bantam"); err != nil {
+		return nil, false, err
+	}
+	s, err = t.load(append(append(places, conf...), local...))
+	return s, fail2ban, err
+}
+
 var logLevels = []string{"CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG", "TRACEDEBUG", "HEAVYDEBUG"}
 
 // daemon reads fail2ban.conf and bantam.conf, the latter over the former, with
 // the library's bantam.conf below where the folder has no fail2ban.conf.
 func (t *tree) daemon(extra map[string]*Value) (Daemon, []Problem, error) {
-	var places []place
-	conf, local, err := t.candidates(false, "fail2ban")
-	if err != nil {
-		return Daemon{}, nil, err
-	}
-	fail2ban := len(conf)+len(local) > 0
-	if !fail2ban {
-		if conf, local, err = t.candidates(true, "bantam"); err != nil {
-			return Daemon{}, nil, err
-		}
-	}
-	places = append(conf, local...)
-	if conf, local, err = t.candidates(false, "bantam"); err != nil {
-		return Daemon{}, nil, err
-	}
-	s, err := t.load(append(append(places, conf...), local...))
+	s, fail2ban, err := t.daemonSet()
 	if err != nil {
 		return Daemon{}, nil, err
 	}
@@ -83,6 +88,9 @@ func (t *tree) daemon(extra map[string]*Value) (Daemon, []Problem, error) {
 		r.problem("runtimecommands", quote(r.text("runtimecommands"))+" is none of yes and no", "")
 	}
 	d.GeoDB = r.geodb()
+	if _, err := settingsAt(r.text("settings")); err != nil {
+		r.problem("settings", err.Error(), "write settings = esmith:/home/e-smith/db/configuration; other settings are for bantam config set")
+	}
 	if err := (&whois.Config{Zone: d.AbuseZone}).Validate(); err != nil {
 		r.problem("abusezone", err.Error(), "")
 		d.AbuseZone = ""
@@ -194,24 +202,11 @@ func (r *daemonReader) unknown() {
 			continue
 		}
 		for _, key := range sec.keys {
-			if instead, later := laterDaemonKeys[key]; later && !used[key] {
-				r.later(key, sec.opts[key], instead)
-			} else if !hasKey(daemonKeys, key) && !used[key] {
+			if !hasKey(daemonKeys, key) && !used[key] {
 				r.problems = append(r.problems, unknownKey(sec.opts[key], keyNames(daemonKeys)))
 			}
 		}
 	}
-}
-
-// later warns of an option that this version knows and does not obey, if it asks for something.
-func (r *daemonReader) later(key string, v *Value, instead string) {
-	text, err := r.scope.expand(v)
-	if on, known := boolean(text); err == nil && (trim(text) == "" || known && !on) {
-		return
-	}
-	p := problemAt(v, "not built yet", instead)
-	p.Warning = true
-	r.problems = append(r.problems, *p)
 }
 
 // unknownKey is the warning for an option that nothing reads.

@@ -85,6 +85,10 @@ func readJail(t *tree, s *set, name string, extra map[string]*Value) (j Jail, pr
 	if !r.boolean("enabled", false) && j.Err == nil {
 		return j, r.problems, false
 	}
+	if e := t.esmithIn; e != nil && e.aside[name] != nil {
+		aside := *e.aside[name]
+		r.fail(&aside)
+	}
 	if j.Err == nil {
 		r.name()
 		r.filter()
@@ -483,11 +487,21 @@ func (r *jailReader) lookup() {
 		c.IgnoreCommand = text
 	}
 	r.ignoreCache()
+	seen := map[string]bool{}
+	for _, word := range append(r.ignored(), r.trusted()...) {
+		if !seen[word] {
+			seen[word] = true
+			c.IgnoreIP = append(c.IgnoreIP, word)
+		}
+	}
+}
+
+// ignored are the words of ignoreip.
+func (r *jailReader) ignored() (out []string) {
 	v, text := r.get("ignoreip")
 	if v == nil {
-		return
+		return nil
 	}
-	seen := map[string]bool{}
 	for _, word := range fields(text) {
 		if strings.HasPrefix(word, "#") {
 			r.warn(problemAt(v, quote(word)+" is passed over; the words behind it are not", commentHint("#", v)))
@@ -498,11 +512,9 @@ func (r *jailReader) lookup() {
 			r.fail(problemAt(v, err.Error(), "write 192.0.2.0/24 or 192.0.2.0/255.255.255.0"))
 			continue
 		}
-		if !seen[word] {
-			seen[word] = true
-			c.IgnoreIP = append(c.IgnoreIP, word)
-		}
+		out = append(out, word)
 	}
+	return out
 }
 
 // ignoreCache reads how answers of ignorecommand are kept.

@@ -49,6 +49,7 @@ var jailKeys = []key{
 	{"ignoreip", kindWords, "", "addresses, prefixes and names that are never banned, and `file:PATH` with more of them"},
 	{"ignoreself", kindBool, "yes", "never ban this machine's own addresses"},
 	{"ignorelogins", kindTime, "0", "hold back a ban that would hit somebody who is logged in through sshd, or was within this time; 0: ban him, too; see [Administrators](#administrators)"},
+	{"ignorelocal", kindBool, "no", "never ban in the networks that are local: the private ones of this machine's interfaces, or those that `settings` names"},
 	{"ignorecommand", kindText, "", "a shell command that says by its exit status 0 that a failure does not count, by 1 that it does; see below"},
 	{"ignorecache", kindText, "", "`key=\"…\", max-count=100, max-time=5m`: for how long and for how many its answers are kept; see below"},
 	{"ignorecountry", kindCountries, "", "countries from which nobody is banned; see [Countries and networks](#countries-and-networks)"},
@@ -90,16 +91,12 @@ var daemonKeys = []key{
 	{"apigroup", kindWord, "", "a group whose members may read through Bantam's API (`bantam status` and its like); changes need root. None: only root does either"},
 	{"geodb", kindWords, "", "databases of countries and networks: `.mmdb` files with absolute paths; see [Countries and networks](#countries-and-networks)"},
 	{"abusezone", kindWord, "", "the DNS zone that knows who takes complaints about an address, by a TXT record at the reversed address; none: abuse-contacts.abusix.zone"},
+	{"settings", kindText, "", "`esmith:PATH`: an SME Server's configuration database, from which jails are made; see [Settings](#settings)"},
 	{"runtimecommands", kindBool, "no", "whether root may set the commands of actions through Fail2Ban's socket"},
 }
 
 // laterKeys are options that are known and not obeyed by this version.
 var laterKeys = map[string]bool{}
-
-// laterDaemonKeys are the same of fail2ban.conf and bantam.conf, and what the program does instead.
-var laterDaemonKeys = map[string]string{
-	"settings": "key/value settings are not read",
-}
 
 // plainKeys are names without an effect of their own: other configurations use
 // them through %(x)s, so they are no mistake where nothing does.

@@ -29,6 +29,7 @@ type tree struct {
 	combined map[string]*combined // filters by name, parameters and what of the jail they can see
 	problems []Problem
 	asked    map[string]bool // files that are known to be readable for others
+	esmithIn *esmith         // nil without settings = esmith:PATH; known from jails on
 }
 
 // A place is a file of the folder or of the library.
