@@ -20,7 +20,8 @@ import (
 var mayImport = map[string][]string{
 	".":                  {},
 	"cmd/bantam":         {"internal/cli", "library"},
-	"internal/cli":       {".", "internal/action", "internal/config", "internal/control", "internal/daemon", "internal/filter", "internal/jail", "internal/source", "tools"},
+	"internal/cli":       {".", "internal/action", "internal/config", "internal/control", "internal/daemon", "internal/filter", "internal/jail", "internal/setup", "internal/source", "tools"},
+	"internal/setup":     {"internal/config", "internal/machine", "internal/source"},
 	"internal/daemon":    {".", "library", "internal/config", "internal/control", "stages", "tools"},
 	"internal/control":   {".", "stages", "tools"},
 	"internal/config":    {".", "library", "stages", "tools"},

@@ -24,17 +24,22 @@ var bantamNone bantam.ID
 
 func (a *app) runCommand() *cobra.Command {
 	var pidFile string
+	var observe bool
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Watch and ban, until stopped",
 		Long: `Run the daemon in the foreground: watch the logs, ban in the kernel.
 
+Without -c the folder is /etc/bantam if it holds a jail.conf or jail.local, else /etc/fail2ban,
+else none; it is looked for anew at each reload.
+
 SIGTERM and SIGINT stop it and leave the bans in place, where the kernel ends them in
 their time; SIGHUP reloads the configuration; SIGUSR1 opens the log file anew.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), pidFile) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), pidFile, observe) },
 	}
 	cmd.Flags().StringVar(&pidFile, "pidfile", "", "file for the process number")
+	cmd.Flags().BoolVar(&observe, "observe-until-setup", false, "ban nobody as long as there is no configuration folder")
 	return cmd
 }
 
@@ -43,7 +48,7 @@ type besideError struct{ error }
 
 func (e besideError) Unwrap() error { return e.error }
 
-func (a *app) run(ctx context.Context, pidFile string) error {
+func (a *app) run(ctx context.Context, pidFile string, observe bool) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	hangups := make(chan os.Signal, 1)
@@ -51,7 +56,7 @@ func (a *app) run(ctx context.Context, pidFile string) error {
 	defer signal.Stop(hangups)
 
 	d, err := daemon.New(ctx, daemon.Options{
-		Config: a.folder(), Library: a.library, Socket: a.socket, PIDFile: pidFile, Stderr: a.stderr, Stdout: a.stdout,
+		Find: a.folder, ObserveUntilSetup: observe, Library: a.library, Socket: a.socket, PIDFile: pidFile, Stderr: a.stderr, Stdout: a.stdout,
 		DropPrivileges: a.stderr == os.Stderr, // not those of a program that runs this as a part
 	})
 	if err != nil {

@@ -73,17 +73,11 @@ func (a *app) status(ctx context.Context, name string) error {
 
 // screen is the state of everything on one screen of 80 columns.
 func (a *app) screen(st control.Status, now time.Time) {
-	mode := "enforcing"
-	if st.Firewall == "" {
-		mode = "observing, nobody is banned"
-	} else {
-		mode += " by " + st.Firewall
-	}
 	from := "library defaults"
 	if st.Config != "" {
 		from = safe(st.Config)
 	}
-	a.printf("bantam %s · %s · %s · up %s · %s\n\n", st.Version, mode, from, length(now.Sub(st.Since)), size(st.Memory))
+	a.printf("bantam %s · %s · %s · up %s · %s\n\n", st.Version, safe(st.Mode(now)), from, length(now.Sub(st.Since)), size(st.Memory))
 
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "JAIL\tWATCHES\tFAILING\tBANNED\tDROPPED\tSTATE")

@@ -33,6 +33,7 @@ func init() {
 	describe(Allow)
 	describe(Disallow)
 	describe(Reload)
+	describe(Enforce)
 	describe(Stop)
 	describe(GetChannels)
 	describe(TestChannel)

@@ -11,6 +11,7 @@ package control
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"time"
 
@@ -50,6 +51,7 @@ var (
 	Allow         = Endpoint[AllowRequest, AllowReply]{http.MethodPost, "/v1/allow", false, "Never ban these any more"}
 	Disallow      = Endpoint[AllowRequest, AllowReply]{http.MethodDelete, "/v1/allow", false, "Take these off the allow list"}
 	Reload        = Endpoint[None, ReloadReply]{http.MethodPost, "/v1/reload", false, "Read the configuration again"}
+	Enforce       = Endpoint[EnforceRequest, EnforceReply]{http.MethodPost, "/v1/enforce", false, "Leave observe mode, undone unless confirmed"}
 	Stop          = Endpoint[StopRequest, None]{http.MethodPost, "/v1/stop", false, "Stop the daemon"}
 	GetChannels   = Endpoint[None, Channels]{http.MethodGet, "/v1/notify", true, "Who is told of bans, and what waits to be delivered"}
 	TestChannel   = Endpoint[ChannelRequest, None]{http.MethodPost, "/v1/notify/test", false, "Send a message by a channel and say what became of it"}
@@ -77,7 +79,9 @@ type Status struct {
 	Database string `json:"database,omitempty"`
 	// Firewall names where bans go, "nftables inet bantam"; empty if nowhere.
 	Firewall string `json:"firewall,omitempty"`
-	Memory   uint64 `json:"memory"` // bytes resident
+	// Trial is set while bans are carried out on trial.
+	Trial  *Trial `json:"trial,omitempty"`
+	Memory uint64 `json:"memory"` // bytes resident
 	// Privileges is what the process may do: all it was started with, or only what it needs.
 	Privileges string `json:"privileges,omitempty"`
 	// Goroutines is how many there are: what hangs or leaks shows in it.
@@ -88,6 +92,17 @@ type Status struct {
 	// Unsaved is how many decisions the database has not taken; StoreError why.
 	Unsaved    int    `json:"unsaved,omitempty"`
 	StoreError string `json:"store_error,omitempty"`
+}
+
+// Mode says in a few words what becomes of bans, at the wall time now.
+func (s *Status) Mode(now time.Time) string {
+	switch {
+	case s.Firewall == "":
+		return "observing, nobody is banned"
+	case s.Trial != nil:
+		return fmt.Sprintf("enforcing on trial, %d s left: bantam enforce --confirm", int(math.Ceil(max(0, s.Trial.Until.Sub(now).Seconds()))))
+	}
+	return "enforcing by " + s.Firewall
 }
 
 // JailStatus is one jail: its figures, its sources, or why it is set aside.
@@ -194,6 +209,37 @@ type AllowReply struct {
 type ReloadReply struct {
 	Jails    []string `json:"jails"`
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// EnforceRequest has the jails ban that observe because [DEFAULT] says so.
+type EnforceRequest struct {
+	// Seconds is how long it may last without being confirmed: 0 for 60, at most 3600; negative for no trial. In
+	// a trial it counts anew.
+	Seconds float64 `json:"seconds,omitempty"`
+	// Confirm lets what is on trial stand, Undo ends it at once; there must be a trial.
+	Confirm bool `json:"confirm,omitempty"`
+	Undo    bool `json:"undo,omitempty"`
+}
+
+// EnforceReply is what came of it.
+type EnforceReply struct {
+	Jails []string `json:"jails,omitempty"` // that ban now
+	Trial *Trial   `json:"trial,omitempty"`
+	// Place is the line that has jails observe. The daemon leaves it there: a reload or the next start observes
+	// again as long as it stands.
+	Place Place `json:"place,omitzero"`
+}
+
+// A Trial is enforcing that nobody has confirmed yet.
+type Trial struct {
+	Until time.Time `json:"until"` // wall time at which it is undone
+}
+
+// A Place is a line of the configuration.
+type Place struct {
+	Dir  string `json:"dir,omitempty"` // empty for the library
+	File string `json:"file"`          // inside of it
+	Line int    `json:"line"`
 }
 
 // StopRequest stops the daemon.

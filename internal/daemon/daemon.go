@@ -40,7 +40,10 @@ const drain = 5 * time.Second
 // Options say where things are.
 type Options struct {
 	// Config is the folder of the configuration, "" for the library alone.
-	Config  string
+	Config string
+	// Find, if not nil, says in place of Config which folder it is. It is asked at the start and at each reload, so
+	// that one which has come about since is found.
+	Find    func() string
 	Library fs.FS
 	Socket  string // of the API
 	PIDFile string // "" for what the configuration says
@@ -51,6 +54,8 @@ type Options struct {
 	// DropPrivileges gives up, for the whole process and for good, what a daemon does not need
 	// whose jails run no commands.
 	DropPrivileges bool
+	// ObserveUntilSetup has all jails observe as long as there is no folder.
+	ObserveUntilSetup bool
 }
 
 // A Daemon is one configuration at work. New builds it, Run runs it.
@@ -61,9 +66,9 @@ type Daemon struct {
 
 	server   *control.Server
 	store    *store.Store
-	nft      *firewall.NFTables // nil if nothing is ever banned
+	wall     *wall
 	guard    *firewall.Guard
-	stock    *firewall.Stock // objects of stock actions; nil with nft
+	stock    *firewall.Stock // objects of stock actions
 	lookup   *lookup.Lookup
 	places   *geo.Databases
 	jails    *jail.Jails
@@ -84,6 +89,7 @@ type Daemon struct {
 
 	reloading sync.Mutex // one reload or change of the allow list at a time
 	plan      atomic.Pointer[plan]
+	trial     *trial
 
 	stop  context.CancelCauseFunc
 	unban atomic.Bool // the stop takes the bans out of the kernel
@@ -93,15 +99,15 @@ type Daemon struct {
 // puts the bans of the last run back into the kernel. When it fails nothing is
 // left open.
 func New(ctx context.Context, o Options) (*Daemon, error) {
-	p, err := makePlan(o.Config, o.Library)
+	d := &Daemon{options: o, since: time.Now(), idle: newIdle(), wall: newWall(), trial: newTrial()}
+	p, err := d.makePlan()
 	if err != nil {
 		return nil, err
 	}
 	if len(p.jails) == 1 && len(p.aside) > 0 {
 		return nil, noJail(p)
 	}
-	o.Override.apply(&p.config.Daemon)
-	d := &Daemon{options: o, since: time.Now(), pidFile: cmp.Or(o.PIDFile, p.config.Daemon.PIDFile), idle: newIdle()}
+	d.pidFile = cmp.Or(o.PIDFile, p.config.Daemon.PIDFile)
 	d.live.added = map[string]*config.Jail{}
 	d.plan.Store(p)
 	d.filters.Store(&p.filters)
@@ -151,14 +157,8 @@ func (d *Daemon) open(ctx context.Context, p *plan) (err error) {
 		return err
 	}
 	d.log.Info("database opened", "path", cmp.Or(d.database, ":memory:"))
-	if !p.observes() {
-		d.nft, err = firewall.OpenNFTables(firewall.Options{Log: part(d.log, "actions")})
-		if errors.Is(err, firewall.ErrPrivilege) {
-			return &control.Error{Text: err.Error(), Hint: "start it as root, or write observe = true to decide without banning"}
-		}
-		if err != nil {
-			return err
-		}
+	if err := d.openWall(p); err != nil {
+		return err
 	}
 	return d.build(ctx, p)
 }
@@ -223,22 +223,16 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	d.lookup.UsePlaces(d.places)
 	d.lookup.Configure(p.ignore...)
 	d.lookup.SetAllow(store.Prefixes(allowed))
-	effects := map[string]action.Effect{}
-	if d.nft != nil {
-		d.guard = firewall.NewGuard(part(d.log, "actions"), d.nft)
-		effects["bantam"] = d.guard
-		if err := d.guard.Configure(ctx, p.rules, store.Prefixes(allowed), restored); err != nil {
-			return err
-		}
+	d.guard = firewall.NewGuard(part(d.log, "actions"), d.wall)
+	if err := d.guard.Configure(ctx, p.blocking(), store.Prefixes(allowed), restored); err != nil {
+		return err
 	}
-	d.actions = action.New(part(d.log, "actions"), effects)
-	if d.nft != nil {
-		d.stock = firewall.OpenStock(firewall.StockOptions{Log: d.log})
-		if err := d.stock.Configure(ctx, p.natives, restored); err != nil {
-			d.log.Error("not all objects of the firewall could be made; they are tried again", "err", err)
-		}
-		d.actions.Assign(d.natives(p))
+	d.actions = action.New(part(d.log, "actions"), map[string]action.Effect{"bantam": d.guard})
+	d.stock = firewall.OpenStock(firewall.StockOptions{Log: d.log})
+	if err := d.stock.Configure(ctx, p.natives, restored); err != nil {
+		d.log.Error("not all objects of the firewall could be made; they are tried again", "err", err)
 	}
+	d.actions.Assign(d.natives(p))
 	if _, err := d.actions.Configure(d.world(p), p.actions, restored); err != nil {
 		return err
 	}
@@ -257,15 +251,19 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 }
 
 // restore puts the bans of the last run into the state, and returns them to be carried out. There may be a million;
-// what is told of them only the commands of a jail use.
+// what is told of them only the commands of a jail use. Where all only observe nobody is banned for real any more.
 func (d *Daemon) restore(ctx context.Context, p *plan, state *jail.State, now time.Time) (restored []bantam.Decision, err error) {
 	tells := map[string]bool{}
 	for i := range p.actions {
 		tells[p.actions[i].Jail] = true
 	}
+	observes, undone := p.observes(), false
 	err = d.store.EachBan(ctx, now, func(b bantam.Ban, n int) {
 		if restored == nil {
 			restored = make([]bantam.Decision, 0, n)
+		}
+		if observes && !b.Observed {
+			b.Observed, undone = true, true
 		}
 		if r, ok := state.Restore(b, now); ok {
 			if !tells[b.Jail] {
@@ -274,6 +272,9 @@ func (d *Daemon) restore(ctx context.Context, p *plan, state *jail.State, now ti
 			restored = append(restored, r)
 		}
 	})
+	if undone {
+		d.forgetKernel()
+	}
 	return restored, err
 }
 
@@ -345,6 +346,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { d.places.Run(ctx); return nil })
 	g.Go(func() error { d.purge(ctx); return nil })
 	g.Go(func() error { d.watch(ctx); return nil })
+	g.Go(func() error { d.runTrials(ctx); return nil })
 	g.Go(func() error { d.watchFaults(ctx); return nil })
 	g.Go(func() error {
 		d.attend(ctx, d.pulse(func() bool { return len(failures) == cap(failures) }))
@@ -448,12 +450,10 @@ func (d *Daemon) close() error {
 		}
 		errs = append(errs, end(ctx), d.stock.Close())
 	}
-	if d.nft != nil {
-		if d.unban.Load() {
-			errs = append(errs, d.nft.Remove())
-		}
-		errs = append(errs, d.nft.Close())
+	if d.unban.Load() {
+		errs = append(errs, d.wall.Remove())
 	}
+	errs = append(errs, d.wall.Close())
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
 		d.log.Info("database closed")

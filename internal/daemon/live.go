@@ -10,7 +10,6 @@ import (
 
 	"bantam/internal/config"
 	"bantam/internal/control"
-	"bantam/internal/firewall"
 	"bantam/internal/jail"
 )
 
@@ -111,10 +110,10 @@ func checkAlone(p *plan, c *config.Jail) error {
 
 // swap puts a plan to work that differs from the running one in one jail.
 func (d *Daemon) swap(ctx context.Context, old, p *plan, was, is *config.Jail) (err error) {
-	if d.nft == nil && p.blocks() {
-		return errObserver
+	if err := d.openWall(p); err != nil {
+		return err
 	}
-	if !reflect.DeepEqual(was.Actions, is.Actions) {
+	if !reflect.DeepEqual(was.Actions, is.Actions) || old.observes() != p.observes() {
 		return d.apply(ctx, p)
 	}
 	if !reflect.DeepEqual(was.Lookup, is.Lookup) {
@@ -148,23 +147,13 @@ func (d *Daemon) swap(ctx context.Context, old, p *plan, was, is *config.Jail) (
 	return d.sources.Configure(p.sources, resume)
 }
 
-var errObserver = control.Refuse("stop and start it once", "this daemon was started to observe only and holds no firewall")
-
 // setJails puts other jails to work, as a reload does. The caller holds reloading.
 func (d *Daemon) setJails(ctx context.Context, jails []config.Jail) error {
 	p := d.plan.Load().with(jails)
-	if d.nft == nil && p.blocks() {
-		return errObserver
+	if err := d.openWall(p); err != nil {
+		return err
 	}
 	return d.apply(ctx, p)
-}
-
-// blocks reports whether some jail's bans have to reach a firewall.
-func (p *plan) blocks() bool {
-	return len(p.natives) > 0 || slices.ContainsFunc(p.rules, func(r firewall.Rule) bool {
-		at := slices.IndexFunc(p.jails, func(c jail.Config) bool { return c.Name == r.Jail })
-		return r.Jail != jail.Manual && at >= 0 && !p.jails[at].Observe
-	})
 }
 
 // with is the plan of other jails in the same configuration. Filters that are the same
@@ -300,7 +289,7 @@ func (d *Daemon) reloadJail(ctx context.Context, name string, create bool) (err 
 	if _, known := d.jail(name); known != nil && !create {
 		return known
 	}
-	fresh, err := config.Load(d.options.Config, d.options.Library)
+	fresh, err := config.Load(d.plan.Load().config.Dir, d.options.Library)
 	if err != nil {
 		return unchanged(err.Error())
 	}

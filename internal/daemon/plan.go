@@ -93,6 +93,14 @@ func (p *plan) observes() bool {
 	return len(p.jails) > 1
 }
 
+// blocking are the rules of Bantam's own table: where all only observe, none but that of bans by hand.
+func (p *plan) blocking() []firewall.Rule {
+	if p.observes() {
+		return []firewall.Rule{{Jail: jail.Manual, OnDemand: true}}
+	}
+	return p.rules
+}
+
 // makePlan reads and checks the configuration in dir, "" for the library alone.
 // The error is of the kind that stops everything; what concerns one jail is in the
 // plan.
@@ -103,6 +111,28 @@ func makePlan(dir string, library fs.FS) (*plan, error) {
 	}
 	return checked(cfg, map[string]*compiled{}, map[string]recognized{}), nil
 }
+
+// makePlan is the plan of the configuration that is to be used now.
+func (d *Daemon) makePlan() (*plan, error) {
+	dir := d.options.Config
+	if d.options.Find != nil {
+		dir = d.options.Find()
+	}
+	cfg, err := config.Load(dir, d.options.Library)
+	if err != nil {
+		return nil, err
+	}
+	if d.options.ObserveUntilSetup && !holdsJails(dir) {
+		for i := range cfg.Jails {
+			cfg.Jails[i].Jail.Observe = true
+		}
+	}
+	d.options.Override.apply(&cfg.Daemon)
+	return checked(cfg, map[string]*compiled{}, map[string]recognized{}), nil
+}
+
+// holdsJails reports whether a folder holds a configuration; the folder of a package that is gone may be empty.
+func holdsJails(dir string) bool { return dir != "" && config.Find("", dir, "") != "" }
 
 // checked is the plan of a configuration; made are filters that another plan compiled, known
 // the actions that it looked at.

@@ -8,12 +8,14 @@ import (
 
 // watch puts the bans back when somebody else has taken them out of the kernel.
 func (d *Daemon) watch(ctx context.Context) {
-	if d.nft == nil {
+	select {
+	case <-d.wall.opened:
+	case <-ctx.Done():
 		return
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { d.keepRight(ctx, "what stock actions made in the firewall", d.stock.Watch, d.stock.Repair) })
-	wg.Go(func() { d.keepRight(ctx, "the table of the bans", d.nft.Watch, d.guard.Resync) })
+	wg.Go(func() { d.keepRight(ctx, "the table of the bans", d.wall.nft.Load().Watch, d.guard.Resync) })
 	wg.Wait()
 }
 

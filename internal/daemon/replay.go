@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -39,6 +40,12 @@ type ReplayOptions struct {
 	// DNS has host names asked for, of today's DNS. Without it failures that bear only
 	// a name count for nobody, and names in ignoreip protect nobody.
 	DNS bool
+	// From, if not zero, leaves out logs that nobody has written to since, and failures, bans and logins before it.
+	From time.Time
+	// Most, if not 0, is how many bytes of each file are read, those at its end.
+	Most int64
+	// Until, if not zero, is the wall time at which logs are left where they are.
+	Until time.Time
 	// Progress, if not nil, is told now and then how many bytes of how many were read,
 	// as the files lie there, and how many lines. It may be called by several goroutines
 	// at once.
@@ -271,7 +278,10 @@ func (r *replay) open(sources []source.Config, filters map[string]*filter.Rules,
 		return errors.New("there is no log to replay: none of the files that the jails read is there")
 	}
 	for _, p := range pasts {
-		t := &tape{past: p, batches: make(chan []event, 4)}
+		if !r.From.IsZero() || r.Most > 0 {
+			p.Recent(r.From, cmp.Or(r.Most, math.MaxInt64))
+		}
+		t := &tape{past: p, from: r.From, batches: make(chan []event, 4)}
 		// Jails that agree about how a date is read share a judge: each line is read
 		// at the one time that it bears to them.
 		byDates := map[string][]*filter.Rules{}
@@ -292,6 +302,7 @@ func (r *replay) open(sources []source.Config, filters map[string]*filter.Rules,
 // A tape is one log on its way through the filters of its jails.
 type tape struct {
 	past    *source.Past
+	from    time.Time // events before it are left out
 	judges  []*clocked
 	batches chan []event // closed at the end; in the order of clock
 	batch   []event
@@ -341,7 +352,9 @@ func (t *tape) run(ctx context.Context, r *replay) error {
 		}
 	}
 	err := t.past.Read(ctx, func(line *bantam.Line) error {
-		t.lines++
+		if t.lines++; t.lines%1024 == 0 && !r.Until.IsZero() && time.Now().After(r.Until) {
+			return fmt.Errorf("%s: %w", t.past.Name, errLate)
+		}
 		latest, outer := line.Read, line.Time
 		for i, j := range t.judges {
 			line.Time = outer
@@ -379,6 +392,9 @@ func (t *tape) run(ctx context.Context, r *replay) error {
 	return t.flush(ctx)
 }
 
+// errLate is why a log was not read to its end.
+var errLate = errors.New("there is more in it than could be read in time")
+
 // read is the time at which a line counts as read: the one it bears, else that of the
 // line before. A time later than the file was written is nobody's.
 func (j *clocked) read(line *bantam.Line, latest time.Time) time.Time {
@@ -399,6 +415,9 @@ func (j *clocked) read(line *bantam.Line, latest time.Time) time.Time {
 }
 
 func (t *tape) send(ctx context.Context, e event) error {
+	if !t.from.IsZero() && e.clock.Before(t.from) {
+		return nil
+	}
 	t.batch = append(t.batch, e)
 	if len(t.batch) < batchSize {
 		return nil

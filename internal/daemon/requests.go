@@ -34,6 +34,7 @@ func (d *Daemon) handle() {
 	control.Handle(d.server, control.Allow, d.allow)
 	control.Handle(d.server, control.Disallow, d.disallow)
 	control.Handle(d.server, control.Reload, d.Reload)
+	control.Handle(d.server, control.Enforce, d.enforce)
 	control.Handle(d.server, control.Stop, d.stopRequest)
 	control.Handle(d.server, control.GetChannels, d.channels)
 	control.Handle(d.server, control.TestChannel, d.testChannel)
@@ -63,9 +64,10 @@ func (d *Daemon) status(ctx context.Context, _ control.None) (control.Status, er
 		return st, err
 	}
 	dropped := map[string]control.Traffic{}
-	if d.nft != nil {
+	st.Trial = d.trial.status()
+	if nft := d.wall.nft.Load(); nft != nil && !p.observes() {
 		st.Firewall = "nftables inet bantam"
-		counters, err := d.nft.Counters()
+		counters, err := nft.Counters()
 		if err != nil {
 			d.log.Warn("cannot read the counters of the firewall", "err", err)
 		}
@@ -162,8 +164,8 @@ func (d *Daemon) ban(ctx context.Context, r control.BanRequest) (control.BanRepl
 	if r.Jail == "" {
 		r.Jail = jail.Manual
 	}
-	if d.nft == nil {
-		return reply, control.Refuse("take observe out of the configuration to ban", "this daemon only observes")
+	if d.plan.Load().observes() {
+		return reply, control.Refuse("bantam enforce has it ban", "this daemon only observes")
 	}
 	if by, ignored := d.lookup.Ignored(ctx, r.Jail, r.ID); ignored && (!r.Force || by == "allow") {
 		hint := "add --force to ban it all the same"
@@ -297,10 +299,7 @@ func (d *Daemon) applyAllow(ctx context.Context) (control.AllowReply, error) {
 		return control.AllowReply{}, err
 	}
 	d.lookup.SetAllow(prefixes)
-	if d.guard != nil {
-		err = d.guard.SetAllow(ctx, prefixes)
-	}
-	return control.AllowReply{Allowed: allowed}, err
+	return control.AllowReply{Allowed: allowed}, errors.Join(err, d.guard.SetAllow(ctx, prefixes))
 }
 
 func (d *Daemon) stopRequest(ctx context.Context, r control.StopRequest) (control.None, error) {
@@ -322,6 +321,7 @@ func (d *Daemon) Reopen() {
 
 // Reload reads the configuration again and, if nothing in it is wrong, puts it to
 // work: jails that stay keep their counts and bans. Otherwise nothing changes.
+// A trial of enforcing is over with it.
 func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.ReloadReply, err error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
@@ -334,11 +334,10 @@ func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.Relo
 		d.service.tell("READY=1", "STATUS="+d.summary(ctx))
 	}()
 	before := d.plan.Load()
-	p, err := makePlan(d.options.Config, d.options.Library)
+	p, err := d.makePlan()
 	if err != nil {
 		return reply, unchanged(err.Error())
 	}
-	d.options.Override.apply(&p.config.Daemon)
 	var wrong []string
 	for _, problem := range p.problems {
 		if problem.Warning {
@@ -350,8 +349,11 @@ func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.Relo
 	if len(wrong) > 0 {
 		return reply, unchanged(strings.Join(wrong, "\n"))
 	}
-	if d.nft == nil && !p.observes() {
-		return reply, control.Refuse("stop and start it once", "this daemon was started to observe only and holds no firewall")
+	if err := d.openWall(p); err != nil {
+		return reply, err
+	}
+	if at := p.config.Daemon.DBFile; at != before.config.Daemon.DBFile {
+		reply.Warnings = append(reply.Warnings, fmt.Sprintf("the database stays %s until a restart, which opens %s", before.config.Daemon.DBFile, at))
 	}
 	if err := d.apply(ctx, p); err != nil {
 		return reply, err
@@ -362,6 +364,7 @@ func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.Relo
 	for _, j := range p.jails {
 		reply.Jails = append(reply.Jails, j.Name)
 	}
+	d.trial.end()
 	d.relog(&p.config.Daemon)
 	d.tellPrivileges(p)
 	d.tellReloaded(before, p)
@@ -389,26 +392,23 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	}
 	// What blocks from now on has the bans before what blocked until now lets go of them.
 	old := d.plan.Load()
-	if d.guard != nil {
-		both := append(slices.Clone(p.rules), newRules(p.rules, old.rules)...)
-		if err := d.guard.Configure(ctx, both, prefixes, nil); err != nil {
-			return err
-		}
-	}
-	begun := newNatives(old.natives, p.natives)
-	if err := d.jails.Repeat(ctx, jailsOf(newRules(old.rules, p.rules))); err != nil {
+	was, is := old.blocking(), p.blocking()
+	both := append(slices.Clone(is), newRules(is, was)...)
+	if err := d.guard.Configure(ctx, both, prefixes, nil); err != nil {
 		return err
 	}
-	if d.stock != nil {
-		running, err := d.running(ctx, begun)
-		if err != nil {
-			return err
-		}
-		if err := d.stock.Configure(ctx, p.natives, running); err != nil {
-			d.log.Error("not all objects of the firewall could be made; they are tried again", "err", err)
-		}
-		d.actions.Assign(d.natives(p))
+	begun := newNatives(old.natives, p.natives)
+	if err := d.jails.Repeat(ctx, jailsOf(newRules(was, is))); err != nil {
+		return err
 	}
+	running, err := d.running(ctx, begun)
+	if err != nil {
+		return err
+	}
+	if err := d.stock.Configure(ctx, p.natives, running); err != nil {
+		d.log.Error("not all objects of the firewall could be made; they are tried again", "err", err)
+	}
+	d.actions.Assign(d.natives(p))
 	fresh, err := d.actions.Configure(d.world(p), p.actions, nil)
 	if err != nil {
 		return err
@@ -430,8 +430,8 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	if err := d.jails.Repeat(ctx, append(fresh, begun...)); err != nil {
 		return err
 	}
-	if d.guard != nil && len(newRules(p.rules, old.rules)) > 0 {
-		if err := d.guard.Configure(ctx, p.rules, prefixes, nil); err != nil {
+	if len(newRules(is, was)) > 0 {
+		if err := d.guard.Configure(ctx, is, prefixes, nil); err != nil {
 			return err
 		}
 	}
@@ -439,6 +439,11 @@ func (d *Daemon) apply(ctx context.Context, p *plan) error {
 	d.store.SetPurgeAge(p.config.Daemon.DBPurgeAge)
 	if err := d.sources.Configure(p.sources, resume); err != nil {
 		return err
+	}
+	if !old.observes() && p.observes() {
+		if err := d.letGo(ctx); err != nil {
+			return err
+		}
 	}
 	return d.liftIgnored(ctx, spared)
 }

@@ -32,7 +32,7 @@ type Session struct {
 type Listener struct {
 	Protocol string         `json:"protocol"` // tcp or udp
 	Addr     netip.AddrPort `json:"addr"`
-	PID      int            `json:"pid,omitempty"`     // 0 if it cannot be known
+	PID      int            `json:"pid,omitempty"`     // 0 if it cannot be known, as without root
 	Program  string         `json:"program,omitempty"` // the process' name, 15 bytes at most
 }
 
@@ -52,23 +52,26 @@ type Published struct {
 	Inside   uint16         `json:"inside"`  // what the service listens on
 }
 
-// Addresses are this machine's own, with their networks.
-func (m Machine) Addresses() ([]netip.Prefix, error) { return nil, nil }
+// Addresses are this machine's own, with their networks, in the network that this process is in. A tree has none.
+func (m Machine) Addresses() ([]netip.Prefix, error) { return m.addresses() }
 
-// Gateways are the next hops of its default routes.
-func (m Machine) Gateways() ([]netip.Addr, error) { return nil, nil }
+// Gateways are the next hops of its default routes, IPv4's first.
+func (m Machine) Gateways() ([]netip.Addr, error) { return m.gateways() }
 
-// Resolvers are the name servers it asks.
-func (m Machine) Resolvers() ([]netip.Addr, error) { return nil, nil }
+// Resolvers are the name servers it asks; behind systemd-resolved, those that this one asks.
+func (m Machine) Resolvers() ([]netip.Addr, error) { return m.resolvers() }
 
 // Sessions are the logins from other machines that last, or began in the day before now, wall time; the newest first.
-func (m Machine) Sessions(now time.Time) ([]Session, error) { return nil, nil }
+// A user's logins from one address are one session, At the newest of them. They come from utmp and wtmp, systemd-logind,
+// sshd's processes and this process' environment; logs and the journal are not read. Without root, or without
+// CAP_SYS_PTRACE, sshd's processes tell nothing.
+func (m Machine) Sessions(now time.Time) ([]Session, error) { return m.sessions(now) }
 
-// Listeners are the ports that somebody serves on other addresses than loopback.
-func (m Machine) Listeners() ([]Listener, error) { return nil, nil }
+// Listeners are the ports that somebody serves on other addresses than loopback, in the network that this process is in.
+func (m Machine) Listeners() ([]Listener, error) { return m.listeners() }
 
-// Units are systemd's services that run: sshd.service.
-func (m Machine) Units() ([]string, error) { return nil, nil }
+// Units are systemd's services that run, in order: sshd.service. There are none where systemd is not.
+func (m Machine) Units() ([]string, error) { return m.units() }
 
-// Containers are those of Docker and Podman that run.
-func (m Machine) Containers() ([]Container, error) { return nil, nil }
+// Containers are those of Docker that run, in order of their names. Podman's are not told of.
+func (m Machine) Containers() ([]Container, error) { return m.containers() }

@@ -30,6 +30,7 @@ type Past struct {
 	files    []pastFile
 	journal  *journalQuery
 	envelope string
+	from     time.Time // of a journal, the first entry's; zero for all
 }
 
 // A pastFile is one of the files of a log.
@@ -38,6 +39,7 @@ type pastFile struct {
 	first time.Time // event time of the first dated line, else when it was last written to
 	last  time.Time // when it was last written to
 	size  int64
+	skip  int64 // bytes at its start that are not read
 }
 
 // TimeOf is the event time written in a line, as Judge.Time.
@@ -169,7 +171,7 @@ func (p *Past) Order(timeOf TimeOf) {
 }
 
 func (f *pastFile) firstTime(envelope string, timeOf TimeOf) (at time.Time, ok bool) {
-	in, err := OpenLog(f.path)
+	in, err := f.open()
 	if err != nil {
 		return at, false
 	}
@@ -240,7 +242,7 @@ func (e *unreadError) Error() string { return fmt.Sprintf("read log %s: %v", e.p
 func (e *unreadError) Unwrap() error { return e.err }
 
 func (p *Past) readFile(ctx context.Context, f pastFile, hand func(*bantam.Line) error, count func(int64)) error {
-	in, err := OpenLog(f.path)
+	in, err := f.open()
 	if err != nil {
 		return &unreadError{f.path, err}
 	}
@@ -287,6 +289,9 @@ func (p *Past) readJournal(ctx context.Context, hand func(*bantam.Line) error) e
 	j := newJournal(p.journal, hostJournal, defaultTiming, slog.New(slog.DiscardHandler))
 	j.now = []*lane{{query: p.journal}}
 	args := slices.DeleteFunc(j.args(), func(a string) bool { return a == "--follow" || strings.HasPrefix(a, "--since=") })
+	if !p.from.IsZero() {
+		args = append(args, fmt.Sprintf("--since=@%d", p.from.Unix()))
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, j.system.program, args...)
