@@ -189,14 +189,14 @@ func TestPackageFromInstallationToPurge(t *testing.T) {
 	if !d.attempt() {
 		t.Error("the removal leaves somebody banned")
 	}
-	came, went := changed(before, d.files())
+	came, _ := changed(before, d.files())
 	for _, name := range came {
 		if name != "/etc/logrotate.d/bantam" && !strings.HasPrefix(name, "/etc/bantam") && !strings.HasPrefix(name, "/var/lib/bantam") {
 			t.Errorf("the removal leaves %s", name)
 		}
 	}
 	d.does("dpkg", "-P", "bantam")
-	if came, went = changed(before, d.files()); len(came)+len(went) > 0 {
+	if came, went := changed(before, d.files()); len(came)+len(went) > 0 {
 		t.Errorf("the purge leaves %q and has taken away %q", came, went)
 	}
 }
