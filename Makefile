@@ -9,7 +9,7 @@ FUZZTIME ?= 10s
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build demo test test-long test-differential lint fuzz bench bench-daemon bench-detect bench-hostile clean
+.PHONY: build demo test test-long test-differential lint fuzz bench bench-daemon bench-detect bench-hostile deb rpm man completions dist clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -tags gomailnotpl -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/bantam
@@ -27,10 +27,17 @@ test: packages
 test-long: packages
 	BANTAM_LONG=1 $(GO) test -v -timeout 1h -run 'TestNoPacketOfABannedAddressPasses|TestADayOfLife' ./test
 
+# Packages for amd64 and arm64, or for ARCHS; what is in them, for those who make their own.
+deb rpm:
+	GO=$(GO) packaging/build $@ dist
+man completions:
+	GO=$(GO) packaging/build stage dist
+dist: deb rpm
+
 # The programs that tests use as peers and witnesses, where apt-get can install them.
 PEERS := nft:nftables ipset:ipset iptables:iptables ip:iproute2 python3:python3 \
 	/lib/systemd/systemd-journal-remote:systemd-journal-remote journalctl:systemd cc:gcc \
-	xz:xz-utils zstd:zstd
+	xz:xz-utils zstd:zstd mmdebstrap:mmdebstrap lintian:lintian rpm:rpm man:man-db
 .PHONY: packages
 packages:
 	@missing=; for p in $(PEERS); do command -v "$${p%%:*}" >/dev/null || missing="$$missing $${p##*:}"; done; \
@@ -78,4 +85,4 @@ bench-hostile:
 	$(GO) test -run TestTime -v -timeout 3h ./bench/hostile -hostile.lines=$(HOSTILE)
 
 clean:
-	rm -rf bin tmp
+	rm -rf bin dist tmp

@@ -30,6 +30,7 @@ const (
 	ExitFailed     = 1 // it could not be done; the message says why
 	ExitUsage      = 2 // the command line is not understood
 	ExitNotRunning = 3 // there is no daemon to ask
+	ExitBeside     = 4 // run: another server does its work here
 )
 
 // DefaultSocket is where the daemon's API listens.
@@ -106,6 +107,7 @@ Called alone it shows the state of everything.`,
 		a.reportCommand(),
 		a.pingCommand(),
 		a.versionCommand(),
+		a.manCommand(),
 	)
 	return root
 }
@@ -126,6 +128,10 @@ func (a *app) explain(err error) int {
 		code, hint = ExitNotRunning, "start it with: sudo bantam run; or name its --socket"
 	case errors.As(err, &refused):
 		hint = refused.Hint
+		var beside besideError
+		if errors.As(err, &beside) {
+			code = ExitBeside
+		}
 	case errors.As(err, &problem):
 		hint = problem.Hint
 	case strings.HasPrefix(text, "unknown command"):

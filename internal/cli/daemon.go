@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -41,6 +43,11 @@ their time; SIGHUP reloads the configuration; SIGUSR1 opens the log file anew.`,
 	return cmd
 }
 
+// besideError is a start that another server at the same work forbids.
+type besideError struct{ error }
+
+func (e besideError) Unwrap() error { return e.error }
+
 func (a *app) run(ctx context.Context, pidFile string, observe bool) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -53,6 +60,10 @@ func (a *app) run(ctx context.Context, pidFile string, observe bool) error {
 		DropPrivileges: a.stderr == os.Stderr, // not those of a program that runs this as a part
 	})
 	if err != nil {
+		var refused *control.Error
+		if errors.As(err, &refused) && refused.Status == http.StatusConflict {
+			return besideError{err}
+		}
 		return err
 	}
 	ended := make(chan error, 1)
@@ -115,11 +126,18 @@ func (a *app) stopCommand() *cobra.Command {
 		Short: "Stop the daemon",
 		Long: `Stop the daemon and wait until it has ended. Bans stay in the kernel and end in their
 time, so a restart leaves no gap; --unban takes them all out. The database keeps
-them either way, and the next start puts them back.`,
+them either way, and the next start puts them back.
+
+Without a daemon --unban takes out what one has left: the table "inet bantam", and the
+sets and chains of the actions that the configuration in -c names. Fail2Ban's are left
+alone while it runs.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client := control.NewClient(a.socket)
 			st, err := control.Call(cmd.Context(), client, control.GetStatus, control.None{})
+			if unban && errors.Is(err, control.ErrNotRunning) {
+				return a.clear(cmd.Context())
+			}
 			if err != nil {
 				return err
 			}
@@ -144,6 +162,21 @@ them either way, and the next start puts them back.`,
 	}
 	cmd.Flags().BoolVar(&unban, "unban", false, "take every ban out of the kernel")
 	return cmd
+}
+
+// clear takes out of the kernel what a daemon has left.
+func (a *app) clear(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopWait)
+	defer cancel()
+	if err := daemon.Clear(ctx, a.folder(), a.library); err != nil {
+		return fmt.Errorf("take out what a daemon has left: %w", err)
+	}
+	if a.json {
+		a.print(control.StopRequest{Unban: true})
+	} else {
+		a.printf("no daemon ran; nothing of Bantam's is left in the kernel\n")
+	}
+	return nil
 }
 
 // stopWait is how long stop waits for the daemon to end.

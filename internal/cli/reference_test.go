@@ -31,6 +31,7 @@ A time is written as ` + "`10m`, `2h`, `1w` or `1d 12h`" + `. ` + "`-c`, `--sock
 | %d | it could not be done, or ` + "`check`" + ` found an error, or ` + "`banned`" + ` nobody; the message says why |
 | %d | the command line is not understood |
 | %d | there is no daemon to ask |
+| %d | ` + "`run`" + ` did not start, because Fail2Ban or another Bantam does its work here |
 
 Called as ` + "`fail2ban-regex`" + ` it ends as the original does: 0 whether or not anything matched, %d for wrong use or what cannot be
 read, %d for an option it does not know. With ` + "`--json`" + ` an error is an object with ` + "`error` and perhaps `hint`" + ` on standard output.
@@ -39,7 +40,7 @@ read, %d for an option it does not know. With ` + "`--json`" + ` an error is an 
 // page is docs/reference/commands.md as the commands themselves say it.
 func page() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, pageHead, ExitOK, ExitFailed, ExitUsage, ExitNotRunning, regexWrong, regexUsage)
+	fmt.Fprintf(&b, pageHead, ExitOK, ExitFailed, ExitUsage, ExitNotRunning, ExitBeside, regexWrong, regexUsage)
 	a := &app{library: library.FS}
 	root := a.root()
 	root.InitDefaultCompletionCmd()

@@ -46,6 +46,9 @@ func (a *app) status(ctx context.Context, name string) error {
 			a.print(st)
 		} else {
 			a.screen(st, time.Now())
+			if st.Config == "" && st.Firewall == "" {
+				a.printf("Nobody is banned until you run: sudo bantam setup\n")
+			}
 		}
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -55,8 +56,9 @@ type Fail2Ban struct {
 func ListenFail2Ban(path string) (*Fail2Ban, error) {
 	if who, answers := AskWho(path); answers {
 		return nil, &Error{
-			Text: fmt.Sprintf("%s answers on %s", who, path),
-			Hint: "stop it first: systemctl disable --now fail2ban, or fail2ban-client stop; its bans are taken over from its database",
+			Text:   fmt.Sprintf("%s answers on %s", who, path),
+			Status: http.StatusConflict,
+			Hint:   "stop it first: systemctl disable --now fail2ban, or fail2ban-client stop; its bans are taken over from its database",
 		}
 	}
 	l, err := openSocket(path, 0o700, "name another with socket in fail2ban.local")

@@ -51,7 +51,7 @@ func Listen(path string) (*Server, error) {
 	if pong, err := Call(ctx, NewClient(path), Ping, None{}); err == nil {
 		return nil, &Error{
 			Text: fmt.Sprintf("another Bantam (pid %d) answers on %s", pong.PID, path),
-			Hint: "stop it with: bantam stop; or give this one another --socket",
+			Hint: "stop it with: bantam stop; or give this one another --socket", Status: http.StatusConflict,
 		}
 	}
 	l, err := openSocket(path, 0o600, "choose another place with --socket")

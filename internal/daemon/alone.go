@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -34,7 +35,7 @@ func alone(c config.Daemon, pidFile string) error {
 	if b, err := os.ReadFile(pidFile); pidFile != "" && err == nil {
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
 			if who := serverAt(pid); who != "" {
-				return &control.Error{Text: fmt.Sprintf("%s (pid %d) runs for the same configuration: %s names it", who, pid, pidFile), Hint: wayOn[who]}
+				return &control.Error{Text: fmt.Sprintf("%s (pid %d) runs for the same configuration: %s names it", who, pid, pidFile), Hint: wayOn[who], Status: http.StatusConflict}
 			}
 		}
 	}
@@ -52,7 +53,7 @@ func alone(c config.Daemon, pidFile string) error {
 		open, _ := os.ReadDir(filepath.Join(p, "fd")) // of a process that is gone there are none
 		for _, fd := range open {
 			if info, err := os.Stat(filepath.Join(p, "fd", fd.Name())); err == nil && os.SameFile(info, file) {
-				return &control.Error{Text: fmt.Sprintf("%s (pid %d) has the database %s open", who, pid, c.DBFile), Hint: wayOn[who]}
+				return &control.Error{Text: fmt.Sprintf("%s (pid %d) has the database %s open", who, pid, c.DBFile), Hint: wayOn[who], Status: http.StatusConflict}
 			}
 		}
 	}
@@ -110,7 +111,7 @@ func lockDatabase(path string, held *os.File) (*os.File, error) {
 		_ = f.Close() // nothing was written
 		return held, &control.Error{
 			Text: fmt.Sprintf("%s uses the database %s", anotherBantam, path),
-			Hint: wayOn[anotherBantam],
+			Hint: wayOn[anotherBantam], Status: http.StatusConflict,
 		}
 	case err != nil: // a file system without such locks
 		_ = f.Close() // nothing was written
