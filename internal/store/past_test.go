@@ -19,7 +19,9 @@ func ended(b bantam.Ban, cause string) bantam.Decision {
 	return bantam.Decision{Kind: bantam.End, Ban: b, At: b.Time.Add(time.Minute), Cause: cause}
 }
 
-func started(b bantam.Ban) bantam.Decision { return bantam.Decision{Kind: bantam.Start, Ban: b, At: b.Time} }
+func started(b bantam.Ban) bantam.Decision {
+	return bantam.Decision{Kind: bantam.Start, Ban: b, At: b.Time}
+}
 
 func TestThePastIsToldNewestFirst(t *testing.T) {
 	s := open(t, path(t))
