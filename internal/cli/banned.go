@@ -2,9 +2,7 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,6 +45,7 @@ concern an address or prefix. With an address, the exit code is 1 if it is not b
 	}
 	cmd.Flags().StringVarP(&jail, "jail", "j", "", "only in this jail")
 	a.completeJail(cmd)
+	cmd.ValidArgsFunction = a.completeBanned
 	return cmd
 }
 
@@ -60,17 +59,15 @@ func (a *app) printBans(bans []bantam.Ban, asked bantam.ID) {
 		return
 	}
 	now := time.Now()
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	row := func(cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
-	row("ADDRESS", "JAIL", "SINCE", "UNTIL", "LEFT", "WHY")
+	var rows [][]cell
 	for _, b := range bans {
 		end, left := "for ever", ""
 		if !b.Permanent() {
 			end, left = stamp(b.End, now), length(b.End.Sub(now))
 		}
-		row(safe(b.ID.String()), safe(b.Jail), stamp(b.Time, now), end, left, why(b))
+		rows = append(rows, cells(safe(strings.TrimSpace(b.ID.String()+" "+b.Country)), safe(b.Jail), stamp(b.Time, now), end, left, why(b)))
 	}
-	_ = w.Flush()
+	a.printTable([]column{{title: "ADDRESS"}, {title: "JAIL"}, {title: "SINCE"}, {title: "UNTIL"}, {title: "LEFT"}, {title: "WHY"}}, rows)
 }
 
 // why is the reason of a ban in a few words.

@@ -1,25 +1,31 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"bantam/internal/control"
 	"bantam/internal/jail"
+	"bantam/internal/machine"
 	"bantam/internal/source"
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "status [JAIL]",
 		Short: "The state of everything, or of one jail",
+		Long: `Show the state of everything on one screen, or of one jail in full. Where there are many jails, those
+that have something to say come first. LINES/H is how many lines an hour the jail's logs used to have, FAILED counts
+failures since the start, BANNED is who is banned now.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usageError{fmt.Errorf("bantam status takes one jail")}
@@ -33,6 +39,19 @@ func (a *app) statusCommand() *cobra.Command {
 			return a.status(cmd.Context(), strings.Join(args, ""))
 		},
 	}
+	cmd.Flags().BoolVar(&a.all, "all", false, "show every jail, however many there are")
+	return cmd
+}
+
+// sessions are where administrators are logged in from now, as far as this machine tells.
+func sessions(now time.Time) (addrs []string) {
+	all, _ := machine.Machine{}.Sessions(now) // what cannot be read is not shown
+	for _, s := range all {
+		if addr := s.Addr.Unmap().String(); s.Live && !slices.Contains(addrs, addr) {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
 }
 
 // status shows everything, or one jail if it is named.
@@ -45,7 +64,7 @@ func (a *app) status(ctx context.Context, name string) error {
 		if a.json {
 			a.print(st)
 		} else {
-			a.screen(st, time.Now())
+			a.screen(st, sessions(time.Now()), time.Now())
 		}
 		return nil
 	}
@@ -71,79 +90,197 @@ func (a *app) status(ctx context.Context, name string) error {
 	return control.Refuse("bantam status lists the jails", "%s", &jail.UnknownJailError{Jail: name, Known: known})
 }
 
-// screen is the state of everything on one screen of 80 columns.
-func (a *app) screen(st control.Status, now time.Time) {
-	mode := "enforcing"
+// mostRows is how many jails the first screen shows: with what else it says it fits into 24 lines.
+const mostRows = 12
+
+// screen is the state of everything on one screen of 80 columns and 24 lines. you are the addresses of administrators
+// who are logged in.
+func (a *app) screen(st control.Status, you []string, now time.Time) {
+	mode, tint := "enforcing", strong
 	if st.Firewall == "" {
-		mode = "observing, nobody is banned"
+		mode, tint = "observing, nobody is banned", doubt
 	} else {
-		mode += " by " + st.Firewall
+		mode += " by " + safe(st.Firewall)
 	}
 	from := "library defaults"
 	if st.Config != "" {
 		from = safe(st.Config)
 	}
-	a.printf("bantam %s · %s · %s · up %s · %s\n\n", st.Version, mode, from, length(now.Sub(st.Since)), size(st.Memory))
+	head := strings.Join(wrapped(screenWidth, " · ", []string{"bantam " + safe(st.Version), mode, from, "up " + length(now.Sub(st.Since)), size(st.Memory)}), "\n")
+	a.printf("%s\n\n", strings.Replace(head, mode, a.tinted(tint, mode), 1))
 
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "JAIL\tWATCHES\tFAILING\tBANNED\tDROPPED\tSTATE")
+	rows, notes, observed := a.jailRows(st, now)
+	hidden := 0
+	if len(rows) > mostRows && !a.all {
+		hidden = len(rows) - mostRows
+		// Those that have something to say come first, in the order of all.
+		slices.SortStableFunc(rows, func(x, y jailRow) int { return cmp.Compare(y.says, x.says) })
+	}
+	var cells [][]cell
+	for _, r := range rows[:len(rows)-hidden] {
+		cells = append(cells, r.cells)
+	}
+	columns := []column{
+		{title: "JAIL", least: 10},
+		{title: "SOURCE", least: 10},
+		{title: "LINES/H", right: true},
+		{title: "FAILED", right: true},
+		{title: "BANNED", right: true},
+		{title: "LAST BAN", least: 15},
+		{title: "STATE", least: 8},
+	}
+	for _, line := range a.table(screenWidth, columns, cells) {
+		a.printf("%s\n", line)
+	}
+	if hidden > 0 {
+		worse := 0
+		for _, r := range rows[mostRows:] {
+			if r.says >= saysTrouble {
+				worse++
+			}
+		}
+		rest := "all ok"
+		if worse > 0 {
+			rest = a.tinted(doubt, fmt.Sprintf("%d of them not ok", worse))
+		}
+		a.printf("and %d more, %s: bantam status --all\n", hidden, rest)
+	}
+	a.troubles(st, notes)
+	a.printf("\n")
+	if observed > 0 {
+		a.printf("%s: %s written down, nobody shut out by them\n", a.tinted(doubt, "Observed only"), plural(observed, "ban"))
+	}
+	never := "Never banned: this machine, and " + plural(st.Allowed, "entry") + " of the allow list"
+	if len(you) > 0 {
+		never += " (logged in: " + safe(strings.Join(you, ", ")) + ")"
+	}
+	a.printf("%s\n", fit(never, screenWidth))
+	who := "ADDRESS"
+	for _, j := range st.Jails {
+		if _, is := j.LastBan.Prefix(); is && j.Banned > 0 {
+			who = j.LastBan.String()
+			break
+		}
+	}
+	next := []string{"bantam why " + who, "bantam unban " + who, "bantam top", "bantam help"}
+	for _, line := range wrapped(screenWidth, " | ", append([]string{"Next: " + next[0]}, next[1:]...)) {
+		a.printf("%s\n", line)
+	}
+}
+
+// A jailRow is a jail on the first screen.
+type jailRow struct {
+	cells []cell
+	says  int
+}
+
+// How much a jail has to say.
+const (
+	saysNothing = iota
+	saysFigures // it has banned somebody, or somebody fails
+	saysTrouble
+)
+
+// jailRows are the jails on the first screen, what is to be said below them, and how many bans are only observed.
+func (a *app) jailRows(st control.Status, now time.Time) (rows []jailRow, notes []string, observed int) {
 	for _, j := range st.Jails {
 		if j.Aside != "" {
-			fmt.Fprintf(w, "%s\t-\t-\t-\t-\tset aside\n", safe(j.Jail))
+			rows = append(rows, jailRow{[]cell{{safe(j.Jail), wrong}, {text: "-"}, {text: "-"}, {text: "-"}, {text: "-"}, {text: "-"}, {"set aside", wrong}}, saysTrouble})
+			notes = append(notes, fmt.Sprintf("%s is set aside: %s", safe(j.Jail), safeLines(j.Aside)))
 			continue
 		}
-		watches, state := watched(j, now)
-		failing, dropped := strconv.Itoa(j.Failing), "-"
-		if j.Jail == jail.Manual {
-			failing = "-"
+		if j.Observe {
+			observed += j.Banned
 		}
-		if j.Dropped != nil {
-			dropped = count(j.Dropped.Packets)
+		if j.Jail == jail.Manual && j.Banned == 0 && j.Bans == 0 && len(st.Jails) > 1 {
+			continue // it has nothing to say until somebody bans by hand
+		}
+		watches, state := watched(j, now)
+		row := jailRow{says: saysNothing}
+		tint := asEver
+		switch {
+		case state != "ok":
+			row.says, tint = saysTrouble, doubt
+		case j.Banned > 0 || j.Failing > 0:
+			row.says = saysFigures
 		}
 		if j.Observe && st.Firewall != "" {
-			state += ", observes only"
+			if state == "ok" {
+				state = "observes only"
+			} else {
+				state += ", observes only"
+			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", safe(j.Jail), watches, failing, j.Banned, dropped, state)
+		perHour, failed := 0.0, "-"
+		for _, s := range j.Sources {
+			perHour += s.PerHour
+		}
+		lines := "-"
+		if perHour > 0 {
+			lines = count(uint64(math.Round(perHour)))
+		}
+		if j.Jail != jail.Manual {
+			failed = count(j.Failures)
+		}
+		last := "-"
+		if !j.LastBan.IsZero() {
+			last = safe(strings.TrimSpace(j.LastBan.String() + " " + j.LastCountry))
+		}
+		row.cells = []cell{{text: safe(j.Jail)}, {text: watches}, {text: lines}, {text: failed}, {text: count(uint64(j.Banned))}, {text: last}, {state, tint}}
+		rows = append(rows, row)
 	}
-	_ = w.Flush()
+	return rows, notes, observed
+}
 
-	for _, j := range st.Jails {
-		if j.Aside != "" {
-			a.printf("\n%s is set aside: %s\n", safe(j.Jail), safeLines(j.Aside))
-		}
-	}
+// mostNotes is how many troubles the first screen tells in full.
+const mostNotes = 4
+
+// troubles says what is wrong, below the jails.
+func (a *app) troubles(st control.Status, notes []string) {
 	if st.Unsaved > 0 {
-		a.printf("\nThe database takes nothing: %s (%s in memory)\n", safe(st.StoreError), plural(st.Unsaved, "decision"))
+		notes = append(notes, fmt.Sprintf("The database takes nothing: %s (%s in memory)", safe(st.StoreError), plural(st.Unsaved, "decision")))
 	}
 	for _, act := range st.Actions {
 		switch {
 		case act.Failing > 0:
-			a.printf("\nThe action %s fails for %s and tries again: %s\n", safe(act.Action), plural(act.Failing, "offender"), safe(act.Err))
+			notes = append(notes, fmt.Sprintf("The action %s fails for %s and tries again: %s", safe(act.Action), plural(act.Failing, "offender"), safe(act.Err)))
 		case act.Err != "":
-			a.printf("\nThe action %s hangs, %s waiting: %s\n", safe(act.Action), plural(act.Pending, "decision"), safe(act.Err))
+			notes = append(notes, fmt.Sprintf("The action %s hangs, %s waiting: %s", safe(act.Action), plural(act.Pending, "decision"), safe(act.Err)))
 		}
 		if act.GaveUp > 0 {
-			a.printf("\nThe action %s gave up on %s; the log says why\n", safe(act.Action), plural(int(act.GaveUp), "decision"))
+			notes = append(notes, fmt.Sprintf("The action %s gave up on %s; the log says why", safe(act.Action), plural(int(act.GaveUp), "decision")))
 		}
 	}
 	if st.Privileges != "" {
-		a.printf("\nPrivileges: %s", safe(st.Privileges))
+		notes = append(notes, "Privileges: "+safe(st.Privileges))
 	}
-	a.printf("\nNever banned: this machine, and %s of the allow list\n", plural(st.Allowed, "entry"))
-	a.printf("Next: bantam banned | bantam unban ADDRESS | bantam status JAIL | bantam help\n")
+	if len(notes) == 0 {
+		return
+	}
+	a.printf("\n")
+	shown := notes
+	if len(notes) > mostNotes && !a.all {
+		shown = notes[:mostNotes]
+	}
+	for _, note := range shown {
+		a.printf("%s\n", note)
+	}
+	if rest := len(notes) - len(shown); rest > 0 {
+		a.printf("and %d more of this kind: bantam status --all\n", rest)
+	}
 }
 
 // watched says in a few words what a jail watches and how that goes.
 func watched(j control.JailStatus, now time.Time) (watches, state string) {
 	if j.Jail == jail.Manual {
-		return "bans by hand", "ok"
+		return "by hand", "ok"
 	}
-	var reading, waiting []string
+	reading, waiting := 0, 0
 	state = "ok"
+	name := ""
 	for _, s := range j.Sources {
 		switch s.State {
 		case source.Reading:
-			reading = append(reading, s.Name)
 			switch {
 			case !s.Live:
 				state = "catching up"
@@ -151,25 +288,29 @@ func watched(j control.JailStatus, now time.Time) (watches, state string) {
 				state = "silent since " + stamp(s.Silent, now)
 			}
 		case source.Ended:
-			reading = append(reading, s.Name)
 		case source.Waiting, source.Starting:
-			waiting = append(waiting, s.Name)
+			if waiting++; reading == 0 && waiting == 1 {
+				name = s.Name
+			}
+			continue
 		default:
-			reading = append(reading, s.Name)
 			state = safe(s.State)
 		}
+		if reading++; reading == 1 {
+			name = s.Name
+		}
 	}
-	names := reading
-	if len(reading) == 0 {
-		names, state = waiting, "waits for the file"
+	n := reading
+	if reading == 0 {
+		n, state = waiting, "waits for the file"
 	}
-	switch len(names) {
+	switch n {
 	case 0:
 		return "nothing", "no source"
 	case 1:
-		return safe(names[0]), state
+		return safe(path.Base(name)), state
 	}
-	return fmt.Sprintf("%s and %d more", safe(names[0]), len(names)-1), state
+	return fmt.Sprintf("%d files", n), state
 }
 
 // lastLine says how old a source's last line is, and whether that is unlike it.
