@@ -251,7 +251,7 @@ func (a *app) troubles(st control.Status, notes []string) {
 			notes = append(notes, fmt.Sprintf("The action %s gave up on %s; the log says why", safe(act.Action), plural(int(act.GaveUp), "decision")))
 		}
 	}
-	if st.Privileges != "" {
+	if st.Privileges != "" && a.all {
 		notes = append(notes, "Privileges: "+safe(st.Privileges))
 	}
 	if len(notes) == 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -105,12 +106,9 @@ func (d *Daemon) importBans(ctx context.Context, r control.ImportRequest) (reply
 	}
 	for i, b := range r.Bans {
 		name, reason := cmp.Or(b.Jail, jail.Manual), cmp.Or(b.Reason, r.Reason)
-		length := seconds(b.Seconds)
-		if !b.End.IsZero() {
-			if length = time.Until(b.End); length <= 0 {
-				reply.Over++
-				continue
-			}
+		if !b.End.IsZero() && !b.End.After(time.Now()) {
+			reply.Over++
+			continue
 		}
 		if _, ok := b.ID.Prefix(); !ok && name == jail.Manual {
 			refuse(i, false, "%q is %s", b.ID, bantam.ErrNotAddress)
@@ -124,7 +122,13 @@ func (d *Daemon) importBans(ctx context.Context, r control.ImportRequest) (reply
 			refuse(i, false, "%s is never to be banned in %s (by %s)", b.ID, name, by)
 			continue
 		}
-		decision, ok, err := d.jails.Ban(ctx, name, b.ID, length, bantam.ByOperator, reason)
+		var decision bantam.Decision
+		var ok bool
+		if b.End.IsZero() {
+			decision, ok, err = d.jails.Ban(ctx, name, b.ID, seconds(b.Seconds), bantam.ByOperator, reason)
+		} else {
+			decision, ok, err = d.jails.BanUntil(ctx, name, b.ID, b.End, bantam.ByOperator, reason)
+		}
 		var unknown *jail.UnknownJailError
 		switch {
 		case errors.As(err, &unknown):
@@ -142,4 +146,14 @@ func (d *Daemon) importBans(ctx context.Context, r control.ImportRequest) (reply
 		}
 	}
 	return reply, d.carriedOut(ctx, decisions...)
+}
+
+// ReadBans calls f with each ban that runs at the wall time now in a database of Fail2Ban's or of Bantam's, which it only
+// reads. How long bans last that do not say is what the configuration in dir, "" for the library alone, says of their jails.
+func ReadBans(ctx context.Context, dir string, library fs.FS, path string, now time.Time, f func(bantam.Ban) error) error {
+	banTime := func(string) time.Duration { return 10 * time.Minute }
+	if p, err := makePlan(dir, library); err == nil {
+		banTime = p.storeConfig("").BanTime
+	}
+	return store.ReadBans(ctx, path, now, banTime, f)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"bantam"
 )
@@ -85,5 +86,26 @@ func BenchmarkNearest(b *testing.B) {
 		if len(s.Nearest(20, at(2))) != 20 {
 			b.Fatal("nobody is near")
 		}
+	}
+}
+
+// A ban that is taken over twice is one ban, with the end it had.
+func TestABanIsTakenOverWithItsEnd(t *testing.T) {
+	s := newState()
+	who, end := id(t, "192.0.2.7"), at(3600)
+	d, ok, err := s.BanUntil("sshd", who, end, bantam.ByOperator, "taken over", at(1))
+	if err != nil || !ok || !d.Ban.End.Equal(end) || d.Ban.Reason != "taken over" {
+		t.Fatalf("%+v, %t, %v", d, ok, err)
+	}
+	for _, again := range []time.Time{end, at(1800)} {
+		if _, ok, err := s.BanUntil("sshd", who, again, bantam.ByOperator, "", at(2)); ok || err != nil {
+			t.Errorf("until %v: it is decided again (%v)", again, err)
+		}
+	}
+	if d, ok, _ := s.BanUntil("sshd", who, time.Time{}, bantam.ByOperator, "", at(3)); !ok || d.Kind != bantam.Prolong || !d.Ban.Permanent() {
+		t.Errorf("for ever: %+v, %t", d, ok)
+	}
+	if _, _, err := s.BanUntil("nope", who, end, bantam.ByOperator, "", at(1)); err == nil {
+		t.Error("there is a jail nope")
 	}
 }
