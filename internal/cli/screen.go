@@ -60,7 +60,9 @@ type cell struct {
 type column struct {
 	title string
 	right bool
-	least int // columns it may be cut to where the table is too wide; 0 for what is never cut
+	// least is to how many columns it may be cut where the table is too wide, 0 for never; those that yield more are
+	// cut first.
+	least, yield int
 }
 
 // table is the lines of a table whose columns are two blanks apart, at most so many columns wide if that can be had; 0 is
@@ -74,17 +76,17 @@ func (a *app) table(most int, columns []column, rows [][]cell) []string {
 		}
 	}
 	for most > 0 {
-		total, widest := 2*(len(columns)-1), -1
+		total, first := 2*(len(columns)-1), -1
 		for i, c := range columns {
 			total += widths[i]
-			if c.least > 0 && widths[i] > max(c.least, width(c.title)) && (widest < 0 || widths[i] > widths[widest]) {
-				widest = i
+			if c.least > 0 && widths[i] > c.least && (first < 0 || c.yield > columns[first].yield) {
+				first = i
 			}
 		}
-		if total <= most || widest < 0 {
+		if total <= most || first < 0 {
 			break
 		}
-		widths[widest]--
+		widths[first]--
 	}
 	line := func(cells []cell) string {
 		var b strings.Builder

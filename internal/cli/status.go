@@ -90,8 +90,12 @@ func (a *app) status(ctx context.Context, name string) error {
 	return control.Refuse("bantam status lists the jails", "%s", &jail.UnknownJailError{Jail: name, Known: known})
 }
 
-// mostRows is how many jails the first screen shows: with what else it says it fits into 24 lines.
-const mostRows = 12
+// Bounds of the first screen, which fits a terminal of 24 lines with a prompt below it.
+const (
+	screenLines = 23
+	leastRows   = 5 // jails that are shown in any case
+	mostNotes   = 4 // troubles that are told in full
+)
 
 // screen is the state of everything on one screen of 80 columns and 24 lines. you are the addresses of administrators
 // who are logged in.
@@ -106,55 +110,22 @@ func (a *app) screen(st control.Status, you []string, now time.Time) {
 	if st.Config != "" {
 		from = safe(st.Config)
 	}
-	head := strings.Join(wrapped(screenWidth, " · ", []string{"bantam " + safe(st.Version), mode, from, "up " + length(now.Sub(st.Since)), size(st.Memory)}), "\n")
-	a.printf("%s\n\n", strings.Replace(head, mode, a.tinted(tint, mode), 1))
+	var out, below []string
+	head := wrapped(screenWidth, " · ", []string{"bantam " + safe(st.Version), mode, from, "up " + length(now.Sub(st.Since)) + ", " + size(st.Memory)})
+	head[0] = strings.Replace(head[0], mode, a.tinted(tint, mode), 1)
+	out = append(append(out, head...), "")
 
 	rows, notes, observed := a.jailRows(st, now)
-	hidden := 0
-	if len(rows) > mostRows && !a.all {
-		hidden = len(rows) - mostRows
-		// Those that have something to say come first, in the order of all.
-		slices.SortStableFunc(rows, func(x, y jailRow) int { return cmp.Compare(y.says, x.says) })
-	}
-	var cells [][]cell
-	for _, r := range rows[:len(rows)-hidden] {
-		cells = append(cells, r.cells)
-	}
-	columns := []column{
-		{title: "JAIL", least: 10},
-		{title: "SOURCE", least: 10},
-		{title: "LINES/H", right: true},
-		{title: "FAILED", right: true},
-		{title: "BANNED", right: true},
-		{title: "LAST BAN", least: 15},
-		{title: "STATE", least: 8},
-	}
-	for _, line := range a.table(screenWidth, columns, cells) {
-		a.printf("%s\n", line)
-	}
-	if hidden > 0 {
-		worse := 0
-		for _, r := range rows[mostRows:] {
-			if r.says >= saysTrouble {
-				worse++
-			}
-		}
-		rest := "all ok"
-		if worse > 0 {
-			rest = a.tinted(doubt, fmt.Sprintf("%d of them not ok", worse))
-		}
-		a.printf("and %d more, %s: bantam status --all\n", hidden, rest)
-	}
-	a.troubles(st, notes)
-	a.printf("\n")
+	below = a.troubles(st, notes)
+	below = append(below, "")
 	if observed > 0 {
-		a.printf("%s: %s written down, nobody shut out by them\n", a.tinted(doubt, "Observed only"), plural(observed, "ban"))
+		below = append(below, fmt.Sprintf("%s: %s written down, nobody shut out by them", a.tinted(doubt, "Observed only"), plural(observed, "ban")))
 	}
-	never := "Never banned: this machine, and " + plural(st.Allowed, "entry") + " of the allow list"
+	never := "Never banned: this machine, " + plural(st.Allowed, "entry") + " of the allow list"
 	if len(you) > 0 {
 		never += " (logged in: " + safe(strings.Join(you, ", ")) + ")"
 	}
-	a.printf("%s\n", fit(never, screenWidth))
+	below = append(below, fit(never, screenWidth))
 	who := "ADDRESS"
 	for _, j := range st.Jails {
 		if _, is := j.LastBan.Prefix(); is && j.Banned > 0 {
@@ -162,10 +133,46 @@ func (a *app) screen(st control.Status, you []string, now time.Time) {
 			break
 		}
 	}
-	next := []string{"bantam why " + who, "bantam unban " + who, "bantam top", "bantam help"}
-	for _, line := range wrapped(screenWidth, " | ", append([]string{"Next: " + next[0]}, next[1:]...)) {
+	below = append(below, wrapped(screenWidth, " | ", []string{"Next: bantam why " + who, "bantam unban ADDRESS", "bantam top", "bantam help"})...)
+
+	taken := len(out) + 1 // with the table's head
+	for _, line := range below {
+		taken += max(1, (width(line)+screenWidth-1)/screenWidth) // as a terminal breaks it
+	}
+	if room := max(leastRows, screenLines-taken); len(rows) > room && !a.all {
+		// Those that have something to say come first, in the order of all.
+		slices.SortStableFunc(rows, func(x, y jailRow) int { return cmp.Compare(y.says, x.says) })
+		hidden := rows[room-1:]
+		rows = rows[:room-1]
+		rest, worse := "all ok", 0
+		for _, r := range hidden {
+			if r.says == saysTrouble {
+				worse++
+			}
+		}
+		if worse > 0 {
+			rest = a.tinted(doubt, fmt.Sprintf("%d of them not ok", worse))
+		}
+		below = append([]string{fmt.Sprintf("and %d more, %s: bantam status --all", len(hidden), rest)}, below...)
+	}
+	var shown [][]cell
+	for _, r := range rows {
+		shown = append(shown, r.cells)
+	}
+	out = append(out, a.table(screenWidth, statusColumns, shown)...)
+	for _, line := range append(out, below...) {
 		a.printf("%s\n", line)
 	}
+}
+
+var statusColumns = []column{
+	{title: "JAIL", least: 12, yield: 2},
+	{title: "SOURCE", least: 8, yield: 3},
+	{title: "LINES/H", right: true},
+	{title: "FAILED", right: true},
+	{title: "BANNED", right: true},
+	{title: "LAST BAN", least: 15},
+	{title: "STATE", least: 8, yield: 1},
 }
 
 // A jailRow is a jail on the first screen.
@@ -195,7 +202,10 @@ func (a *app) jailRows(st control.Status, now time.Time) (rows []jailRow, notes 
 		if j.Jail == jail.Manual && j.Banned == 0 && j.Bans == 0 && len(st.Jails) > 1 {
 			continue // it has nothing to say until somebody bans by hand
 		}
-		watches, state := watched(j, now)
+		watches, state, more := watched(j, now)
+		if more != "" {
+			notes = append(notes, safe(j.Jail)+": "+more)
+		}
 		row := jailRow{says: saysNothing}
 		tint := asEver
 		switch {
@@ -206,9 +216,9 @@ func (a *app) jailRows(st control.Status, now time.Time) (rows []jailRow, notes 
 		}
 		if j.Observe && st.Firewall != "" {
 			if state == "ok" {
-				state = "observes only"
+				state = "observes"
 			} else {
-				state += ", observes only"
+				state += ", observes"
 			}
 		}
 		perHour, failed := 0.0, "-"
@@ -232,13 +242,10 @@ func (a *app) jailRows(st control.Status, now time.Time) (rows []jailRow, notes 
 	return rows, notes, observed
 }
 
-// mostNotes is how many troubles the first screen tells in full.
-const mostNotes = 4
-
-// troubles says what is wrong, below the jails.
-func (a *app) troubles(st control.Status, notes []string) {
+// troubles are what is wrong, said below the jails.
+func (a *app) troubles(st control.Status, notes []string) (lines []string) {
 	if st.Unsaved > 0 {
-		notes = append(notes, fmt.Sprintf("The database takes nothing: %s (%s in memory)", safe(st.StoreError), plural(st.Unsaved, "decision")))
+		notes = append([]string{fmt.Sprintf("The database takes nothing: %s (%s in memory)", safe(st.StoreError), plural(st.Unsaved, "decision"))}, notes...)
 	}
 	for _, act := range st.Actions {
 		switch {
@@ -255,29 +262,29 @@ func (a *app) troubles(st control.Status, notes []string) {
 		notes = append(notes, "Privileges: "+safe(st.Privileges))
 	}
 	if len(notes) == 0 {
-		return
+		return nil
 	}
-	a.printf("\n")
-	shown := notes
+	rest := 0
 	if len(notes) > mostNotes && !a.all {
-		shown = notes[:mostNotes]
+		rest, notes = len(notes)-mostNotes+1, notes[:mostNotes-1]
 	}
-	for _, note := range shown {
-		a.printf("%s\n", note)
+	lines = append(lines, "")
+	for _, note := range notes {
+		lines = append(lines, strings.Split(note, "\n")...)
 	}
-	if rest := len(notes) - len(shown); rest > 0 {
-		a.printf("and %d more of this kind: bantam status --all\n", rest)
+	if rest > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more of this kind: bantam status --all", rest))
 	}
+	return lines
 }
 
-// watched says in a few words what a jail watches and how that goes.
-func watched(j control.JailStatus, now time.Time) (watches, state string) {
+// watched says in a few words what a jail watches and how that goes, and in more words what is not as it should be.
+func watched(j control.JailStatus, now time.Time) (watches, state, more string) {
 	if j.Jail == jail.Manual {
-		return "by hand", "ok"
+		return "by hand", "ok", ""
 	}
-	reading, waiting := 0, 0
+	var reading, waiting []string
 	state = "ok"
-	name := ""
 	for _, s := range j.Sources {
 		switch s.State {
 		case source.Reading:
@@ -285,32 +292,31 @@ func watched(j control.JailStatus, now time.Time) (watches, state string) {
 			case !s.Live:
 				state = "catching up"
 			case !s.Silent.IsZero() && state == "ok":
-				state = "silent since " + stamp(s.Silent, now)
+				state = "silent " + length(now.Sub(s.Silent))
+				more = fmt.Sprintf("%s silent since %s, usually %.0f lines an hour", safe(s.Name), stamp(s.Silent, now), s.PerHour)
 			}
 		case source.Ended:
 		case source.Waiting, source.Starting:
-			if waiting++; reading == 0 && waiting == 1 {
-				name = s.Name
-			}
+			waiting = append(waiting, s.Name)
 			continue
 		default:
-			state = safe(s.State)
+			state, more = "not read", safe(s.Name)+": "+safe(s.State)
 		}
-		if reading++; reading == 1 {
-			name = s.Name
+		reading = append(reading, s.Name)
+	}
+	names := reading
+	if len(reading) == 0 {
+		if names, state = waiting, "no file yet"; len(waiting) > 0 {
+			more = "waits for " + safe(waiting[0])
 		}
 	}
-	n := reading
-	if reading == 0 {
-		n, state = waiting, "waits for the file"
-	}
-	switch n {
+	switch len(names) {
 	case 0:
-		return "nothing", "no source"
+		return "nothing", "no source", "it has no source: logpath and journalmatch name none"
 	case 1:
-		return safe(path.Base(name)), state
+		return safe(path.Base(names[0])), state, more
 	}
-	return fmt.Sprintf("%d files", n), state
+	return fmt.Sprintf("%d files", len(names)), state, more
 }
 
 // lastLine says how old a source's last line is, and whether that is unlike it.

@@ -110,7 +110,9 @@ func eventText(e *control.Event) (text string, t tint) {
 			add("observed only")
 		}
 	case control.EventUnban:
-		add("%s", endings(e.Text))
+		add("%s", map[string]string{
+			bantam.CauseExpired: "its time is up", bantam.CauseOperator: "by hand", bantam.CauseAllowed: "never to be banned any more", bantam.CauseRemoved: "its jail is gone",
+		}[e.Text])
 		if e.Observed {
 			add("observed only")
 		}

@@ -212,7 +212,7 @@ func (a *app) printJudged(l *control.JudgedLine, now time.Time) {
 		a.printf("\nother jails:\n")
 	}
 	for _, text := range order {
-		a.printf("  %s: %s\n", text, named(others[text]))
+		a.printf("  %s: %s\n", named(others[text]), text)
 	}
 	if !matched && len(l.Jails) == 1 && l.Jails[0].Rule != nil {
 		a.printRule("expression", l.Jails[0].Rule)
