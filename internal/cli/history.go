@@ -83,7 +83,7 @@ func ago(text string, now time.Time) (t time.Time, err error) {
 	if text == "" {
 		return t, nil
 	}
-	for _, layout := range []string{time.DateOnly, "2006-01-02 15:04", "2006-01-02T15:04", time.DateTime, time.RFC3339} {
+	for _, layout := range []string{time.DateOnly, "2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02T15:04:05", time.DateTime, time.RFC3339} {
 		if t, err = time.ParseInLocation(layout, text, now.Location()); err == nil {
 			return t, nil
 		}

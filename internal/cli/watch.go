@@ -45,16 +45,21 @@ func (a *app) watch(ctx context.Context, r control.WatchRequest) (err error) {
 	}
 	lines := json.NewEncoder(a.stdout)
 	lines.SetEscapeHTML(false)
+	stopped := false
 	for {
 		e, err := events.Next()
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case stopped && err != nil:
+			return fmt.Errorf("%w any more", control.ErrNotRunning)
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return fmt.Errorf("%w any more: the daemon has ended, or has cut off this reader for being too slow", control.ErrNotRunning)
+			return control.Refuse("begin again; bantam ping says whether the daemon runs", "the daemon has broken off: this reader was too slow, or the daemon died")
 		case err != nil:
 			return err
-		case a.json:
+		}
+		stopped = e.Kind == control.EventStop
+		if a.json {
 			if err := lines.Encode(e); err != nil {
 				return fmt.Errorf("print: %w", err)
 			}

@@ -285,11 +285,12 @@ func (a *app) printMatched(j *control.Judged, now time.Time) {
 	}
 }
 
-// printData prints captured parts, but for those that are the host.
+// printData prints captured parts, but for those that are the host, and those by which a filter puts lines together.
 func (a *app) printData(data map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(data)) {
-		if data[key] != "" && !slices.Contains([]string{"ip4", "ip6", "dns", "fid", "cidr"}, key) {
-			a.row(key, "%s", fit(safe(data[key]), screenWidth))
+		inner := slices.Contains([]string{"ip4", "ip6", "dns", "fid", "cidr", "content", "nofail"}, key) || strings.HasPrefix(key, "mlf")
+		if data[key] != "" && !inner {
+			a.row(safe(key), "%s", fit(safe(data[key]), screenWidth))
 		}
 	}
 }

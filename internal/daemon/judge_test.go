@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +16,9 @@ import (
 
 	"bantam"
 	"bantam/internal/control"
+	"bantam/internal/geo"
 	"bantam/internal/jail"
+	"bantam/internal/lookup"
 	"bantam/library"
 )
 
@@ -234,4 +239,42 @@ func TestThePastIsPagedAndChosen(t *testing.T) {
 	if err != nil || failing.Failing == nil {
 		t.Errorf("%+v, %v", failing, err)
 	}
+}
+
+// Whatever a line holds, it is judged in bounded time, and each jail comes to one stage.
+func FuzzJudgedLines(f *testing.F) {
+	dir := f.TempDir()
+	conf := "[DEFAULT]\nobserve = true\nusedns = no\nbackend = polling\nlogpath = " + dir + "/a.log\n[sshd]\nenabled = true\n[nginx-http-auth]\nenabled = true\n[postfix]\nenabled = true\n"
+	if err := os.WriteFile(filepath.Join(dir, "jail.local"), []byte(conf), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	f.Add("Mar  2 10:15:04 gate sshd[812]: Failed password for root from 192.0.2.7 port 4022 ssh2")
+	f.Add("2025/03/02 10:15:04 [error] 1#1: *1 user \"x\": password mismatch, client: 192.0.2.7, server: a, request: \"GET / HTTP/1.1\"")
+	p, err := makePlan(dir, library.FS)
+	if err != nil {
+		f.Fatal(err)
+	}
+	state := jail.NewState()
+	state.Configure(p.jails, time.Now())
+	quiet := slog.New(slog.DiscardHandler)
+	j := judge{p, lookup.New(quiet, net.DefaultResolver), geo.Open(quiet, nil), func(_ context.Context, f bantam.Failure) (jail.Trial, bool, error) {
+		t, ok := state.Try(f)
+		return t, ok, nil
+	}, func(context.Context, string) ([]bantam.ID, error) { return nil, errors.New("nobody is asked") }}
+	f.Fuzz(func(t *testing.T, line string) {
+		lines, err := j.lines(t.Context(), control.JudgeRequest{Lines: []string{line, line}})
+		if err != nil || len(lines) != 2 {
+			t.Fatalf("%d lines, %v", len(lines), err)
+		}
+		for _, l := range lines {
+			if len(l.Jails) != 3 {
+				t.Fatalf("%d jails", len(l.Jails))
+			}
+			for _, judged := range l.Jails {
+				if judged.Stage == "" || judged.Before != 0 {
+					t.Errorf("%+v", judged)
+				}
+			}
+		}
+	})
 }

@@ -176,3 +176,28 @@ func BenchmarkPast(b *testing.B) {
 		}
 	}
 }
+
+// Whatever a file is, reading bans out of it ends, and what comes out is a ban.
+func FuzzForeignDatabases(f *testing.F) {
+	for version := 1; version <= 4; version++ {
+		text, err := os.ReadFile(peerFile(f, version, 1_699_995_000, 1_699_999_900, 1_699_999_950))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		file := filepath.Join(t.TempDir(), "f.db")
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		err := ReadBans(t.Context(), file, time.Unix(1_700_000_000, 0), func(string) time.Duration { return time.Hour }, func(b bantam.Ban) error {
+			if n++; b.ID.IsZero() || b.Jail == "" || n > len(text) {
+				t.Errorf("%d: %+v", n, b)
+			}
+			return nil
+		})
+		_ = err // most files are none
+	})
+}
