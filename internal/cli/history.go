@@ -13,7 +13,6 @@ import (
 	"bantam"
 	"bantam/internal/config"
 	"bantam/internal/control"
-	"bantam/internal/store"
 )
 
 // mostPage is how many bans are asked for at once.
@@ -112,11 +111,11 @@ func (a *app) history(ctx context.Context, r control.HistoryRequest, limit int, 
 			break
 		}
 		last := page.Bans[len(page.Bans)-1]
-		r.After = store.PastKey{Time: last.Time, Jail: last.Jail, ID: last.ID}
+		r.After = control.PastKey{Time: last.Time, Jail: last.Jail, ID: last.ID}
 	}
 	if a.json {
 		if all.Bans == nil {
-			all.Bans = []store.PastBan{}
+			all.Bans = []control.PastBan{}
 		}
 		a.print(all)
 		return nil
@@ -148,7 +147,7 @@ func (a *app) printHistory(all control.HistoryReply, now time.Time) {
 }
 
 // howEnded says how a ban ended.
-func howEnded(b *store.PastBan, now time.Time) string {
+func howEnded(b *control.PastBan, now time.Time) string {
 	switch {
 	case b.Ended.IsZero() && b.Permanent():
 		return "runs for ever"

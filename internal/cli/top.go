@@ -14,7 +14,6 @@ import (
 	"bantam"
 	"bantam/internal/control"
 	"bantam/internal/jail"
-	"bantam/internal/store"
 )
 
 // How often the daemon is asked, how long it may take to answer, and how many of each are asked for.
@@ -70,7 +69,7 @@ type topFigures struct {
 	At      time.Time         `json:"at"`
 	Status  control.Status    `json:"status"`
 	Failing []control.Failing `json:"failing"`
-	Last    []store.PastBan   `json:"last"`
+	Last    []control.PastBan   `json:"last"`
 	err     error
 }
 

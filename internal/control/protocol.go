@@ -201,6 +201,12 @@ type Told struct {
 	At   time.Time `json:"at,omitzero"` // wall time
 }
 
+// A PastBan is a ban as it is remembered, and a PastKey names one.
+type (
+	PastBan = store.PastBan
+	PastKey = store.PastKey
+)
+
 // HistoryRequest asks for bans of the past; what is left out does not matter.
 type HistoryRequest struct {
 	Jail string `json:"jail,omitempty"`
@@ -211,13 +217,13 @@ type HistoryRequest struct {
 	Since time.Time `json:"since,omitzero"`
 	Until time.Time `json:"until,omitzero"`
 	// After is the last ban of the page before.
-	After store.PastKey `json:"after,omitzero"`
+	After PastKey `json:"after,omitzero"`
 	Limit int           `json:"limit,omitempty"` // 1 to 1000; 0 is 50
 }
 
 // HistoryReply is one page of the past.
 type HistoryReply struct {
-	Bans []store.PastBan `json:"bans"` // the newest first
+	Bans []PastBan `json:"bans"` // the newest first
 	// Fitting is how many there are from this page on; Least is true if there are more than were counted.
 	Fitting int  `json:"fitting"`
 	Least   bool `json:"least,omitempty"`
