@@ -69,7 +69,7 @@ type topFigures struct {
 	At      time.Time         `json:"at"`
 	Status  control.Status    `json:"status"`
 	Failing []control.Failing `json:"failing"`
-	Last    []control.PastBan   `json:"last"`
+	Last    []control.PastBan `json:"last"`
 	err     error
 }
 

@@ -218,7 +218,7 @@ type HistoryRequest struct {
 	Until time.Time `json:"until,omitzero"`
 	// After is the last ban of the page before.
 	After PastKey `json:"after,omitzero"`
-	Limit int           `json:"limit,omitempty"` // 1 to 1000; 0 is 50
+	Limit int     `json:"limit,omitempty"` // 1 to 1000; 0 is 50
 }
 
 // HistoryReply is one page of the past.
