@@ -103,7 +103,7 @@ func TestADatabaseIsTakenOver(t *testing.T) {
 
 // Thousands are taken over in parts.
 func TestALongListIsTakenOver(t *testing.T) {
-	const many = 3*importedAtOnce + 7
+	const many = importedAtOnce + 7
 	var list strings.Builder
 	for n := range many {
 		fmt.Fprintf(&list, "10.%d.%d.%d\n", n>>16, n>>8&255, n&255)

@@ -40,8 +40,8 @@ func shows(s *topScreen, text string) bool {
 func TestTheLiveScreenFitsAnyTerminal(t *testing.T) {
 	for _, colour := range []bool{false, true} {
 		s := aTop(&app{colour: colour}, 0, 0)
-		for h := range 40 {
-			for w := range 100 {
+		for h := 0; h < 40; h += 1 + h/6 {
+			for w := 0; w < 120; w += 1 + w/6 {
 				if _, cmd := s.Update(tea.WindowSizeMsg{Width: w, Height: h}); cmd != nil {
 					t.Fatal("a change of size starts something")
 				}
