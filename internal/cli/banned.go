@@ -2,10 +2,8 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,6 +52,7 @@ ignorelogins): it is listed, and he is not banned.`,
 	}
 	cmd.Flags().StringVarP(&jail, "jail", "j", "", "only in this jail")
 	a.completeJail(cmd)
+	cmd.ValidArgsFunction = a.completeBanned
 	return cmd
 }
 
@@ -67,10 +66,8 @@ func (a *app) printBans(bans []bantam.Ban, asked bantam.ID) {
 		return
 	}
 	now := time.Now()
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	var rows [][]cell
 	var held []bantam.Ban
-	row := func(cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
-	row("ADDRESS", "JAIL", "SINCE", "UNTIL", "LEFT", "WHY")
 	for _, b := range bans {
 		end, left := "for ever", ""
 		if !b.Permanent() {
@@ -81,9 +78,9 @@ func (a *app) printBans(bans []bantam.Ban, asked bantam.ID) {
 			cause = plural(b.Failures, "failure") + ", held back"
 			held = append(held, b)
 		}
-		row(safe(b.ID.String()), safe(b.Jail), stamp(b.Time, now), end, left, cause)
+		rows = append(rows, cells(safe(strings.TrimSpace(b.ID.String()+" "+b.Country)), safe(b.Jail), stamp(b.Time, now), end, left, cause))
 	}
-	_ = w.Flush()
+	a.printTable([]column{{title: "ADDRESS"}, {title: "JAIL"}, {title: "SINCE"}, {title: "UNTIL"}, {title: "LEFT"}, {title: "WHY"}}, rows)
 	if len(held) > 0 {
 		a.printf("\nHeld back, not banned:\n")
 	}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -44,12 +45,14 @@ type app struct {
 	config string // -c
 	socket string // --socket
 	json   bool   // --json
+	colour bool   // stdout shows colours
+	all    bool   // status --all
 }
 
 // Main runs the command line args, of which the first is the name the program was
 // called by, and returns its exit code. ctx ends what waits or runs.
 func Main(ctx context.Context, args []string, library fs.FS, stdout, stderr io.Writer) int {
-	a := &app{stdout: stdout, stderr: stderr, library: library}
+	a := &app{stdout: stdout, stderr: stderr, library: library, colour: colourful(stdout, os.Getenv)}
 	switch name := filepath.Base(args[0]); name {
 	case "fail2ban-regex":
 		return a.fail2banRegex(ctx, args[1:])

@@ -107,7 +107,7 @@ func (a *app) firstScreen(ctx context.Context) error {
 		if a.json {
 			a.print(st)
 		} else {
-			a.screen(st, time.Now())
+			a.screen(st, sessions(time.Now()), time.Now())
 		}
 		return nil
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -63,11 +62,11 @@ It works without a daemon and without privilege, and says what it could not see.
 	return c
 }
 
-// Columns of what doctor prints: where the text begins, and where it ends.
-const (
-	reportIndent = 12
-	reportWidth  = 80
-)
+// reportIndent is the column in which the text of what doctor prints begins.
+const reportIndent = 12
+
+// reportTints are how its states look.
+var reportTints = map[doctor.State]tint{doctor.Wrong: wrong, doctor.Doubtful: doubt}
 
 func (a *app) printReport(r doctor.Report) {
 	group := ""
@@ -80,30 +79,30 @@ func (a *app) printReport(r doctor.Report) {
 			group = c.Group
 			a.printf("%s\n", strings.ToUpper(group))
 		}
-		state := string(c.State)
+		state, tint := string(c.State), reportTints[c.State]
 		if c.Repaired {
-			state = "repaired"
+			state, tint = "repaired", asEver
 		}
-		a.printf("  %-8s  %s\n", state, wrapped(safe(c.Text)))
+		a.printf("  %s  %s\n", a.tinted(tint, fmt.Sprintf("%-8s", state)), behind(safe(c.Text)))
 		switch {
 		case c.Repaired:
-			a.printf("%*s%s\n", reportIndent, "", wrapped("done: "+safe(c.Repair)))
+			a.printf("%*s%s\n", reportIndent, "", behind("done: "+safe(c.Repair)))
 		case c.State != doctor.OK && c.Fix != "":
-			a.printf("%*s%s\n", reportIndent, "", wrapped("fix: "+safe(c.Fix)))
+			a.printf("%*s%s\n", reportIndent, "", behind("fix: "+safe(c.Fix)))
 		}
 		if c.Repair != "" && !c.Repaired {
 			repairs++
-			a.printf("%*s%s\n", reportIndent, "", wrapped("--fix "+safe(c.Repair)))
+			a.printf("%*s%s\n", reportIndent, "", behind("--fix "+safe(c.Repair)))
 		}
 	}
-	a.printf("\n%s\n", verdict(r))
+	a.printf("\n%s\n", conclusion(r))
 	if repairs > 0 {
 		a.printf("Next: sudo bantam doctor --fix\n")
 	}
 }
 
-// verdict is the last line.
-func verdict(r doctor.Report) string {
+// conclusion is the last line.
+func conclusion(r doctor.Report) string {
 	doubtful := ""
 	if r.Doubtful > 0 {
 		doubtful = ", " + plural(r.Doubtful, "thing") + " doubtful"
@@ -114,24 +113,8 @@ func verdict(r doctor.Report) string {
 	return plural(r.Wrong, "thing") + " wrong" + doubtful + "."
 }
 
-// wrapped breaks a text into lines that fit the screen behind the indent. A word that is longer than a line, as a
-// path or a rule may be, stays whole, so that it can be copied.
-func wrapped(text string) string {
-	var b strings.Builder
-	at := reportIndent
-	for i, word := range strings.Fields(text) {
-		n := utf8.RuneCountInString(word)
-		switch {
-		case i == 0:
-		case at+1+n > reportWidth:
-			b.WriteString("\n" + strings.Repeat(" ", reportIndent))
-			at = reportIndent
-		default:
-			b.WriteByte(' ')
-			at++
-		}
-		b.WriteString(word)
-		at += n
-	}
-	return b.String()
+// behind puts a text behind the indent, in lines that fit the screen. A word that is longer than a line, as a path or a
+// rule may be, stays whole, so that it can be copied.
+func behind(text string) string {
+	return strings.Join(wrapped(screenWidth-reportIndent, " ", strings.Fields(text)), "\n"+strings.Repeat(" ", reportIndent))
 }

@@ -1,25 +1,31 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"bantam/internal/control"
 	"bantam/internal/jail"
+	"bantam/internal/machine"
 	"bantam/internal/source"
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "status [JAIL]",
 		Short: "The state of everything, or of one jail",
+		Long: `Show the state of everything on one screen, or of one jail in full. Where there are many jails, those
+that have something to say come first. LINES/H is how many lines an hour the jail's logs used to have, FAILED counts
+failures since the start, BANNED is who is banned now.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usageError{fmt.Errorf("bantam status takes one jail")}
@@ -33,6 +39,19 @@ func (a *app) statusCommand() *cobra.Command {
 			return a.status(cmd.Context(), strings.Join(args, ""))
 		},
 	}
+	cmd.Flags().BoolVar(&a.all, "all", false, "show every jail, however many there are")
+	return cmd
+}
+
+// sessions are where administrators are logged in from now, as far as this machine tells.
+func sessions(now time.Time) (addrs []string) {
+	all, _ := machine.Machine{}.Sessions(now) // what cannot be read is not shown
+	for _, s := range all {
+		if addr := s.Addr.Unmap().String(); s.Live && !slices.Contains(addrs, addr) {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
 }
 
 // status shows everything, or one jail if it is named.
@@ -45,7 +64,7 @@ func (a *app) status(ctx context.Context, name string) error {
 		if a.json {
 			a.print(st)
 		} else {
-			a.screen(st, time.Now())
+			a.screen(st, sessions(time.Now()), time.Now())
 			if st.Config == "" && st.Firewall == "" {
 				a.printf("Nobody is banned until you run: sudo bantam setup\n")
 			}
@@ -74,102 +93,238 @@ func (a *app) status(ctx context.Context, name string) error {
 	return control.Refuse("bantam status lists the jails", "%s", &jail.UnknownJailError{Jail: name, Known: known})
 }
 
-// screen is the state of everything on one screen of 80 columns.
-func (a *app) screen(st control.Status, now time.Time) {
+// Bounds of the first screen, which fits a terminal of 24 lines with a prompt below it.
+const (
+	screenLines = 23
+	leastRows   = 5 // jails that are shown in any case
+	mostNotes   = 4 // troubles that are told in full
+)
+
+// screen is the state of everything on one screen of 80 columns and 24 lines. you are the addresses of administrators
+// who are logged in.
+func (a *app) screen(st control.Status, you []string, now time.Time) {
+	mode, tint := safe(st.Mode(now)), strong
+	if st.Firewall == "" || st.Trial != nil {
+		tint = doubt
+	}
 	from := "library defaults"
 	if st.Config != "" {
 		from = safe(st.Config)
 	}
-	a.printf("bantam %s · %s · %s · up %s · %s\n\n", st.Version, safe(st.Mode(now)), from, length(now.Sub(st.Since)), size(st.Memory))
+	var out, below []string
+	head := wrapped(screenWidth, " · ", []string{"bantam " + safe(st.Version), mode, from, "up " + length(now.Sub(st.Since)) + ", " + size(st.Memory)})
+	head[0] = strings.Replace(head[0], mode, a.tinted(tint, mode), 1)
+	out = append(append(out, head...), "")
 
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "JAIL\tWATCHES\tFAILING\tBANNED\tDROPPED\tSTATE")
+	rows, notes, observed := a.jailRows(st, now)
+	below = a.troubles(st, notes)
+	below = append(below, "")
+	held := 0
+	for i := range st.Jails {
+		held += st.Jails[i].Held
+	}
+	if held > 0 {
+		below = append(below, fmt.Sprintf("%s: %s of who administrates this machine; bantam banned says who", a.tinted(doubt, "Held back"), plural(held, "ban")))
+	}
+	if observed > 0 {
+		below = append(below, fmt.Sprintf("%s: %s written down, nobody shut out by them", a.tinted(doubt, "Observed only"), plural(observed, "ban")))
+	}
+	never := "Never banned: this machine, " + plural(st.Allowed, "entry") + " of the allow list"
+	if len(you) > 0 {
+		never += " (logged in: " + safe(strings.Join(you, ", ")) + ")"
+	}
+	below = append(below, fit(never, screenWidth))
+	who := "ADDRESS"
+	for _, j := range st.Jails {
+		if _, is := j.LastBan.Prefix(); is && j.Banned > 0 {
+			who = j.LastBan.String()
+			break
+		}
+	}
+	below = append(below, wrapped(screenWidth, " | ", []string{"Next: bantam why " + who, "bantam unban ADDRESS", "bantam top", "bantam help"})...)
+
+	taken := len(out) + 1 // with the table's head
+	for _, line := range below {
+		taken += max(1, (width(line)+screenWidth-1)/screenWidth) // as a terminal breaks it
+	}
+	if room := max(leastRows, screenLines-taken); len(rows) > room && !a.all {
+		// Those that have something to say come first, in the order of all.
+		slices.SortStableFunc(rows, func(x, y jailRow) int { return cmp.Compare(y.says, x.says) })
+		hidden := rows[room-1:]
+		rows = rows[:room-1]
+		rest, worse := "all ok", 0
+		for _, r := range hidden {
+			if r.says == saysTrouble {
+				worse++
+			}
+		}
+		if worse > 0 {
+			rest = a.tinted(doubt, fmt.Sprintf("%d of them not ok", worse))
+		}
+		below = append([]string{fmt.Sprintf("and %d more, %s: bantam status --all", len(hidden), rest)}, below...)
+	}
+	var shown [][]cell
+	for _, r := range rows {
+		shown = append(shown, r.cells)
+	}
+	out = append(out, a.table(screenWidth, statusColumns, shown)...)
+	for _, line := range append(out, below...) {
+		a.printf("%s\n", line)
+	}
+}
+
+var statusColumns = []column{
+	{title: "JAIL", least: 12, yield: 2},
+	{title: "SOURCE", least: 8, yield: 3},
+	{title: "LINES/H", right: true},
+	{title: "FAILED", right: true},
+	{title: "BANNED", right: true},
+	{title: "LAST BAN", least: 15},
+	{title: "STATE", least: 8, yield: 1},
+}
+
+// A jailRow is a jail on the first screen.
+type jailRow struct {
+	cells []cell
+	says  int
+}
+
+// How much a jail has to say.
+const (
+	saysNothing = iota
+	saysFigures // it has banned somebody, or somebody fails
+	saysTrouble
+)
+
+// jailRows are the jails on the first screen, what is to be said below them, and how many bans are only observed.
+func (a *app) jailRows(st control.Status, now time.Time) (rows []jailRow, notes []string, observed int) {
 	for _, j := range st.Jails {
 		if j.Aside != "" {
-			fmt.Fprintf(w, "%s\t-\t-\t-\t-\tset aside\n", safe(j.Jail))
+			rows = append(rows, jailRow{[]cell{{safe(j.Jail), wrong}, {text: "-"}, {text: "-"}, {text: "-"}, {text: "-"}, {text: "-"}, {"set aside", wrong}}, saysTrouble})
+			notes = append(notes, fmt.Sprintf("%s is set aside: %s", safe(j.Jail), safeLines(j.Aside)))
 			continue
 		}
-		watches, state := watched(j, now)
-		failing, dropped := strconv.Itoa(j.Failing), "-"
-		if j.Jail == jail.Manual {
-			failing = "-"
+		if j.Observe {
+			observed += j.Banned
 		}
-		if j.Dropped != nil {
-			dropped = count(j.Dropped.Packets)
+		if j.Jail == jail.Manual && j.Banned == 0 && j.Bans == 0 && len(st.Jails) > 1 {
+			continue // it has nothing to say until somebody bans by hand
+		}
+		watches, state, more := watched(j, now)
+		if more != "" {
+			notes = append(notes, safe(j.Jail)+": "+more)
+		}
+		row := jailRow{says: saysNothing}
+		tint := asEver
+		switch {
+		case state != "ok":
+			row.says, tint = saysTrouble, doubt
+		case j.Banned > 0 || j.Failing > 0:
+			row.says = saysFigures
 		}
 		if j.Observe && st.Firewall != "" {
-			state += ", observes only"
+			if state == "ok" {
+				state = "observes"
+			} else {
+				state += ", observes"
+			}
 		}
-		if j.Held > 0 {
-			state += ", held back: " + strconv.Itoa(j.Held)
+		perHour, failed := 0.0, "-"
+		for _, s := range j.Sources {
+			perHour += s.PerHour
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", safe(j.Jail), watches, failing, j.Banned, dropped, state)
+		lines := "-"
+		if perHour > 0 {
+			lines = count(uint64(math.Round(perHour)))
+		}
+		if j.Jail != jail.Manual {
+			failed = count(j.Failures)
+		}
+		last := "-"
+		if !j.LastBan.IsZero() {
+			last = safe(strings.TrimSpace(j.LastBan.String() + " " + j.LastCountry))
+		}
+		row.cells = []cell{{text: safe(j.Jail)}, {text: watches}, {text: lines}, {text: failed}, {text: count(uint64(j.Banned))}, {text: last}, {state, tint}}
+		rows = append(rows, row)
 	}
-	_ = w.Flush()
+	return rows, notes, observed
+}
 
-	for _, j := range st.Jails {
-		if j.Aside != "" {
-			a.printf("\n%s is set aside: %s\n", safe(j.Jail), safeLines(j.Aside))
-		}
-	}
+// troubles are what is wrong, said below the jails.
+func (a *app) troubles(st control.Status, notes []string) (lines []string) {
 	if st.Unsaved > 0 {
-		a.printf("\nThe database takes nothing: %s (%s in memory)\n", safe(st.StoreError), plural(st.Unsaved, "decision"))
+		notes = append([]string{fmt.Sprintf("The database takes nothing: %s (%s in memory)", safe(st.StoreError), plural(st.Unsaved, "decision"))}, notes...)
 	}
 	for _, act := range st.Actions {
 		switch {
 		case act.Failing > 0:
-			a.printf("\nThe action %s fails for %s and tries again: %s\n", safe(act.Action), plural(act.Failing, "offender"), safe(act.Err))
+			notes = append(notes, fmt.Sprintf("The action %s fails for %s and tries again: %s", safe(act.Action), plural(act.Failing, "offender"), safe(act.Err)))
 		case act.Err != "":
-			a.printf("\nThe action %s hangs, %s waiting: %s\n", safe(act.Action), plural(act.Pending, "decision"), safe(act.Err))
+			notes = append(notes, fmt.Sprintf("The action %s hangs, %s waiting: %s", safe(act.Action), plural(act.Pending, "decision"), safe(act.Err)))
 		}
 		if act.GaveUp > 0 {
-			a.printf("\nThe action %s gave up on %s; the log says why\n", safe(act.Action), plural(int(act.GaveUp), "decision"))
+			notes = append(notes, fmt.Sprintf("The action %s gave up on %s; the log says why", safe(act.Action), plural(int(act.GaveUp), "decision")))
 		}
 	}
-	if st.Privileges != "" {
-		a.printf("\nPrivileges: %s", safe(st.Privileges))
+	if st.Privileges != "" && a.all {
+		notes = append(notes, "Privileges: "+safe(st.Privileges))
 	}
-	a.printf("\nNever banned: this machine, and %s of the allow list\n", plural(st.Allowed, "entry"))
-	a.printf("Next: bantam banned | bantam unban ADDRESS | bantam status JAIL | bantam help\n")
+	if len(notes) == 0 {
+		return nil
+	}
+	rest := 0
+	if len(notes) > mostNotes && !a.all {
+		rest, notes = len(notes)-mostNotes+1, notes[:mostNotes-1]
+	}
+	lines = append(lines, "")
+	for _, note := range notes {
+		lines = append(lines, strings.Split(note, "\n")...)
+	}
+	if rest > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more of this kind: bantam status --all", rest))
+	}
+	return lines
 }
 
-// watched says in a few words what a jail watches and how that goes.
-func watched(j control.JailStatus, now time.Time) (watches, state string) {
+// watched says in a few words what a jail watches and how that goes, and in more words what is not as it should be.
+func watched(j control.JailStatus, now time.Time) (watches, state, more string) {
 	if j.Jail == jail.Manual {
-		return "bans by hand", "ok"
+		return "by hand", "ok", ""
 	}
 	var reading, waiting []string
 	state = "ok"
 	for _, s := range j.Sources {
 		switch s.State {
 		case source.Reading:
-			reading = append(reading, s.Name)
 			switch {
 			case !s.Live:
 				state = "catching up"
 			case !s.Silent.IsZero() && state == "ok":
-				state = "silent since " + stamp(s.Silent, now)
+				state = "silent " + length(now.Sub(s.Silent))
+				more = fmt.Sprintf("%s silent since %s, usually %.0f lines an hour", safe(s.Name), stamp(s.Silent, now), s.PerHour)
 			}
 		case source.Ended:
-			reading = append(reading, s.Name)
 		case source.Waiting, source.Starting:
 			waiting = append(waiting, s.Name)
+			continue
 		default:
-			reading = append(reading, s.Name)
-			state = safe(s.State)
+			state, more = "not read", safe(s.Name)+": "+safe(s.State)
 		}
+		reading = append(reading, s.Name)
 	}
 	names := reading
 	if len(reading) == 0 {
-		names, state = waiting, "waits for the file"
+		if names, state = waiting, "no file yet"; len(waiting) > 0 {
+			more = "waits for " + safe(waiting[0])
+		}
 	}
 	switch len(names) {
 	case 0:
-		return "nothing", "no source"
+		return "nothing", "no source", "it has no source: logpath and journalmatch name none"
 	case 1:
-		return safe(names[0]), state
+		return safe(path.Base(names[0])), state, more
 	}
-	return fmt.Sprintf("%s and %d more", safe(names[0]), len(names)-1), state
+	return fmt.Sprintf("%d files", len(names)), state, more
 }
 
 // lastLine says how old a source's last line is, and whether that is unlike it.

@@ -59,6 +59,7 @@ filter bans in place of an address.`,
 	cmd.Flags().StringVarP(&jail, "jail", "j", "", "only in this jail")
 	cmd.Flags().BoolVar(&all, "all", false, "lift every ban")
 	a.completeJail(cmd)
+	cmd.ValidArgsFunction = a.completeBanned
 	return cmd
 }
 

@@ -36,36 +36,75 @@ var ErrNotRunning = errors.New("no Bantam is running here")
 
 // Call asks for e and waits for the answer. What the daemon refuses comes as *Error.
 func Call[Request, Reply any](ctx context.Context, c *Client, e Endpoint[Request, Reply], req Request) (reply Reply, err error) {
+	resp, err := open(ctx, c, e, req)
+	if err != nil {
+		return reply, err
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(&reply); err != nil {
+		return reply, fmt.Errorf("read the answer from %s: %w", c.socket, err)
+	}
+	return reply, nil
+}
+
+// open asks for e and returns the answer, of which the head was read. Its body is to be closed.
+func open[Request, Reply any](ctx context.Context, c *Client, e Endpoint[Request, Reply], req Request) (*http.Response, error) {
 	var body io.Reader = http.NoBody
 	if _, none := any(req).(None); !none {
 		text, err := json.Marshal(req)
 		if err != nil {
-			return reply, err
+			return nil, err
 		}
 		body = bytes.NewReader(text)
 	}
 	r, err := http.NewRequestWithContext(ctx, e.Method, "http://bantam"+e.Path, body)
 	if err != nil {
-		return reply, err
+		return nil, err
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return reply, c.explain(err)
+		return nil, c.explain(err)
 	}
-	defer func() { err = errors.Join(err, resp.Body.Close()) }()
-	d := json.NewDecoder(io.LimitReader(resp.Body, maxReply))
-	if resp.StatusCode != http.StatusOK {
-		refused := &Error{Status: resp.StatusCode}
-		if d.Decode(refused) != nil || refused.Text == "" {
-			return reply, fmt.Errorf("%s answered %s", c.socket, resp.Status)
-		}
-		return reply, refused
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
 	}
-	if err := d.Decode(&reply); err != nil {
-		return reply, fmt.Errorf("read the answer from %s: %w", c.socket, err)
+	refused := &Error{Status: resp.StatusCode}
+	if json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(refused) != nil || refused.Text == "" {
+		return nil, errors.Join(fmt.Errorf("%s answered %s", c.socket, resp.Status), resp.Body.Close())
 	}
-	return reply, nil
+	if err := resp.Body.Close(); err != nil {
+		return nil, errors.Join(refused, err)
+	}
+	return nil, refused
 }
+
+// An Incoming is a stream of events as it comes in. It is not safe for concurrent use, but for Close.
+type Incoming[Event any] struct {
+	socket string
+	body   io.ReadCloser
+	lines  *json.Decoder
+}
+
+// Follow asks for the events of e. They come from the moment on in which it returns; ctx ends them.
+func Follow[Request, Event any](ctx context.Context, c *Client, e Endpoint[Request, Event], req Request) (*Incoming[Event], error) {
+	resp, err := open(ctx, c, e, req)
+	if err != nil {
+		return nil, err
+	}
+	return &Incoming[Event]{c.socket, resp.Body, json.NewDecoder(resp.Body)}, nil
+}
+
+// Next waits for the next event. io.EOF says that the daemon has ended the stream.
+func (i *Incoming[Event]) Next() (event Event, err error) {
+	err = i.lines.Decode(&event)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("read what comes from %s: %w", i.socket, err)
+	}
+	return event, err
+}
+
+// Close ends the stream.
+func (i *Incoming[Event]) Close() error { return i.body.Close() }
 
 // explain says what a failed connection means to a person.
 func (c *Client) explain(err error) error {

@@ -15,7 +15,7 @@ type Document map[string]any
 // A description is an Endpoint without its types' names.
 type description struct {
 	method, path, summary string
-	reads                 bool
+	reads, stream         bool
 	request, reply        reflect.Type
 }
 
@@ -26,9 +26,14 @@ func init() {
 	describe(Ping)
 	describe(GetStatus)
 	describe(GetBans)
+	describe(GetHistory)
+	describe(GetFailing)
+	describe(Watch)
 	describe(Ban)
 	describe(Unban)
 	describe(Why)
+	describe(Judge)
+	describe(Import)
 	describe(GetAllow)
 	describe(Allow)
 	describe(Disallow)
@@ -45,7 +50,7 @@ func init() {
 }
 
 func describe[Request, Reply any](e Endpoint[Request, Reply]) {
-	described = append(described, description{e.Method, e.Path, e.Summary, e.Reads, reflect.TypeFor[Request](), reflect.TypeFor[Reply]()})
+	described = append(described, description{e.Method, e.Path, e.Summary, e.Reads, any(e) == any(Watch), reflect.TypeFor[Request](), reflect.TypeFor[Reply]()})
 }
 
 // Describe makes the Document of all requests out of what they carry.
@@ -64,6 +69,10 @@ func Describe() Document {
 				"200":     content("The answer", schemas, e.reply),
 				"default": content("Why not, and a way on", schemas, reflect.TypeFor[Error]()),
 			},
+		}
+		if e.stream {
+			answers := operation["responses"].(map[string]any)["200"].(map[string]any)
+			answers["content"] = map[string]any{Stream: map[string]any{"schema": schema(schemas, e.reply)}}
 		}
 		if e.request != reflect.TypeFor[None]() {
 			operation["requestBody"] = content("", schemas, e.request)

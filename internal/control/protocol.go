@@ -44,9 +44,14 @@ var (
 	Ping          = Endpoint[None, Pong]{http.MethodGet, "/v1/ping", true, "Who answers"}
 	GetStatus     = Endpoint[None, Status]{http.MethodGet, "/v1/status", true, "The state of everything"}
 	GetBans       = Endpoint[BansRequest, BansReply]{http.MethodPost, "/v1/bans", true, "The running bans"}
+	GetHistory    = Endpoint[HistoryRequest, HistoryReply]{http.MethodPost, "/v1/history", true, "Bans of the past, and how they ended"}
+	GetFailing    = Endpoint[FailingRequest, FailingReply]{http.MethodPost, "/v1/failing", true, "Who fails now and is nearest to a ban"}
+	Watch         = Endpoint[WatchRequest, Event]{http.MethodPost, "/v1/watch", true, "What happens, as it happens: an Event a line, until the client goes or the daemon stops"}
 	Ban           = Endpoint[BanRequest, BanReply]{http.MethodPost, "/v1/ban", false, "Ban an address or a prefix"}
 	Unban         = Endpoint[UnbanRequest, UnbanReply]{http.MethodPost, "/v1/unban", false, "End bans"}
 	Why           = Endpoint[WhyRequest, WhyReply]{http.MethodPost, "/v1/why", true, "Everything that is known of an address"}
+	Judge         = Endpoint[JudgeRequest, JudgeReply]{http.MethodPost, "/v1/judge", true, "What would become of log lines, and why; nothing is counted"}
+	Import        = Endpoint[ImportRequest, ImportReply]{http.MethodPost, "/v1/import", false, "Take over many bans at once"}
 	GetAllow      = Endpoint[None, AllowReply]{http.MethodGet, "/v1/allow", true, "Who is never banned"}
 	Allow         = Endpoint[AllowRequest, AllowReply]{http.MethodPost, "/v1/allow", false, "Never ban these any more"}
 	Disallow      = Endpoint[AllowRequest, AllowReply]{http.MethodDelete, "/v1/allow", false, "Take these off the allow list"}
@@ -113,6 +118,8 @@ type JailStatus struct {
 	Sources []source.Status `json:"sources,omitempty"`
 	// Dropped is what the kernel has dropped for the jail since the table was made.
 	Dropped *Traffic `json:"dropped,omitempty"`
+	// LastCountry is where LastBan is, as ISO 3166-1 alpha-2; empty if that is not known.
+	LastCountry string `json:"last_country,omitempty"`
 	// Faults are the expressions that could not be trusted in some lines; jails with the
 	// same expressions share them.
 	Faults []Fault `json:"faults,omitempty"`
@@ -184,6 +191,223 @@ type WhyReply struct {
 	// Ignored says by jail which rule lets it off.
 	Ignored map[string]string `json:"ignored,omitempty"`
 	Place   geo.Place         `json:"place,omitzero"`
+	// Standing is how it stands in the jails where it has failed and is not banned yet.
+	Standing []jail.Standing `json:"standing,omitempty"`
+	// Matches are which expressions its running bans' lines match, by the rules of now.
+	Matches []Match `json:"matches,omitempty"`
+	// Told are those who are told of the running bans' jails, and the reports that were made of it.
+	Told []Told `json:"told,omitempty"`
+}
+
+// A Rule is an expression of a jail's filter, and where it stands.
+type Rule struct {
+	Option     string `json:"option"` // "prefregex", "failregex 3"
+	Expression string `json:"expression"`
+	// File and Line are its place; no file means that no file says it.
+	File string `json:"file,omitempty"`
+	Line int    `json:"line,omitempty"`
+}
+
+// A Match is what a jail's filter makes of a kept line.
+type Match struct {
+	Jail string            `json:"jail"`
+	Line string            `json:"line"` // attacker's text
+	Rule Rule              `json:"rule"`
+	Data map[string]string `json:"data,omitempty"` // captured parts by name; attacker's text
+}
+
+// A Told is somebody who is told of bans.
+type Told struct {
+	Channel string   `json:"channel"`
+	Jails   []string `json:"jails,omitempty"` // of the running bans
+	// What says what became of it.
+	What string    `json:"what"`
+	At   time.Time `json:"at,omitzero"` // wall time
+}
+
+// A PastBan is a ban as it is remembered, and a PastKey names one.
+type (
+	PastBan = store.PastBan
+	PastKey = store.PastKey
+)
+
+// HistoryRequest asks for bans of the past; what is left out does not matter.
+type HistoryRequest struct {
+	Jail string `json:"jail,omitempty"`
+	// ID finds its own bans, those inside it, and those of the prefixes around an address.
+	ID      bantam.ID `json:"id,omitzero"`
+	Country string    `json:"country,omitempty"` // ISO 3166-1 alpha-2
+	// Since and Until bound when a ban began: from Since on, before Until.
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
+	// After is the last ban of the page before.
+	After PastKey `json:"after,omitzero"`
+	Limit int     `json:"limit,omitempty"` // 1 to 1000; 0 is 50
+}
+
+// HistoryReply is one page of the past.
+type HistoryReply struct {
+	Bans []PastBan `json:"bans"` // the newest first
+	// Fitting is how many there are from this page on; Least is true if there are more than were counted.
+	Fitting int  `json:"fitting"`
+	Least   bool `json:"least,omitempty"`
+	// Since is the begin of the oldest ban that can be remembered.
+	Since time.Time `json:"since"`
+}
+
+// FailingRequest asks for who is nearest to a ban.
+type FailingRequest struct {
+	Limit int `json:"limit,omitempty"` // 1 to 1000; 0 is 20
+}
+
+// FailingReply is who is nearest to a ban, the nearest first.
+type FailingReply struct {
+	Failing []Failing `json:"failing"`
+}
+
+// Failing is an offender who is not banned yet.
+type Failing struct {
+	jail.Standing
+	Country string `json:"country,omitempty"`
+}
+
+// WatchRequest asks for events.
+type WatchRequest struct {
+	Jail string `json:"jail,omitempty"` // of one jail, and what concerns all; empty for all
+}
+
+// Kinds of events.
+const (
+	EventFailure = "failure" // a line that counts
+	EventIgnored = "ignored" // one that does not, for Text lets its ID off
+	EventBan     = "ban"
+	EventProlong = "prolong"
+	EventUnban   = "unban"   // Text is why
+	EventRestore = "restore" // a ban that ran before a restart or reload
+	EventHeld    = "held"    // a ban that was not carried out; Text is why
+	EventReload  = "reload"  // Count jails run now
+	EventAside   = "aside"   // a jail that cannot run; Text is why
+	EventLost    = "lost"    // Count events that the client was too slow for
+	EventStop    = "stop"    // the daemon stops; the last event
+)
+
+// An Event is something that happened.
+type Event struct {
+	At      time.Time `json:"at"` // wall time
+	Kind    string    `json:"kind"`
+	Jail    string    `json:"jail,omitempty"`
+	ID      bantam.ID `json:"id,omitzero"`
+	Country string    `json:"country,omitempty"`
+	User    string    `json:"user,omitempty"` // attacker's text
+	Text    string    `json:"text,omitempty"`
+	// Regex is the number of the failregex of a failure.
+	Regex int `json:"regex,omitempty"`
+	// Failures made the ban, which is the Count-th of its ID; By is whose it is, End when it ends, zero for never.
+	Failures int       `json:"failures,omitempty"`
+	Count    int       `json:"count,omitempty"`
+	By       string    `json:"by,omitempty"`
+	End      time.Time `json:"end,omitzero"`
+	// Observed is true of a ban that is not carried out since its jail only observes.
+	Observed bool `json:"observed,omitempty"`
+}
+
+// JudgeRequest asks what would become of lines if they were read now, one after the other.
+type JudgeRequest struct {
+	Lines []string `json:"lines"` // at most 1000
+	Jails []string `json:"jails,omitempty"`
+}
+
+// JudgeReply is what would become of each.
+type JudgeReply struct {
+	Lines []JudgedLine `json:"lines"`
+	// Daemon is true if the counts are those of a running daemon.
+	Daemon bool `json:"daemon,omitempty"`
+}
+
+// A JudgedLine is what each jail makes of a line.
+type JudgedLine struct {
+	Line  string   `json:"line"`
+	Jails []Judged `json:"jails"`
+}
+
+// Stages of a line: where a jail is done with it. The first four refuse it before anybody is known to have failed.
+const (
+	StageAside       = "aside"       // the jail does not run; Text is why
+	StageDate        = "date"        // no date is found in it, and nothing matches
+	StagePrefregex   = "prefregex"   // Rule does not match
+	StageFailregex   = "failregex"   // none of Tried expressions matches
+	StageIgnoreregex = "ignoreregex" // Rule matches
+	StageSession     = "session"     // it tells of a session, and who fails is not known yet, or nobody does
+	StageNobody      = "nobody"      // it names nobody whom the jail may count
+	StageName        = "name"        // Host cannot be resolved; Text is why
+	StageIgnored     = "ignored"     // Text lets it off
+	StageOld         = "old"         // it is older than findtime
+	StageCounts      = "counts"      // it counts
+	StageBans        = "bans"        // it completes a ban
+	StageBanned      = "banned"      // it is about somebody who is banned already, until End
+)
+
+// Judged is what a jail makes of a line.
+type Judged struct {
+	Jail  string `json:"jail"`
+	Stage string `json:"stage"`
+	Rule  *Rule  `json:"rule,omitempty"` // that decided
+	Text  string `json:"text,omitempty"`
+	// Tried is how many failregexes were tried in vain.
+	Tried int `json:"tried,omitempty"`
+	// Undated is true if no date was found in it: then it counts as written when it is read.
+	Undated bool              `json:"undated,omitempty"`
+	Time    time.Time         `json:"time,omitzero"` // event time
+	Host    string            `json:"host,omitempty"`
+	ID      bantam.ID         `json:"id,omitzero"`
+	Country string            `json:"country,omitempty"`
+	User    string            `json:"user,omitempty"`
+	Data    map[string]string `json:"data,omitempty"` // captured parts by name
+	// Before is the count without it, Count with it.
+	Before   int     `json:"before,omitempty"`
+	Count    int     `json:"count,omitempty"`
+	MaxRetry int     `json:"maxretry,omitempty"`
+	FindTime float64 `json:"findtime,omitempty"` // seconds
+	BanTime  float64 `json:"bantime,omitempty"`  // seconds; negative means for ever
+	Observe  bool    `json:"observe,omitempty"`
+	// Permanent and End say of a ban that runs how long it does.
+	Permanent bool      `json:"permanent,omitempty"`
+	End       time.Time `json:"end,omitzero"`
+}
+
+// ImportRequest takes over bans.
+type ImportRequest struct {
+	Bans []ImportBan `json:"bans"`
+	// Reason is for those that bear none.
+	Reason string `json:"reason,omitempty"`
+}
+
+// An ImportBan is a ban to be taken over.
+type ImportBan struct {
+	ID   bantam.ID `json:"id"`
+	Jail string    `json:"jail,omitempty"` // default manual
+	// End is when it ends, wall time; if it is zero, Seconds say how long it lasts from now on, as in BanRequest.
+	End     time.Time `json:"end,omitzero"`
+	Seconds float64   `json:"seconds,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+}
+
+// ImportReply says what became of the bans of a request.
+type ImportReply struct {
+	Banned   int `json:"banned"`
+	Observed int `json:"observed"` // written down, for their jails only observe
+	Already  int `json:"already"`  // were banned as long
+	Over     int `json:"over"`     // have ended meanwhile
+	// Refused are the others, by their place in the request from 0 on.
+	Refused []ImportRefused `json:"refused,omitempty"`
+}
+
+// ImportRefused is a ban that was not taken over.
+type ImportRefused struct {
+	Place int    `json:"place"`
+	Why   string `json:"why"`
+	// Unknown is true if the ban's jail does not run.
+	Unknown bool `json:"unknown,omitempty"`
 }
 
 // UnbanRequest asks to end bans: of one jail or all, of one ID or all.

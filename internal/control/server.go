@@ -201,32 +201,46 @@ func openSocket(path string, mode fs.FileMode, hint string) (net.Listener, error
 // anything. An *Error goes to the client as it is.
 func Handle[Request, Reply any](s *Server, e Endpoint[Request, Reply], f func(context.Context, Request) (Reply, error)) {
 	s.mux.HandleFunc(e.Method+" "+e.Path, func(w http.ResponseWriter, r *http.Request) {
-		if err := s.refuse(r, e.Reads); err != nil {
-			answer(w, err.Status, err)
-			return
-		}
 		var req Request
-		if err := read(http.MaxBytesReader(w, r.Body, maxRequest), &req); err != nil {
-			answer(w, http.StatusBadRequest, Refuse("docs/formats/control.md describes every request", "the request is not understood: %s", err))
+		if !s.admit(w, r, e.Reads, &req) {
 			return
 		}
 		reply, err := f(r.Context(), req)
 		// However long it took to answer, the client has this long to read.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.patience)) // a connection that is gone says so at the write
-		var known *Error
-		switch {
-		case err == nil:
-			answer(w, http.StatusOK, reply)
-		case errors.As(err, &known):
-			status := known.Status
-			if status == 0 {
-				status = http.StatusInternalServerError
-			}
-			answer(w, status, known)
-		default:
-			answer(w, http.StatusInternalServerError, &Error{Text: err.Error()})
+		if err != nil {
+			fail(w, err)
+			return
 		}
+		answer(w, http.StatusOK, reply)
 	})
+}
+
+// admit reads a request into req, or says why it is not answered.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, reads bool, req any) bool {
+	if err := s.refuse(r, reads); err != nil {
+		answer(w, err.Status, err)
+		return false
+	}
+	if err := read(http.MaxBytesReader(w, r.Body, maxRequest), req); err != nil {
+		answer(w, http.StatusBadRequest, Refuse("docs/formats/control.md describes every request", "the request is not understood: %s", err))
+		return false
+	}
+	return true
+}
+
+// fail answers that something could not be done.
+func fail(w http.ResponseWriter, err error) {
+	var known *Error
+	if !errors.As(err, &known) {
+		answer(w, http.StatusInternalServerError, &Error{Text: err.Error()})
+		return
+	}
+	status := known.Status
+	if status == 0 {
+		status = http.StatusInternalServerError
+	}
+	answer(w, status, known)
 }
 
 // read reads a request's body: nothing, or one JSON value that says nothing unknown.

@@ -84,6 +84,8 @@ type Daemon struct {
 	telling  telling
 	idle     *idle
 	live     live
+	events   events
+	lastBans map[string]bantam.ID // of each jail, before the start
 	service  *service
 
 	privileges atomic.Pointer[string] // for the status
@@ -91,6 +93,7 @@ type Daemon struct {
 	filters atomic.Pointer[map[string]*filter.Rules]
 
 	reloading sync.Mutex // one reload or change of the allow list at a time
+	judging   sync.Mutex // one at a time judges lines for somebody
 	plan      atomic.Pointer[plan]
 	trial     *trial
 
@@ -117,7 +120,8 @@ func New(ctx context.Context, o Options) (*Daemon, error) {
 	if d.log, d.live.writes, err = openLog(&p.config.Daemon, cmp.Or[io.Writer](o.Stdout, os.Stdout), o.Stderr); err != nil {
 		return nil, err
 	}
-	d.idle.found, d.service = d.live.writes.found, newService(d.log, os.Getenv)
+	d.idle.found = func(f *bantam.Failure, how string) { d.live.writes.found(f, how); d.eventFound(f, how) }
+	d.service = newService(d.log, os.Getenv)
 	d.tellStart(p)
 	for _, a := range p.aside {
 		d.log.Error("jail set aside", "jail", a.jail, "err", a.err)
@@ -242,11 +246,13 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 		return err
 	}
 	d.tellJails(p)
-	for _, r := range restored {
+	d.lastBans = map[string]bantam.ID{}
+	for _, r := range restored { // the oldest first
 		d.tell(r)
+		d.lastBans[r.Ban.Jail] = r.Ban.ID
 	}
 	d.openTelling(ctx, p)
-	d.lookup.WhenIgnored(d.actions.Ignored)
+	d.lookup.WhenIgnored(func(f *bantam.Failure) { d.actions.Ignored(f); d.eventIgnored(f) })
 	d.sources = source.New(part(d.log, "filter"), d.judge)
 	resume, err := d.resume(ctx)
 	if err != nil {
@@ -366,6 +372,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	err := g.Wait()
 	d.tellStopped()
+	d.events.close()
 	endLog()
 	err = errors.Join(err, d.store.SavePositions(d.jails.Positions()), d.close())
 	served()
@@ -385,6 +392,7 @@ func (d *Daemon) note(in <-chan bantam.Decision, out chan<- bantam.Decision) {
 	defer close(out)
 	for decision := range in {
 		d.tell(decision)
+		d.eventDecided(&decision)
 		out <- decision
 	}
 }

@@ -27,6 +27,11 @@ func (d *Daemon) handle() {
 	control.Handle(d.server, control.Ping, d.ping)
 	control.Handle(d.server, control.GetStatus, d.status)
 	control.Handle(d.server, control.GetBans, d.bans)
+	control.Handle(d.server, control.GetHistory, d.history)
+	control.Handle(d.server, control.GetFailing, d.failing)
+	control.HandleStream(d.server, control.Watch, d.watchEvents)
+	control.Handle(d.server, control.Judge, d.judgeLines)
+	control.Handle(d.server, control.Import, d.importBans)
 	control.Handle(d.server, control.Ban, d.ban)
 	control.Handle(d.server, control.Unban, d.lift)
 	control.Handle(d.server, control.Why, d.why)
@@ -86,6 +91,10 @@ func (d *Daemon) status(ctx context.Context, _ control.None) (control.Status, er
 		if t, ok := dropped[f.Jail]; ok {
 			j.Dropped = &t
 		}
+		if j.LastBan.IsZero() {
+			j.LastBan = d.lastBans[f.Jail]
+		}
+		j.LastCountry = d.countryOf(j.LastBan)
 		st.Jails = append(st.Jails, j)
 	}
 	for _, a := range p.aside {
@@ -144,6 +153,11 @@ func (d *Daemon) why(ctx context.Context, r control.WhyRequest) (reply control.W
 	if p, ok := r.ID.Prefix(); ok {
 		reply.Place, _ = d.places.Within(p)
 	}
+	if reply.Standing, err = d.jails.Standing(ctx, r.ID); err != nil {
+		return reply, err
+	}
+	reply.Matches = matches(d.plan.Load(), reply.Running)
+	reply.Told = d.told(ctx, r.ID, reply.Running)
 	return reply, nil
 }
 
@@ -375,6 +389,7 @@ func (d *Daemon) Reload(ctx context.Context, _ control.None) (reply control.Relo
 	d.tellPrivileges(p)
 	d.tellReloaded(before, p)
 	d.log.Info("reloaded", "jails", len(p.jails))
+	d.eventReloaded(p)
 	return reply, nil
 }
 

@@ -36,7 +36,7 @@ func raw(t testing.TB, file string, statements ...string) {
 
 // peerFile is a file of Fail2Ban's of an older version, with two bans of one address and
 // one of another, made at the seconds a, b and c.
-func peerFile(t *testing.T, version int, a, b, c int64) string {
+func peerFile(t testing.TB, version int, a, b, c int64) string {
 	file := path(t)
 	logsKey, more, values := "UNIQUE(jail, path)", "", func(string) string { return "" }
 	if version == 1 {

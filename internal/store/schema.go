@@ -102,6 +102,9 @@ var migrations = []string{
 		value BLOB    NOT NULL,
 		PRIMARY KEY (owner, key)
 	);`,
+
+	// Bans by when they began, for those who ask about the past.
+	`CREATE INDEX bantam_ban_time ON bantam_ban (time, jail, id);`,
 }
 
 // versionOf is the version of our own tables, 0 if there are none.

@@ -35,7 +35,7 @@ func open(t *testing.T, path string) *Store {
 	return s
 }
 
-func path(t *testing.T) string { return filepath.Join(t.TempDir(), "folder", "bantam.db") }
+func path(t testing.TB) string { return filepath.Join(t.TempDir(), "folder", "bantam.db") }
 
 func ban(n int) bantam.Ban {
 	return bantam.Ban{

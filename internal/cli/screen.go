@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"io"
+	"strings"
+
+	"github.com/charmbracelet/x/ansi"
+)
+
+// screenWidth is how wide a screen may be that is made for everybody.
+const screenWidth = 80
+
+// A tint is how a text looks where colours may be used, as parameters of ECMA-48's SGR; "" is as all text.
+type tint string
+
+const (
+	asEver tint = ""
+	faint  tint = "2"
+	strong tint = "1"
+	doubt  tint = "33"
+	wrong  tint = "31"
+)
+
+// colourful reports whether colours may be sent to w: it is a terminal that knows them, and nobody has said
+// no (no-color.org).
+func colourful(w io.Writer, getenv func(string) string) bool {
+	return terminal(w) != nil && getenv("NO_COLOR") == "" && getenv("TERM") != "" && getenv("TERM") != "dumb"
+}
+
+// tinted is text in a tint, where colours may be used.
+func (a *app) tinted(t tint, text string) string {
+	if !a.colour || t == asEver || text == "" {
+		return text
+	}
+	return "\x1b[" + string(t) + "m" + text + "\x1b[0m"
+}
+
+// width is how many columns a text takes, wide and combining characters minded.
+func width(s string) int { return ansi.StringWidth(s) }
+
+// fit is a text of at most so many columns; what is cut off ends in "…".
+func fit(s string, columns int) string { return ansi.Truncate(s, max(0, columns), "…") }
+
+// pad is a text of at least so many columns.
+func pad(s string, columns int, right bool) string {
+	blanks := strings.Repeat(" ", max(0, columns-width(s)))
+	if right {
+		return blanks + s
+	}
+	return s + blanks
+}
+
+// A cell is one of a table; its text is safe.
+type cell struct {
+	text string
+	tint tint
+}
+
+// A column is one of a table.
+type column struct {
+	title string
+	right bool
+	// least is to how many columns it may be cut where the table is too wide, 0 for never; those that yield more are
+	// cut first.
+	least, yield int
+}
+
+// table is the lines of a table whose columns are two blanks apart, at most so many columns wide if that can be had; 0 is
+// no bound.
+func (a *app) table(most int, columns []column, rows [][]cell) []string {
+	widths := make([]int, len(columns))
+	for i, c := range columns {
+		widths[i] = width(c.title)
+		for _, row := range rows {
+			widths[i] = max(widths[i], width(row[i].text))
+		}
+	}
+	for most > 0 {
+		total, first := 2*(len(columns)-1), -1
+		for i, c := range columns {
+			total += widths[i]
+			if c.least > 0 && widths[i] > c.least && (first < 0 || c.yield > columns[first].yield) {
+				first = i
+			}
+		}
+		if total <= most || first < 0 {
+			break
+		}
+		widths[first]--
+	}
+	line := func(cells []cell) string {
+		var b strings.Builder
+		for i, c := range cells {
+			text := fit(c.text, widths[i])
+			if last := i == len(cells)-1; !last || columns[i].right {
+				text = pad(text, widths[i], columns[i].right)
+			}
+			if i > 0 {
+				b.WriteString("  ")
+			}
+			b.WriteString(a.tinted(c.tint, text))
+		}
+		return strings.TrimRight(b.String(), " ")
+	}
+	head := make([]cell, len(columns))
+	for i, c := range columns {
+		head[i] = cell{c.title, faint}
+	}
+	lines := []string{line(head)}
+	for _, row := range rows {
+		lines = append(lines, line(row))
+	}
+	return lines
+}
+
+// wrapped puts parts into lines of at most so many columns, with a separator between those of one line.
+func wrapped(most int, separator string, parts []string) (lines []string) {
+	for _, part := range parts {
+		if n := len(lines); n > 0 && width(lines[n-1])+width(separator)+width(part) <= most {
+			lines[n-1] += separator + part
+		} else {
+			lines = append(lines, part)
+		}
+	}
+	return lines
+}
+
+// cells are cells that look as ever.
+func cells(texts ...string) []cell {
+	row := make([]cell, len(texts))
+	for i, text := range texts {
+		row[i].text = text
+	}
+	return row
+}
+
+// printTable prints a table as wide as it is.
+func (a *app) printTable(columns []column, rows [][]cell) {
+	for _, line := range a.table(0, columns, rows) {
+		a.printf("%s\n", line)
+	}
+}
