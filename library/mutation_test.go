@@ -2,6 +2,7 @@ package library_test
 
 import (
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +13,8 @@ import (
 )
 
 // A place is a part of a line that whoever is logged may have chosen: the user that the filter
-// found, and what stands in quotes or angle brackets.
+// found, what stands in quotes or angle brackets, what is asked for behind a method, and the value behind a word for
+// what clients say of themselves.
 type place struct {
 	begin, end int
 	quote      byte // that ends it, and that services escape; 0 for none
@@ -21,7 +23,11 @@ type place struct {
 // ours are what stands before parts in quotes that nobody but the administrator chooses, by filter.
 var ours = map[string][]string{
 	"nginx-limit-req": {`by zone "`},
-	"dovecot":         {")<"}, // the session, which the server makes up
+	"dovecot":         {")<"},                 // the session, which the server makes up
+	"grafana":         {"referer="},           // which has no quotation marks as long as there is no blank in it
+	"auditd":          {"acct=", "hostname="}, // likewise, and a name that the resolver has checked
+	"exim-spam":       {"(host="},             // the same
+	"pf-scan":         {"<"},                  // syslog's priority
 }
 
 // places are those of a line beside its offender.
@@ -51,7 +57,7 @@ func places(line, host, user string) (out []place) {
 			}
 		}
 	}
-	for _, pair := range []string{`""`, "<>"} {
+	for _, pair := range []string{`""`, "<>", "''", "``"} {
 		for from := 0; ; {
 			i := strings.IndexByte(line[from:], pair[0])
 			if i < 0 {
@@ -68,8 +74,23 @@ func places(line, host, user string) (out []place) {
 			from = begin + n + 1
 		}
 	}
+	for _, m := range chosen.FindAllStringSubmatchIndex(line, -1) {
+		quote := byte(0)
+		for _, q := range quoted.FindAllStringIndex(line, -1) {
+			if q[0] < m[2] && m[3] <= q[1] {
+				quote = '"'
+			}
+		}
+		add(m[2], m[3], quote)
+	}
 	return out
 }
+
+// quoted is a text in quotation marks.
+var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+
+// chosen are a request's page, host and words of its own, and the names by which protocols let a client call itself.
+var chosen = regexp.MustCompile(`(?:\b(?:GET|POST|HEAD|PUT|OPTIONS|PROPFIND|CONNECT) |\b(?i:user|username|login|account|acct|name|helo|ehlo|ident|ruser|logname|agent|user_agent|useragent|ua|uri|url|path|host|hostname|referer|referrer|from|to|id|realm|sasl_username|authentication_id|msg|data|reason|subject)[=:] ?)([^\s"'<>\[\](),;]+)`)
 
 // attacks are texts that name the victim: those of a list, and the ends of this very line, as they would be
 // if the victim was the offender.
@@ -85,7 +106,24 @@ func attacks(line, host string) []string {
 			out = append(out, "x "+other[from:], "x"+other[from:])
 		}
 	}
-	return append(out, "x "+other)
+	// A whole line, with a line's end in front as services write those, and with what would end the field.
+	for _, end := range []string{"x ", `x\n`, `x\r\n`, `x\x0a`, "x#012", `x\012`, "x^J", "x\r", "x\t", `x" `, `x\" `, "x' ", "x) ", "x] ", "x> ", "x, ", "x; ", "x | "} {
+		out = append(out, end+other)
+	}
+	return append(out, rest(other)...)
+}
+
+// rest are the ends of a line behind each of its blanks, which is what a field must hold for all that follows to be
+// read from it.
+func rest(line string) (out []string) {
+	words := strings.Fields(line)
+	if len(words) > 12 {
+		words = words[len(words)-12:]
+	}
+	for i := range words {
+		out = append(out, "x "+strings.Join(words[i:], " ")+" ")
+	}
+	return out
 }
 
 // Whatever an attacker has put into the fields that are his, it is never somebody else who fails: every line of
@@ -102,6 +140,7 @@ func TestNoFieldMovesTheAddress(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				var judge *filter.Filter
 				for _, l := range s.Lines {
 					if len(l.Failures) != 1 || strings.Contains(l.Text, victim) {
 						continue
@@ -117,7 +156,10 @@ func TestNoFieldMovesTheAddress(t *testing.T) {
 						if slices.ContainsFunc(ours[name], func(before string) bool { return strings.HasSuffix(l.Text[:p.begin], before) }) {
 							continue
 						}
-						for _, text := range attacks(l.Text, host) {
+						for i, text := range attacks(l.Text, host) {
+							if i%lessAttacks != p.begin%lessAttacks {
+								continue
+							}
 							if p.quote != 0 {
 								text = strings.ReplaceAll(text, string(p.quote), `\`+string(p.quote))
 							}
@@ -126,7 +168,10 @@ func TestNoFieldMovesTheAddress(t *testing.T) {
 							}
 							line := l.Text[:p.begin] + text + l.Text[p.end:]
 							tried++
-							for _, f := range filter.New(rules).Judge(&bantam.Line{Text: []byte(line), Read: s.Now(), Live: true}, nil) {
+							if judge == nil || !rules.Alone() {
+								judge = filter.New(rules)
+							}
+							for _, f := range judge.Judge(&bantam.Line{Text: []byte(line), Read: s.Now(), Live: true}, nil) {
 								if got := logtest.Host(&f); strings.Contains(got, victim) {
 									if moved++; moved <= 5 {
 										t.Errorf("line %d, options %v: %q blames %s", l.Number, s.Options, line, got)

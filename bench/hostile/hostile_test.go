@@ -1,6 +1,6 @@
 // Package hostile tries the engine on lines made to make it slow: for every pattern that
-// Fail2Ban's stock filters compile to, lines of 8 kB that pump the pattern's loops and break
-// what follows them. It is tests only: one bounds the steps, in any run of the tests; the
+// Fail2Ban's stock filters compile to, and every one of Bantam's own library, lines of 8 kB that
+// pump the pattern's loops and break what follows them. It is tests only: one bounds the steps, in any run of the tests; the
 // other, make bench-hostile, measures the time.
 package hostile
 
@@ -74,18 +74,28 @@ func table(all []worst, unit string) string {
 
 // However a line is made, the engine takes a bounded number of steps for each of its bytes.
 func TestStepsOfHostileLinesAreBounded(t *testing.T) {
+	bounded(t, stock(t), boundedLines)
+}
+
+// So it does for the filters that it comes with.
+func TestStepsOfHostileLinesForTheLibraryAreBounded(t *testing.T) {
+	bounded(t, ours(t), libraryLines)
+}
+
+// bounded counts the steps for each byte of so many lines for each pattern.
+func bounded(t *testing.T, patterns []*pattern, lines int) {
 	var (
 		mu  sync.Mutex // guards all
 		all []worst
 	)
-	each(stock(t), func(p *pattern) {
+	each(patterns, func(p *pattern) {
 		re, err := p.compile()
 		if err != nil {
 			t.Errorf("%s: %v", p, err)
 			return
 		}
 		chance, w := seeded(p), worst{pattern: p}
-		for range boundedLines {
+		for range lines {
 			line := p.line(chance, lineSize)
 			if perByte := float64(re.Steps(line)) / float64(len(line)); perByte > w.cost {
 				w.cost, w.line = perByte, line
@@ -113,7 +123,7 @@ func TestTimeOfHostileLines(t *testing.T) {
 		lines int
 		spent time.Duration
 	)
-	each(stock(t), func(p *pattern) {
+	each(slices.Concat(stock(t), ours(t)), func(p *pattern) {
 		re, err := p.compile()
 		if err != nil {
 			t.Errorf("%s: %v", p, err)

@@ -182,14 +182,7 @@ func stock(t *testing.T) []*pattern {
 	if err != nil {
 		t.Fatalf("read the patterns of %s: %v\n%s", tree, err, stderr.Bytes())
 	}
-	var list []*pattern
-	for line := range bytes.Lines(out) {
-		p := new(pattern)
-		if err := json.Unmarshal(line, p); err != nil {
-			t.Fatalf("pattern %d: %v in %.200q", len(list)+1, err, line)
-		}
-		list = append(list, p)
-	}
+	list := read(t, out)
 	if len(list) < 400 {
 		t.Fatalf("%s has only %d patterns\n%s", tree, len(list), stderr.Bytes())
 	}
@@ -213,6 +206,19 @@ func stock(t *testing.T) []*pattern {
 		}
 	}
 	known = list
+	return list
+}
+
+// read is what stock.py prints.
+func read(t *testing.T, out []byte) (list []*pattern) {
+	t.Helper()
+	for line := range bytes.Lines(out) {
+		p := new(pattern)
+		if err := json.Unmarshal(line, p); err != nil {
+			t.Fatalf("pattern %d: %v in %.200q", len(list)+1, err, line)
+		}
+		list = append(list, p)
+	}
 	return list
 }
 

@@ -2,10 +2,12 @@
 """Prints every pattern that a Fail2Ban tree compiles, with what its lines are made of.
 
     stock.py TREE
+    stock.py -
 
 TREE is an unpacked package. Each filter is read in each mode it has and for each way a log
-is kept, by the tree's own library; patterns that come twice are printed once. A line of the
-output is a JSON object:
+is kept, by the tree's own library; patterns that come twice are printed once. With - the
+patterns are read from standard input, as JSON objects without samples. A line of the output
+is a JSON object:
 
     filter, options   where the pattern was met first
     kind, number      prefregex, failregex, ignoreregex or date, counted from 1 on
@@ -203,7 +205,13 @@ def variants(config, name):
 
 def main():
     if len(sys.argv) != 2:
-        sys.exit("stock.py takes the folder of an unpacked package")
+        sys.exit("stock.py takes the folder of an unpacked package, or - for patterns to read")
+    if sys.argv[1] == "-":
+        for line in sys.stdin:
+            pattern = json.loads(line)
+            flags = sum(getattr(re, letter.upper()) for letter in pattern["flags"])
+            show(pattern, flags)
+        return
     tree = os.path.abspath(sys.argv[1])
     library = os.path.join(tree, "usr", "lib", "python3", "dist-packages")
     sys.path.insert(0, library if os.path.isdir(library) else tree)
@@ -229,10 +237,14 @@ def main():
                 if (pattern.pattern, letters) in seen:
                     continue
                 seen.add((pattern.pattern, letters))
-                sampler = Sampler(pattern.pattern, pattern.flags & ~re.U)
-                print(json.dumps({"filter": name, "options": options, "kind": kind,
-                                  "number": number, "pattern": pattern.pattern, "flags": letters,
-                                  "samples": [sampler.sample() for _ in range(SAMPLES)]}))
+                show({"filter": name, "options": options, "kind": kind, "number": number,
+                      "pattern": pattern.pattern, "flags": letters}, pattern.flags & ~re.U)
+
+
+def show(pattern, flags):
+    """Prints a pattern with its samples."""
+    sampler = Sampler(pattern["pattern"], flags)
+    print(json.dumps(dict(pattern, samples=[sampler.sample() for _ in range(SAMPLES)])))
 
 
 if __name__ == "__main__":
