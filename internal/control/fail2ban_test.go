@@ -412,7 +412,7 @@ func TestBadClientsHarmNobody(t *testing.T) {
 
 	slow := dial(t, path)
 	big, _ := Pickle(List{strings.Repeat("y", 4<<20)})
-	if _, err := slow.Write(append(big, endCommand...)); err != nil {
+	if _, err := slow.Write(append(big, endCommand...)); err != nil && !errors.Is(err, syscall.EPIPE) { // on a busy machine it is slow at this, too
 		t.Fatal(err)
 	}
 	// It does not read. The server gives up; others are answered meanwhile.

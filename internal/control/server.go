@@ -60,7 +60,7 @@ func Listen(path string) (*Server, error) {
 	}
 	s := &Server{listener: l, path: path, mux: http.NewServeMux(), quiet: map[net.Conn]time.Time{}, patience: ioTimeout}
 	l.(*limited).full = s.evict
-	s.mux.HandleFunc("/", unknown)
+	s.mux.HandleFunc("/", s.unknown)
 	Handle(s, GetOpenAPI, func(context.Context, None) (Document, error) { return Describe(), nil })
 	return s, nil
 }
@@ -108,7 +108,7 @@ func (s *Server) refuse(r *http.Request, reads bool) *Error {
 }
 
 // unknown answers what is no request.
-func unknown(w http.ResponseWriter, r *http.Request) {
+func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
 	var methods []string
 	for _, e := range described {
 		if e.path == r.URL.Path {
@@ -123,7 +123,7 @@ func unknown(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", strings.Join(methods, ", "))
 		err.Status, err.Hint = http.StatusMethodNotAllowed, "ask it with "+strings.Join(methods, " or ")
 	}
-	answer(w, err.Status, err)
+	s.answer(w, err.Status, err)
 }
 
 // watch keeps count of the connections that ask nothing.
@@ -206,41 +206,39 @@ func Handle[Request, Reply any](s *Server, e Endpoint[Request, Reply], f func(co
 			return
 		}
 		reply, err := f(r.Context(), req)
-		// However long it took to answer, the client has this long to read.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.patience)) // a connection that is gone says so at the write
 		if err != nil {
-			fail(w, err)
+			s.fail(w, err)
 			return
 		}
-		answer(w, http.StatusOK, reply)
+		s.answer(w, http.StatusOK, reply)
 	})
 }
 
 // admit reads a request into req, or says why it is not answered.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, reads bool, req any) bool {
 	if err := s.refuse(r, reads); err != nil {
-		answer(w, err.Status, err)
+		s.answer(w, err.Status, err)
 		return false
 	}
 	if err := read(http.MaxBytesReader(w, r.Body, maxRequest), req); err != nil {
-		answer(w, http.StatusBadRequest, Refuse("docs/formats/control.md describes every request", "the request is not understood: %s", err))
+		s.answer(w, http.StatusBadRequest, Refuse("docs/formats/control.md describes every request", "the request is not understood: %s", err))
 		return false
 	}
 	return true
 }
 
 // fail answers that something could not be done.
-func fail(w http.ResponseWriter, err error) {
+func (s *Server) fail(w http.ResponseWriter, err error) {
 	var known *Error
 	if !errors.As(err, &known) {
-		answer(w, http.StatusInternalServerError, &Error{Text: err.Error()})
+		s.answer(w, http.StatusInternalServerError, &Error{Text: err.Error()})
 		return
 	}
 	status := known.Status
 	if status == 0 {
 		status = http.StatusInternalServerError
 	}
-	answer(w, status, known)
+	s.answer(w, status, known)
 }
 
 // read reads a request's body: nothing, or one JSON value that says nothing unknown.
@@ -259,11 +257,16 @@ func read(body io.Reader, into any) error {
 	return nil
 }
 
-func answer(w http.ResponseWriter, status int, body any) {
+// answer sends a body as JSON. However long it took to make it, the client has the server's patience to read it.
+func (s *Server) answer(w http.ResponseWriter, status int, body any) {
+	text, err := json.Marshal(body)
+	if err != nil { // a value of ours that has no JSON
+		status, text = http.StatusInternalServerError, []byte(`{"error":"the answer cannot be written as JSON"}`)
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.patience)) // a connection that is gone says so at the write
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	// A client that went away needs no answer.
-	_ = json.NewEncoder(w).Encode(body)
+	_, _ = w.Write(append(text, '\n')) // a client that went away needs no answer
 }
 
 // Run answers until ctx ends, then finishes the requests it has begun, for at

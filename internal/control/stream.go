@@ -30,7 +30,7 @@ func HandleStream[Request, Event any](s *Server, e Endpoint[Request, Event], f f
 		events, err := f(ctx, req)
 		_ = c.SetWriteDeadline(time.Now().Add(s.patience))
 		if err != nil {
-			fail(w, err)
+			s.fail(w, err)
 			return
 		}
 		w.Header().Set("Content-Type", Stream)
