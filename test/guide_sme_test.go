@@ -324,7 +324,7 @@ func TestGuideSMEScripts(t *testing.T) {
 	}
 
 	// The same natively: counts, by service, all, summary.
-	g.mustMatch("status", g.does("status"), `(?m)^ssh +\S+ +0 +2 `, `(?m)^http-auth +\S+ +0 +1 `, `(?m)^recidive +\S+ +\d+ +0 `)
+	g.mustMatch("status", g.does("status"), `(?m)^ssh +\S+ +- +6 +2 `, `(?m)^http-auth +\S+ +- +3 +1 `, `(?m)^recidive +\S+ +- +\d+ +0 `)
 	stamp := `\d\d:\d\d:\d\d`
 	row := func(address, jail string) string {
 		return `(?m)^` + regexp.QuoteMeta(address) + ` +` + jail + ` +(?:\S+ )?` + stamp + ` +(?:\S+ )?` + stamp + ` +(?:30m|29m \d+s) +3 failures$`
@@ -395,7 +395,7 @@ func TestGuideSMEDatabase(t *testing.T) {
 	p := g.runs()
 	g.mustSay("the list of jails", g.asks("-s", "/var/run/f2b.sock", "status"), "Jail list:\thttp-auth, http-badbots, http-fakegooglebot, http-noscript, "+
 		"http-overflows, http-scan, http-shellshock, imap, pam-generic, portscan, qpsmtpd, recidive, sogo, ssh, ssh-ddos, wordpress-login\n")
-	g.mustMatch("status", g.does("status"), `(?m)^sogo .* waits for the file$`)
+	g.mustMatch("status", g.does("status"), `(?m)^sogo .* no file yet$`)
 
 	rest := func(but ...uint16) (open []uint16) {
 		for _, port := range []uint16{22, 25, 80, 143, 2222} {
