@@ -3,6 +3,7 @@ package source
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"os"
@@ -13,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 
 	"bantam"
 )
@@ -251,10 +252,10 @@ func TestNoInotify(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "auth.log")
 	write(t, path, "fail 1\n")
 	w := newWatcher(slog.New(slog.DiscardHandler))
-	if w.fs != nil {
-		w.fs.Close()
+	if w.in != nil {
+		w.in.Close()
 	}
-	w.fs = nil
+	w.in = nil
 	b := newBench(t)
 	r := newFollower(path, fastTiming, b.sources.log)
 	b.judges[path] = 1
@@ -275,7 +276,7 @@ func TestNoInotify(t *testing.T) {
 // Lost events are made up for: everything is looked at again.
 func TestOverflow(t *testing.T) {
 	w := newWatcher(slog.New(slog.DiscardHandler))
-	if w.fs == nil {
+	if w.in == nil {
 		t.Skip("no inotify here")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -285,7 +286,8 @@ func TestOverflow(t *testing.T) {
 	a, b := make(chan struct{}, 1), make(chan struct{}, 1)
 	must(t, w.change(a, nil, []string{filepath.Join(t.TempDir(), "x")}))
 	must(t, w.change(b, nil, []string{filepath.Join(t.TempDir(), "y")}))
-	w.fs.Errors <- fsnotify.ErrEventOverflow
+	lost := binary.NativeEndian.AppendUint32([]byte{0xff, 0xff, 0xff, 0xff}, unix.IN_Q_OVERFLOW) // of watch -1
+	w.take(append(lost, make([]byte, 8)...))
 	for _, c := range []chan struct{}{a, b} {
 		select {
 		case <-c:
