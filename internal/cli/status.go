@@ -129,7 +129,7 @@ func (a *app) screen(st control.Status, you []string, now time.Time) {
 	if observed > 0 {
 		below = append(below, fmt.Sprintf("%s: %s written down, nobody shut out by them", a.tinted(doubt, "Observed only"), plural(observed, "ban")))
 	}
-	never := "Never banned: this machine, " + plural(st.Allowed, "entry") + " of the allow list"
+	never := fmt.Sprintf("Never banned: this machine, ignoreip, %d on the allow list", st.Allowed)
 	if len(you) > 0 {
 		never += " (logged in: " + safe(strings.Join(you, ", ")) + ")"
 	}
