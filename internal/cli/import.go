@@ -313,6 +313,10 @@ func (i *importer) bans(name string, in *bufio.Reader) error {
 			i.wrong(place, "it says nobody")
 			continue
 		}
+		if b.Held() { // of who administrates where the list is from
+			i.reply.LetOff++
+			continue
+		}
 		one := control.ImportBan{ID: b.ID, Jail: cmp.Or(i.jail, b.Jail), End: b.End, Reason: b.Reason}
 		if b.Permanent() {
 			one.Seconds = -1
