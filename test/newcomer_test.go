@@ -20,6 +20,9 @@ func newcomers(t *testing.T) *debian {
 	d.write("etc/resolv.conf", "nameserver 192.0.2.53\n") // not that of the machine under the test
 	d.sshd()
 	d.put(now["bantam"])
+	d.does("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/office.key")
+	d.does("install", "-D", "-m", "600", "/root/office.key.pub", "/root/.ssh/authorized_keys")
+	d.does("install", "-D", "-o", "admin", "-m", "600", "/root/office.key.pub", "/home/admin/.ssh/authorized_keys")
 	return d
 }
 
@@ -65,6 +68,7 @@ func TestNewcomersMachine(t *testing.T) {
 func TestNewcomersFirstMinutes(t *testing.T) {
 	d := newcomers(t)
 	s := d.tell("The first five minutes")
+	s.loggedIn()
 	must := func(out string, texts ...string) {
 		t.Helper()
 		for _, text := range texts {
@@ -80,7 +84,8 @@ func TestNewcomersFirstMinutes(t *testing.T) {
 	if rules := d.ruleset(); rules != "" {
 		t.Errorf("the kernel has rules before setup:\n%s", rules)
 	}
-	must(s.does("$ sudo bantam setup --yes"), " x sshd  listens on 22/tcp", "Written: /etc/bantam/jail.local\n")
+	must(s.does("$ sudo bantam setup --yes"), " x sshd  listens on 22/tcp", "Written: /etc/bantam/jail.local\n", "\n  203.0.113.5 ")
+	t.Logf("from dpkg -i to a machine that is protected: %s", time.Since(begun).Round(100*time.Millisecond))
 	s.does("$ cat /etc/bantam/jail.local")
 	must(s.does("$ sudo bantam"), "enforcing by nftables inet bantam", "\nsshd  auth.log ")
 
@@ -93,8 +98,7 @@ func TestNewcomersFirstMinutes(t *testing.T) {
 	if d.attempt() {
 		t.Fatal("packets of who is banned pass")
 	}
-	proven := time.Since(begun)
-	t.Logf("from dpkg -i to the proven drop: %s", proven.Round(100*time.Millisecond))
+	t.Logf("from dpkg -i to the proven drop, with five wrong passwords: %s", time.Since(begun).Round(100*time.Millisecond))
 	must(s.does(login), "Connection timed out")
 	if !d.connects(d.office, officeAddr) {
 		t.Error("another client's packets are dropped, too")
@@ -117,8 +121,6 @@ func TestNewcomersFirstMinutes(t *testing.T) {
 // Asked, it observes, and goes over to banning on trial; and an administrator does not shut himself out.
 func TestNewcomerIsAsked(t *testing.T) {
 	d := newcomers(t)
-	d.does("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/office.key")
-	d.does("install", "-D", "-o", "admin", "-m", "600", "/root/office.key.pub", "/home/admin/.ssh/authorized_keys")
 	d.does("sh", "-c", "dpkg -i /root/bantam_*.deb")
 	p := d.service()
 	s := d.tell("Observe and enforce")
@@ -170,4 +172,35 @@ func TestNewcomerIsAsked(t *testing.T) {
 	s.ends()
 	d.does("bantam", "stop")
 	p.wait()
+}
+
+// What one host knows goes to a second one as the guide has it: with jails and ends, and without those whom the first
+// one spares.
+func TestASecondHostTakesBansOver(t *testing.T) {
+	first, second := newHost(t, administrators), newHost(t, administrators)
+	first.log("auth.log", accepted(address(1)))
+	p, q := first.start().ready(), second.start().ready()
+	for n := range 3 {
+		first.log("auth.log", strings.Repeat(failed(address(n+1)), 5))
+	}
+	first.until("all are decided", func() bool { return len(first.bans()) == 3 && len(first.banned("sshd")) == 2 })
+	for _, want := range []string{"2 bans taken over", "2 banned already"} { // again changes nothing
+		take := second.command("import", "-")
+		take.Stdin = strings.NewReader(first.run("banned", "--json"))
+		out, err := take.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), want) || !strings.Contains(string(out), "203.0.0.1 is held back where the list is from") {
+			t.Errorf("import says %v:\n%s", err, out)
+		}
+	}
+	there := second.banned("sshd")
+	for prefix, end := range first.banned("sshd") {
+		if off := there[prefix].Sub(end).Abs(); off > 2*time.Second {
+			t.Errorf("%s is banned until %s, there until %s", prefix, end, there[prefix])
+		}
+	}
+	if len(there) != 2 {
+		t.Errorf("the second host bans %v", there)
+	}
+	p.terminate()
+	q.terminate()
 }

@@ -110,6 +110,8 @@ type story struct {
 	next    int
 	said    []string // what the steps before next have printed
 	differs bool
+
+	here func(shell string) string // runs a command of the machine's own
 }
 
 // tell begins a section of the guide.
@@ -118,10 +120,26 @@ func (d *debian) tell(heading string) *story {
 	page, err := os.ReadFile(guidePage)
 	d.check(err)
 	s := &story{debian: d, page: string(page), steps: steps(string(page), heading)}
+	s.here = func(shell string) string {
+		s.Helper()
+		return s.debian.does("sh", "-c", "cd /root && "+shell)
+	}
 	if len(s.steps) == 0 {
 		d.Fatalf("docs/guide.md has no commands in %q", heading)
 	}
 	return s
+}
+
+// loggedIn has the machine's own commands run by root as he is logged in from the office, by his key.
+func (s *story) loggedIn() {
+	s.here = func(shell string) string {
+		s.Helper()
+		well, out := s.at(s.office, s.ssh(s.office, "", "root@"+nstest.Server4.String(), "cd /root && "+shell))
+		if !well {
+			s.Fatalf("%s:\n%s", shell, out)
+		}
+		return out
+	}
 }
 
 // does runs the page's next command, which has to be this one, and returns what it prints. A client's may fail.
@@ -133,7 +151,7 @@ func (s *story) does(command string) string {
 		client, cmd := s.client(who, strings.Fields(shell))
 		_, out = s.at(client, cmd)
 	} else {
-		out = s.debian.does("sh", "-c", "cd /root && "+shell)
+		out = s.here(shell)
 	}
 	s.heard(out)
 	return out
