@@ -146,6 +146,12 @@ func TestPackageFromInstallationToPurge(t *testing.T) {
 	if screen := d.does("bantam"); !strings.Contains(screen, "observ") || !strings.Contains(screen, "bantam setup") {
 		t.Errorf("the first screen does not say that it only observes, and what to do:\n%s", screen)
 	}
+	if out := d.does("bantam", "doctor"); !strings.Contains(out, "it only observes until it is set up: nobody is banned\n            fix: sudo bantam setup\n") {
+		t.Errorf("doctor does not say what to do:\n%s", out)
+	}
+	if out := d.refuses("bantam", "ban", attackerAddr.String()); !strings.Contains(out, "sudo bantam setup") {
+		t.Errorf("ban does not say what to do:\n%s", out)
+	}
 	if !d.attempt() {
 		t.Error("somebody was dropped before setup")
 	}
