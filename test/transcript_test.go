@@ -179,7 +179,7 @@ func (s *story) take(command string) (who, shell string) {
 func (s *story) heard(out string) {
 	s.Helper()
 	now := s.steps[s.next]
-	out = strings.TrimRight(out, "\n") + "\n"
+	out = strings.TrimRight(strings.ReplaceAll(out, "\r\n", "\n"), "\n") + "\n" // as ssh and terminals end lines
 	if out == "\n" {
 		out = ""
 	}
@@ -253,7 +253,7 @@ func (s *story) answers(command string, meanwhile func(n int)) string {
 		}
 	}
 	err := cmd.Wait()
-	out := strings.ReplaceAll(said.String(), "\r\n", "\n")
+	out := said.String()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		s.Errorf("%s ended with %d:\n%s", command, exit.ExitCode(), out)
 	}
