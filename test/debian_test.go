@@ -29,16 +29,20 @@ import (
 )
 
 // A debian is a Debian 12 as it is after its installation, with processes, mounts and a network
-// of its own, and a client on its network. Its folder is "/" of it, seen from outside.
+// of its own, and two clients on its network. Its folder is "/" of it, seen from outside.
 type debian struct {
 	*host
 	first    *exec.Cmd // its process 1
-	newcomer *nstest.Host
-	off      func() // ends all its processes
+	attacker *nstest.Host
+	office   *nstest.Host // where its administrator sits
+	off      func()       // ends all its processes
 }
 
-// newcomerAddr is the address of a debian's client.
-var newcomerAddr = netip.MustParseAddr("198.51.100.23")
+// attackerAddr is the address of a debian's first client.
+var attackerAddr = netip.MustParseAddr("198.51.100.23")
+
+// officeAddr is the address of a debian's second client.
+var officeAddr = netip.MustParseAddr("203.0.113.5")
 
 // treeAge is how old a kept tree may be: Debian's security team has not slept since.
 const treeAge = 7 * 24 * time.Hour
@@ -116,7 +120,11 @@ func newDebian(t *testing.T, packages ...string) *debian {
 	t.Helper()
 	network := nstest.New(t)
 	tree := debianTree(t, packages...)
-	client, err := network.AddClient("newcomer", netip.PrefixFrom(newcomerAddr, 32))
+	attacker, err := network.AddClient("attacker", netip.PrefixFrom(attackerAddr, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	office, err := network.AddClient("office", netip.PrefixFrom(officeAddr, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +162,7 @@ func newDebian(t *testing.T, packages ...string) *debian {
 	}
 	root := filepath.Join("/proc", strconv.Itoa(first.Process.Pid), "root")
 	h := &host{T: t, net: network, kernel: kernel, dir: root, client: control.NewClient(filepath.Join(root, "run/bantam/bantam.sock"))}
-	return &debian{host: h, first: first, newcomer: client, off: off}
+	return &debian{host: h, first: first, attacker: attacker, office: office, off: off}
 }
 
 // inside is a command of the debian's own.
@@ -278,12 +286,11 @@ func (d *debian) sshd() {
 	if out, err := set.CombinedOutput(); err != nil {
 		d.Fatalf("chpasswd: %v\n%s", err, out)
 	}
-	d.write("root/askpass", "#!/bin/sh\necho \"$PASSWORD\"\n")
-	d.check(os.Chmod(filepath.Join(d.dir, "root/askpass"), 0o700))
+	d.clients()
 	d.does("mkdir", "-p", "/run/sshd")
 	d.spawn("/usr/sbin/sshd", "-D")
 	d.until("sshd listens", func() bool {
-		conn, err := d.newcomer.Dial(d.Context(), "tcp", newcomerAddr, netip.AddrPortFrom(nstest.Server4, 22))
+		conn, err := d.attacker.Dial(d.Context(), "tcp", attackerAddr, netip.AddrPortFrom(nstest.Server4, 22))
 		if err != nil {
 			return false
 		}
@@ -294,22 +301,39 @@ func (d *debian) sshd() {
 	})
 }
 
-// login tries to log in at the debian from its client with Debian's ssh, and says whether that
-// went well and what ssh said. A wrong password takes two seconds or so, but several may be tried
-// at once.
-func (d *debian) login(password string) (in bool, said string) {
-	ctx, cancel := context.WithTimeout(d.Context(), patience)
-	defer cancel()
-	// ssh is the debian's, in its mounts, but on the client's network.
+// clients gives those who log in what their ssh asks for: a file of options, and a way to say a password.
+func (d *debian) clients() {
+	d.Helper()
+	d.write("root/askpass", "#!/bin/sh\necho \"$PASSWORD\"\n")
+	d.check(os.Chmod(filepath.Join(d.dir, "root/askpass"), 0o700))
+	const options = "StrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\nNumberOfPasswordPrompts 1\nConnectTimeout 2\n"
+	d.write("root/attacker.conf", options+"PreferredAuthentications password\n")
+	d.write("root/office.conf", options+"IdentityFile /root/office.key\n")
+}
+
+// ssh is Debian's ssh with the options of one of its clients, on that one's network. Asked for a password it says this.
+func (d *debian) ssh(client *nstest.Host, password string, args ...string) *exec.Cmd {
+	// It is the debian's, in its mounts, but on the client's network.
 	pid := strconv.Itoa(d.first.Process.Pid)
-	cmd := exec.CommandContext(ctx, "nsenter", "-t", pid, "-m", "-r", "-w", "--", "ssh",
-		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
-		"-o", "PreferredAuthentications=password", "-o", "NumberOfPasswordPrompts=1", "-o", "ConnectTimeout=5",
-		"admin@"+nstest.Server4.String(), "true")
+	cmd := exec.CommandContext(d.Context(), "nsenter", append([]string{
+		"-t", pid, "-m", "-r", "-w", "--", "timeout", strconv.Itoa(int(patience.Seconds())),
+		"ssh", "-F", "/root/" + client.Name + ".conf",
+	}, args...)...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=/root", "SSH_ASKPASS=/root/askpass", "PASSWORD=" + password, "SSH_ASKPASS_REQUIRE=force", "DISPLAY=none"}
+	return cmd
+}
+
+// login tries to log in at the debian from one of its clients, and says whether that went well and what ssh said. A
+// wrong password takes two seconds or so, but several may be tried at once.
+func (d *debian) login(client *nstest.Host, password string) (in bool, said string) {
+	return d.at(client, d.ssh(client, password, "admin@"+nstest.Server4.String(), "true"))
+}
+
+// at runs a command on a client's network, and says whether it went well and what it printed.
+func (d *debian) at(client *nstest.Host, cmd *exec.Cmd) (well bool, said string) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err := d.newcomer.Start(cmd)
+	err := client.Start(cmd)
 	if err == nil {
 		err = cmd.Wait()
 	}

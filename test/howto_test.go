@@ -109,7 +109,7 @@ func TestHowToPagesCheck(t *testing.T) {
 	if err != nil || len(pages) < 2 {
 		t.Fatalf("%d pages, %v", len(pages), err)
 	}
-	for _, page := range pages {
+	for _, page := range append(pages, guidePage) {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
@@ -132,7 +132,7 @@ func TestHowToPagesCheck(t *testing.T) {
 
 // secrets are those of which check can tell whether they are some.
 var secrets = map[string]string{
-	"telegram-token": telegramToken, "discord-url": discordURL, "slack-url": slackURL, "webhook-url": hookURL,
+	"telegram-token": telegramToken, "telegram.secret": telegramToken, "discord-url": discordURL, "slack-url": slackURL, "webhook-url": hookURL,
 	"webhook-header": "Authorization: Bearer abcdefghijkl",
 }
 
@@ -151,7 +151,9 @@ func checkPaste(t *testing.T, page string, jail paste, beside []paste) {
 		})
 	}
 	if !strings.Contains(jail.text, "enabled =") { // what is said for all jails is read for those there are
-		files[jail.file] += "[sshd]\nenabled = true\n"
+		const head = "[sshd]\n"
+		before, after, _ := strings.Cut(files[jail.file], head)
+		files[jail.file] = before + head + "enabled = true\n" + after
 	}
 	for name, text := range files {
 		name = filepath.Join(dir, name)
@@ -171,5 +173,79 @@ func checkPaste(t *testing.T, page string, jail paste, beside []paste) {
 	}
 	if err != nil || len(bad) > 0 {
 		t.Errorf("%s:%d: bantam check: %v\n%s\nof\n%s", page, jail.line, err, out, jail.text)
+	}
+}
+
+// pageCommand is a command of a page that calls the program, up to a pipe or a comment.
+var pageCommand = regexp.MustCompile(`(?:^|\| |sudo |ssh \S+ )bantam(?: ((?:'[^']*'|[^'|#&])*))?`)
+
+// commandsOf are the words of each call of the program in a page's blocks.
+func commandsOf(page string) (all [][]string) {
+	fenced := false
+	for line := range strings.Lines(page) {
+		line = strings.TrimRight(line, "\n")
+		if strings.HasPrefix(line, "```") {
+			fenced = !fenced
+			continue
+		}
+		code, indented := strings.CutPrefix(line, "    ")
+		if m := prompt.FindStringSubmatch(line); fenced && m != nil {
+			code = m[2]
+		} else if fenced || !indented {
+			continue
+		}
+		first, _, _ := strings.Cut(code, " ")
+		if first != "sudo" && first != "bantam" && first != "ssh" {
+			continue
+		}
+		for _, m := range pageCommand.FindAllStringSubmatch(code, -1) {
+			all = append(all, shellWords(m[1]))
+		}
+	}
+	return all
+}
+
+// shellWords splits at blanks, but not within quotes.
+func shellWords(text string) (words []string) {
+	for _, word := range regexp.MustCompile(`'[^']*'|\S+`).FindAllString(text, -1) {
+		words = append(words, strings.Trim(word, "'"))
+	}
+	return words
+}
+
+func TestCommandsOfAPage(t *testing.T) {
+	const page = "    sudo bantam\n\n    bantam check -c /etc/x    # bantam is\n\n    sudo bantam ban --reason 'scans us'\n    sudo systemctl enable --now bantam\n" +
+		"    sudo bantam banned --json | ssh root@other bantam import -\n\n    [bantam]\n\n```console\n$ sudo bantam setup\nbantam 0.1.0 runs\n```\n\nbantam text\n"
+	want := [][]string{nil, {"check", "-c", "/etc/x"}, {"ban", "--reason", "scans us"}, {"banned", "--json"}, {"import", "-"}, {"setup"}}
+	got := commandsOf(page)
+	if !slices.EqualFunc(got, want, slices.Equal[[]string]) {
+		t.Errorf("the page has %q, want %q", got, want)
+	}
+}
+
+// Each call of the program on a page is one that it understands: there is such a command, with such flags.
+func TestCommandsOfThePagesAreUnderstood(t *testing.T) {
+	pages, err := filepath.Glob("../docs/how-to/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked, nowhere := 0, t.TempDir()
+	for _, page := range append(pages, guidePage, "../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range commandsOf(string(text)) {
+			checked++
+			out, err := exec.CommandContext(t.Context(), program, append(slices.Clone(args), "-c", nowhere, "--socket", nowhere+"/s", "--help")...).CombinedOutput()
+			_, usage, _ := strings.Cut(string(out), "Usage:\n  bantam")
+			usage, _, _ = strings.Cut(usage, "\n")
+			if err != nil || len(args) > 0 && !strings.HasPrefix(usage, " "+args[0]) {
+				t.Errorf("%s: bantam %s: %v, it is about %q", filepath.Base(page), strings.Join(args, " "), err, usage)
+			}
+		}
+	}
+	if checked < 60 {
+		t.Errorf("only %d commands were found", checked)
 	}
 }

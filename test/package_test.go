@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"bantam"
 	"bantam/internal/peertest"
 )
 
@@ -34,7 +35,7 @@ func packages(t testing.TB) (now, later map[string]string) {
 	}
 	built.once.Do(func() {
 		dir := filepath.Join(filepath.Dir(program), "packages")
-		if built.now, built.err = pack(dir, "deb", "amd64", "0.9.0"); built.err == nil {
+		if built.now, built.err = pack(dir, "deb", "amd64", bantam.Version); built.err == nil {
 			built.later, built.err = pack(dir, "deb", "amd64", "0.9.1")
 		}
 	})
@@ -71,7 +72,7 @@ func pack(dir, kind, arch, version string) (map[string]string, error) {
 
 // attempt connects to a server on the debian, and says whether it was answered.
 func (d *debian) attempt() bool {
-	return d.connects(d.newcomer, newcomerAddr)
+	return d.connects(d.attacker, attackerAddr)
 }
 
 // service starts what the installed unit would.
@@ -87,10 +88,10 @@ func (d *debian) service() *process {
 	return p.ready()
 }
 
-// fails has the newcomer fail n times by the log of sshd.
+// fails has the attacker fail n times by the log of sshd.
 func (d *debian) fails(n int) {
 	for range n {
-		d.log("var/log/auth.log", failed(newcomerAddr))
+		d.log("var/log/auth.log", failed(attackerAddr))
 	}
 }
 
@@ -141,9 +142,15 @@ func TestPackageFromInstallationToPurge(t *testing.T) {
 	// As installed it watches, tells, and bans nobody.
 	p := d.service()
 	d.fails(6)
-	d.until("the attacker is noticed", func() bool { return strings.Contains(d.does("bantam", "banned"), newcomerAddr.String()) })
+	d.until("the attacker is noticed", func() bool { return strings.Contains(d.does("bantam", "banned"), attackerAddr.String()) })
 	if screen := d.does("bantam"); !strings.Contains(screen, "observ") || !strings.Contains(screen, "bantam setup") {
 		t.Errorf("the first screen does not say that it only observes, and what to do:\n%s", screen)
+	}
+	if out := d.does("bantam", "doctor"); !strings.Contains(out, "it only observes until it is set up: nobody is banned\n            fix: sudo bantam setup\n") {
+		t.Errorf("doctor does not say what to do:\n%s", out)
+	}
+	if out := d.refuses("bantam", "ban", attackerAddr.String()); !strings.Contains(out, "sudo bantam setup") {
+		t.Errorf("ban does not say what to do:\n%s", out)
 	}
 	if !d.attempt() {
 		t.Error("somebody was dropped before setup")
@@ -157,7 +164,7 @@ func TestPackageFromInstallationToPurge(t *testing.T) {
 	// With a configuration it bans.
 	d.write("etc/bantam/jail.local", "[sshd]\nenabled = true\nlogpath = /var/log/auth.log\nbantime = 1h\n")
 	p = d.service()
-	d.does("bantam", "ban", newcomerAddr.String(), "--for", "1h")
+	d.does("bantam", "ban", attackerAddr.String(), "--for", "1h")
 	if d.attempt() {
 		t.Fatal("who is banned gets through")
 	}
@@ -210,7 +217,7 @@ func TestPackageRemovalWithoutADaemon(t *testing.T) {
 	d.does("dpkg", "-i", d.put(now["bantam"])[0])
 	d.write("etc/bantam/jail.local", "[sshd]\nenabled = true\nlogpath = /var/log/auth.log\n")
 	d.service()
-	d.does("bantam", "ban", newcomerAddr.String(), "--for", "1h")
+	d.does("bantam", "ban", attackerAddr.String(), "--for", "1h")
 	pid := strings.TrimSpace(d.does("sh", "-c", "for p in /proc/[0-9]*; do [ \"$(readlink $p/exe)\" = /usr/bin/bantam ] && echo ${p#/proc/}; done; true"))
 	d.does("kill", "-9", pid)
 	if d.attempt() || d.ruleset() == "" {
@@ -318,7 +325,7 @@ func TestPackageTakesFail2BansPlace(t *testing.T) {
 
 func TestPackageIsWellFormed(t *testing.T) {
 	now, _ := packages(t)
-	again, err := pack(filepath.Join(t.TempDir(), "again"), "deb", "amd64", "0.9.0")
+	again, err := pack(filepath.Join(t.TempDir(), "again"), "deb", "amd64", bantam.Version)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,6 +129,9 @@ func (a *app) explain(err error) int {
 		code, hint = ExitUsage, "bantam help shows the commands, bantam help COMMAND its flags"
 	case errors.Is(err, control.ErrNotRunning):
 		code, hint = ExitNotRunning, "start it with: sudo bantam run; or name its --socket"
+		if a.socket == DefaultSocket && underSystemd() {
+			hint = "start it with: sudo systemctl start bantam; or in sight: sudo bantam run"
+		}
 	case errors.As(err, &refused):
 		hint = refused.Hint
 		var beside besideError
@@ -139,6 +142,9 @@ func (a *app) explain(err error) int {
 		hint = problem.Hint
 	case strings.HasPrefix(text, "unknown command"):
 		code, hint = ExitUsage, "bantam help shows the commands"
+		if near := a.near(text); near != "" {
+			hint = "did you mean " + near + "? " + hint
+		}
 	}
 	switch {
 	case errors.Is(err, errSilent):
@@ -151,6 +157,17 @@ func (a *app) explain(err error) int {
 		}
 	}
 	return code
+}
+
+// near are the commands that somebody may have meant who typed one that cobra's error says is unknown.
+func (a *app) near(text string) string {
+	var word, parent string
+	if _, err := fmt.Sscanf(text, "unknown command %q for %q", &word, &parent); err != nil || parent != "bantam" {
+		return ""
+	}
+	root := a.root()
+	root.SuggestionsMinimumDistance = 2 // letters
+	return strings.Join(root.SuggestionsFor(word), " or ")
 }
 
 // errSilent ends a command that has already said what is wrong.

@@ -105,7 +105,7 @@ type importReply struct {
 	// Unknown are how many bans there were of jails that do not run, and Wrong entries that are no address.
 	Unknown map[string]int `json:"unknown_jails"`
 	Wrong   int            `json:"wrong"`
-	LetOff  int            `json:"let_off"` // by the allow list or an ignore rule
+	LetOff  int            `json:"let_off"` // by the allow list, an ignore rule, or as an administrator of the other host
 }
 
 type importRefused struct {
@@ -313,6 +313,10 @@ func (i *importer) bans(name string, in *bufio.Reader) error {
 			i.wrong(place, "it says nobody")
 			continue
 		}
+		if b.Held() {
+			i.letOff(place, fmt.Sprintf("%s is held back where the list is from: %s", b.ID, b.Reason))
+			continue
+		}
 		one := control.ImportBan{ID: b.ID, Jail: cmp.Or(i.jail, b.Jail), End: b.End, Reason: b.Reason}
 		if b.Permanent() {
 			one.Seconds = -1
@@ -326,6 +330,12 @@ func (i *importer) bans(name string, in *bufio.Reader) error {
 
 func (i *importer) wrong(place, why string) {
 	if i.reply.Wrong++; i.reply.Wrong <= mostRefused {
+		i.reply.Refused = append(i.reply.Refused, importRefused{place, why})
+	}
+}
+
+func (i *importer) letOff(place, why string) {
+	if i.reply.LetOff++; i.reply.LetOff <= mostRefused {
 		i.reply.Refused = append(i.reply.Refused, importRefused{place, why})
 	}
 }
@@ -370,9 +380,7 @@ func (i *importer) flush() error {
 			i.reply.Unknown[i.waiting[r.Place].Jail]++
 			continue
 		}
-		if i.reply.LetOff++; i.reply.LetOff <= mostRefused {
-			i.reply.Refused = append(i.reply.Refused, importRefused{i.places[r.Place], r.Why})
-		}
+		i.letOff(i.places[r.Place], r.Why)
 	}
 	i.waiting, i.places, i.bytes = i.waiting[:0], i.places[:0], 0
 	return nil

@@ -68,6 +68,9 @@ func parseValues(cmd *cobra.Command, args []string) ([]string, error) {
 	if err := cmd.Flags().Parse(words); err != nil {
 		return nil, err
 	}
+	if help, err := cmd.Flags().GetBool("help"); err == nil && help {
+		return nil, pflag.ErrHelp
+	}
 	words = cmd.Flags().Args()
 	for i := range words {
 		words[i] = strings.TrimPrefix(words[i], mark)

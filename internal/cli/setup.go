@@ -506,6 +506,7 @@ func (s *setupRun) tellEnd(ctx context.Context, wrote bool) {
 		return
 	}
 	s.tellIgnore()
+	s.tellNever()
 	at := ""
 	if s.config != "" {
 		at = " -c " + s.config
@@ -515,6 +516,9 @@ func (s *setupRun) tellEnd(ctx context.Context, wrote bool) {
 		s.printf("Start it with: sudo bantam run%s\n", safe(at))
 	case p.Text != "":
 		s.printf("The daemon works by it.\n")
+		if p.New && !p.Observe {
+			s.printf("Whoever fails too often is shut out from now on.\n")
+		}
 		s.offerTest(ctx)
 	}
 	if s.asks != nil && !p.New && len(p.Jails) > 0 {
@@ -524,6 +528,18 @@ func (s *setupRun) tellEnd(ctx context.Context, wrote bool) {
 		s.printf("It only observes so far. When you have seen enough: sudo bantam enforce\n")
 	}
 	s.printf("Next: sudo bantam | sudo bantam doctor\n")
+}
+
+// tellNever says who is never banned by what nobody was asked about.
+func (s *setupRun) tellNever() {
+	p := s.out.Plan
+	if s.asks != nil || !s.out.Written || p.IgnoreIP != "" || len(p.Never) == 0 {
+		return
+	}
+	s.printf("Never banned, beside this machine:\n")
+	for _, n := range p.Never {
+		s.printf("  %-18s %s\n", n, safe(n.Why))
+	}
 }
 
 // tellIgnore says who should be on an ignoreip that is somebody else's.

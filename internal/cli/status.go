@@ -129,11 +129,16 @@ func (a *app) screen(st control.Status, you []string, now time.Time) {
 	if observed > 0 {
 		below = append(below, fmt.Sprintf("%s: %s written down, nobody shut out by them", a.tinted(doubt, "Observed only"), plural(observed, "ban")))
 	}
-	never := "Never banned: this machine, " + plural(st.Allowed, "entry") + " of the allow list"
-	if len(you) > 0 {
-		never += " (logged in: " + safe(strings.Join(you, ", ")) + ")"
+	never := []string{"Never banned: this machine, ignoreip"}
+	if st.Allowed > 0 {
+		never[0] += ", " + itoa(st.Allowed) + " allowed"
 	}
-	below = append(below, fit(never, screenWidth))
+	if len(you) > 0 {
+		never = append(never, "(logged in: "+safe(strings.Join(you, ", "))+")")
+	}
+	for _, line := range wrapped(screenWidth, " ", never) {
+		below = append(below, fit(line, screenWidth))
+	}
 	who := "ADDRESS"
 	for _, j := range st.Jails {
 		if _, is := j.LastBan.Prefix(); is && j.Banned > 0 {

@@ -178,8 +178,12 @@ func (d *Daemon) ban(ctx context.Context, r control.BanRequest) (control.BanRepl
 	if r.Jail == "" {
 		r.Jail = jail.Manual
 	}
-	if d.plan.Load().observes() {
-		return reply, control.Refuse("bantam enforce has it ban", "this daemon only observes")
+	if p := d.plan.Load(); p.observes() {
+		hint := "bantam enforce has it ban"
+		if d.awaitsSetup(p) {
+			hint = "sudo bantam setup has it ban"
+		}
+		return reply, control.Refuse(hint, "this daemon only observes")
 	}
 	if by, ignored := d.lookup.Ignored(ctx, r.Jail, r.ID); ignored && (!r.Force || by == "allow") {
 		hint := "add --force to ban it all the same"

@@ -179,9 +179,14 @@ func trialOf(s float64) time.Duration {
 	return min(seconds(min(s, longestTrial.Seconds())), longestTrial)
 }
 
+// awaitsSetup reports whether nobody is banned because nothing is configured yet.
+func (d *Daemon) awaitsSetup(p *plan) bool {
+	return d.options.ObserveUntilSetup && !holdsJails(p.config.Dir)
+}
+
 // nothingHeld says why there is nothing to enforce.
 func (d *Daemon) nothingHeld(p *plan) error {
-	if d.options.ObserveUntilSetup && !holdsJails(p.config.Dir) {
+	if d.awaitsSetup(p) {
 		return control.Refuse("sudo bantam setup asks what to protect and writes one", "there is no configuration yet, and without one all is only observed")
 	}
 	for i := range p.config.Jails {

@@ -59,7 +59,11 @@ func (e *examination) lookAtRunning(ctx context.Context) {
 	if st.Memory > hungry {
 		e.doubt("bantam status --json shows what there is so much of", "the daemon takes %d MB", st.Memory/1_000_000)
 	}
-	if st.Firewall == "" {
+	switch {
+	case st.Firewall != "":
+	case st.Config == "":
+		e.doubt("sudo bantam setup", "it only observes until it is set up: nobody is banned")
+	default:
 		e.doubt("sudo bantam enforce, or take observe out of the configuration", "it only observes: nobody is banned")
 	}
 	for _, j := range st.Jails {
