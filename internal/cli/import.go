@@ -54,7 +54,8 @@ func (a *app) importCommand() *cobra.Command {
 
 A folder is a database's, or one of lists. - is a list on standard input. Lists are banned in the jail "manual", on
 all ports, for ever, unless --jail and --for say otherwise. Whom the allow list or a jail's ignoreip lets off is not
-banned. What is no address is named with its line, and the exit code is 1.`,
+banned, nor the address of an administrator's session, nor what is nearly everybody, as 0.0.0.0/0. What is no address
+is named with its line, and the exit code is 1.`,
 		Example: "  bantam import /var/lib/fail2ban\n  bantam import blocklist.txt --for 1w --reason 'blocklist'\n  ssh other bantam banned --json | bantam import -",
 		Args:    exactlyOne("a file, a folder, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
