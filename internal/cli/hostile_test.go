@@ -224,3 +224,34 @@ func TestNoCommandPrintsWhatATerminalObeys(t *testing.T) {
 		}
 	}
 }
+
+// A list that somebody made to do harm is read to its end, in parts that the daemon takes, and what is told of it is
+// bounded.
+func TestListsThatMeanHarm(t *testing.T) {
+	socket := aDaemon(t)
+	var text strings.Builder
+	text.WriteString(`{"bans":[{"jail":"` + strings.Repeat("x", 2<<20) + `","id":"192.0.2.1"},{"jail":"sshd","id":"` + strings.Repeat("y", 2<<20) + `"},{"jail":"sshd","id":"192.0.2.2","reason":"` + strings.Repeat("z", 2<<20) + `"}`)
+	for n := range 3000 {
+		fmt.Fprintf(&text, `,{"jail":"jail %d\u001b[2J","id":"192.0.2.1"}`, n)
+	}
+	text.WriteString(`,{"jail":"sshd","id":"192.0.2.3","end":"9999-12-31T23:59:59Z"},{"jail":"manual","id":"0.0.0.0/0"}]}`)
+	file := filepath.Join(t.TempDir(), "list")
+	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	if code := Main(t.Context(), []string{"bantam", "--socket", socket, "import", file}, library.FS, &stdout, &stderr); code != ExitFailed || stderr.Len() > 0 {
+		t.Errorf("it ends with %d: %s", code, stderr.String())
+	}
+	for _, want := range []string{"1 observed only", "3 no address", "ban 1: it is too long", "2900 bans of the jail (others) left out", "0.0.0.0/0 is nearly everybody"} {
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+	if lines := strings.Count(stdout.String(), "\n"); lines > 150 {
+		t.Errorf("it says so in %d lines", lines)
+	}
+	if bad := harm(stdout.String()); bad != "" {
+		t.Error(bad)
+	}
+}
