@@ -32,6 +32,7 @@ func TestContainersInjectNothing(t *testing.T) {
 		{"a log with a tag", "web", "/logs/<ip>"},
 		{"a log with a comment", "web", "/logs/a ; b # c"},
 		{"a log that draws on the terminal", "web", "/logs/\x1b[2J\u202e\u009b31m.log"},
+		{"a log without end", "web", strings.Repeat("/a", 50_000)},
 		{"a log that is everything", "web", "/**/*"},
 		{"a log that climbs", "web", "../../etc/shadow"},
 		{"a log in no language", "web", "/logs/\xff\xfe"},
