@@ -16,7 +16,9 @@ import (
 	"unicode"
 
 	"bantam"
+	"bantam/internal/config"
 	"bantam/internal/control"
+	"bantam/internal/setup"
 	"bantam/library"
 )
 
@@ -253,5 +255,40 @@ func TestListsThatMeanHarm(t *testing.T) {
 	}
 	if bad := harm(stdout.String()); bad != "" {
 		t.Error(bad)
+	}
+}
+
+// What is answered to setup is one parameter of one action, whatever it holds, or is asked for again.
+func TestAnswersToSetupInjectNothing(t *testing.T) {
+	for _, answer := range []string{
+		"1 ; x", "1 # x", "1, to=x", "1]", `1" x="y`, "%(x)s", "<ip>", "1\x1b[2J", "1\u202e", "1\u0085x = y", "1\u2028x", "1\vx", "1\rx = y", "$(reboot)", "`reboot`", "a=b", strings.Repeat("a", 100_000),
+		"\xff\xfe", "-oQ/tmp", "'", `\`, "1\x00",
+	} {
+		var out bytes.Buffer
+		s := &setupRun{app: &app{stdout: &out}, dir: t.TempDir(), secrets: map[string]string{}}
+		s.out.Plan = &setup.Plan{Dir: s.dir, New: true, Jails: []string{"sshd"}}
+		s.asks = newAsker(strings.NewReader("telegram\nsecret\n"+answer+"\n12\n"), &out)
+		if err := s.askTell(); err != nil {
+			t.Fatalf("%.40q: %v", answer, err)
+		}
+		s.out.Plan.Fill(time.Now())
+		if err := setup.Write(filepath.Join(s.dir, s.out.Plan.File), s.out.Plan.Text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := config.Load(s.dir, library.FS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, _ := cfg.Value("DEFAULT", "action")
+		first, rest, _ := strings.Cut(strings.TrimSpace(v.Text), "\n")
+		if first != "%(action_)s" || strings.TrimSpace(rest) != s.out.Plan.Tell || strings.Count(s.out.Plan.Tell, `"`) != 2 {
+			t.Errorf("%.40q: the action is %.300q, not %.300q", answer, v.Text, s.out.Plan.Tell)
+		}
+		if bad := harm(s.out.Plan.Text + out.String()); bad != "" {
+			t.Errorf("%.40q: %s", answer, bad)
+		}
+		if strings.Contains(s.out.Plan.Text, "secret\n") {
+			t.Errorf("%.40q: the secret is in the file", answer)
+		}
 	}
 }
