@@ -2,6 +2,7 @@ package setup
 
 import (
 	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +18,6 @@ import (
 // Whatever a container is called, and wherever its log is, the file that setup writes says of it no more than where
 // its log is and which ports it has.
 func TestContainersInjectNothing(t *testing.T) {
-	number := strings.Repeat("0f", 32)
 	for _, c := range []struct{ name, container, log string }{
 		{"a name with a line of its own", "web\n[sshd]\nenabled = false\n#", "/logs/a.log"},
 		{"a name that is a section", "[DEFAULT]", "/logs/a.log"},
@@ -39,24 +39,11 @@ func TestContainersInjectNothing(t *testing.T) {
 		{"a log with a separator of lines", "web", "/logs/a\u2028ignoreip = 0.0.0.0/0\u0085b\vc\fd"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			text, err := json.Marshal(map[string]any{
-				"Name": "/" + c.container, "LogPath": c.log, "State": map[string]any{"Running": true},
-				"Config":          map[string]any{"Image": "nginx:1.27", "Labels": map[string]string{"a\n[sshd]\nenabled": "false"}},
-				"NetworkSettings": map[string]any{"Ports": map[string]any{"80/tcp": []any{map[string]string{"HostIp": "0.0.0.0", "HostPort": "8080"}, map[string]string{"HostPort": "22;reboot"}}}},
+			lines := contained(&machine.Container{
+				Name: c.container, Log: c.log, Image: "nginx:1.27", Labels: map[string]string{"a\n[sshd]\nenabled": "false"},
+				Ports: []machine.Published{{Protocol: "tcp", Outside: netip.MustParseAddrPort("0.0.0.0:8080"), Inside: 80}},
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			files := map[string]string{"/var/lib/docker/containers/" + number + "/config.v2.json": string(text)}
-			s, err := Look(tree(t, files), "", someLibrary, time.Now())
-			if err != nil {
-				t.Fatal(err)
-			}
-			f := found(s, "nginx-http-auth")
-			if f == nil {
-				t.Fatal("the container is not seen")
-			}
-			p := Plan{Dir: t.TempDir(), New: true, Jails: []string{"sshd", f.Jail}, Options: map[string][]string{f.Jail: f.Options}}
+			p := Plan{Dir: t.TempDir(), New: true, Jails: []string{"sshd", "nginx-http-auth"}, Options: map[string][]string{"nginx-http-auth": lines}}
 			p.Fill(time.Now())
 			if len(p.Text) > 4096 {
 				t.Errorf("the file has %d bytes", len(p.Text))
