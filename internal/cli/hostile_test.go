@@ -65,7 +65,7 @@ func (f *filler) fill(v reflect.Value, field string, depth int) {
 		}
 	case reflect.Slice:
 		if depth > 0 {
-			v.Set(reflect.MakeSlice(v.Type(), 7, 7))
+			v.Set(reflect.MakeSlice(v.Type(), 3, 3))
 			for i := range v.Len() {
 				f.fill(v.Index(i), field, depth-1)
 			}
