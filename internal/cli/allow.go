@@ -31,7 +31,7 @@ Putting something on it lifts running bans inside it.`,
 				return err
 			}
 			for _, id := range reply.Changed {
-				a.printf("%s is never banned\n", id)
+				a.printf("%s is never banned\n", safe(id.String()))
 			}
 			for _, b := range reply.Lifted {
 				a.printf("unbanned %s in %s\n", safe(b.ID.String()), safe(b.Jail))
@@ -53,7 +53,7 @@ Putting something on it lifts running bans inside it.`,
 				return err
 			}
 			for _, id := range reply.Changed {
-				a.printf("%s may be banned again\n", id)
+				a.printf("%s may be banned again\n", safe(id.String()))
 			}
 			return nil
 		},
@@ -76,9 +76,9 @@ func (a *app) listAllowed(cmd *cobra.Command) error {
 	}
 	for _, e := range reply.Allowed {
 		if e.Reason == "" {
-			a.printf("%s\n", e.Prefix)
+			a.printf("%s\n", safe(e.Prefix.String()))
 		} else {
-			a.printf("%s  %s\n", e.Prefix, safe(e.Reason))
+			a.printf("%s  %s\n", safe(e.Prefix.String()), safe(e.Reason))
 		}
 	}
 	return nil

@@ -65,7 +65,7 @@ func (a *app) ban(ctx context.Context, ids []bantam.ID, r control.BanRequest) er
 		if reply.Already {
 			verb = "already banned"
 		}
-		a.printf("%s %s in %s %s\n", verb, reply.Ban.ID, safe(reply.Ban.Jail), until(reply.Ban, time.Now()))
+		a.printf("%s %s in %s %s\n", verb, safe(reply.Ban.ID.String()), safe(reply.Ban.Jail), until(reply.Ban, time.Now()))
 	}
 	if a.json {
 		a.print(replies)

@@ -14,9 +14,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -175,7 +178,7 @@ var errSilent = errors.New("said already")
 
 // print writes v as JSON for people and programs.
 func (a *app) print(v any) {
-	e := json.NewEncoder(a.stdout)
+	e := json.NewEncoder(safeJSON{a.stdout})
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	if err := e.Encode(v); err != nil {
@@ -228,6 +231,34 @@ func safeLines(s string) string {
 		lines[i] = safe(line)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// safeJSON writes JSON with its characters escaped that are not printable. JSON wants that of few of them only (RFC 8259, 7),
+// and of none of those that reverse what follows.
+type safeJSON struct{ to io.Writer }
+
+func (s safeJSON) Write(text []byte) (int, error) {
+	if !slices.ContainsFunc(text, func(b byte) bool { return b >= 0x7f }) {
+		return s.to.Write(text)
+	}
+	out := make([]byte, 0, len(text))
+	for rest := text; len(rest) > 0; {
+		r, n := utf8.DecodeRune(rest)
+		switch {
+		case r < 0x7f || unicode.IsPrint(r) && r != unicode.ReplacementChar:
+			out = append(out, rest[:n]...)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+		rest = rest[n:]
+	}
+	if _, err := s.to.Write(out); err != nil {
+		return 0, err
+	}
+	return len(text), nil
 }
 
 // parseIDs reads addresses and prefixes from the command line.

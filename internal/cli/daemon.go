@@ -227,7 +227,7 @@ func (a *app) pingCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			pong, printed, err := ask(cmd.Context(), a, control.Ping, control.None{})
 			if err == nil && !printed {
-				a.printf("bantam %s answers (pid %d)\n", pong.Version, pong.PID)
+				a.printf("bantam %s answers (pid %d)\n", safe(pong.Version), pong.PID)
 			}
 			return err
 		},

@@ -35,7 +35,11 @@ const (
 	longestEntry   = 1 << 10 // bytes of a line's first word
 	mostRefused    = 20      // of one kind that are printed
 	longestJSON    = 1 << 30 // bytes of a list in JSON
+	mostUnknown    = 100     // jails that do not run here, by their names
 )
+
+// othersJails stands for the jails beyond mostUnknown.
+const othersJails = "(others)"
 
 // databaseNames are what the database in a folder may be called.
 var databaseNames = []string{"fail2ban.sqlite3", "bantam.db"}
@@ -54,7 +58,8 @@ func (a *app) importCommand() *cobra.Command {
 
 A folder is a database's, or one of lists. - is a list on standard input. Lists are banned in the jail "manual", on
 all ports, for ever, unless --jail and --for say otherwise. Whom the allow list or a jail's ignoreip lets off is not
-banned. What is no address is named with its line, and the exit code is 1.`,
+banned, nor the address of an administrator's session, nor what is nearly everybody, as 0.0.0.0/0. What is no address
+is named with its line, and the exit code is 1.`,
 		Example: "  bantam import /var/lib/fail2ban\n  bantam import blocklist.txt --for 1w --reason 'blocklist'\n  ssh other bantam banned --json | bantam import -",
 		Args:    exactlyOne("a file, a folder, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -346,8 +351,8 @@ func (i *importer) add(b control.ImportBan, place string) error {
 		b.End, b.Seconds = time.Time{}, i.seconds
 	}
 	b.Seconds = min(b.Seconds, math.MaxInt64)
-	const most = 4096 // as a reason and an ID are long at most
-	if len(b.Reason) > most || len(b.ID.String()) > most {
+	const most = 4096 // as a reason, a name and an ID are long at most
+	if len(b.Reason) > most || len(b.Jail) > most || len(b.ID.String()) > most {
 		i.wrong(place, "it is too long")
 		return nil
 	}
@@ -377,7 +382,11 @@ func (i *importer) flush() error {
 			continue
 		}
 		if r.Unknown {
-			i.reply.Unknown[i.waiting[r.Place].Jail]++
+			name := i.waiting[r.Place].Jail
+			if _, known := i.reply.Unknown[name]; !known && len(i.reply.Unknown) >= mostUnknown {
+				name = othersJails
+			}
+			i.reply.Unknown[name]++
 			continue
 		}
 		i.letOff(i.places[r.Place], r.Why)

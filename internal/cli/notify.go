@@ -61,7 +61,7 @@ func (a *app) printChannels(reply control.Channels) {
 				trouble = l.Err
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", safe(c.Channel), c.Kind, strings.Join(c.On, " "), safe(strings.Join(c.Jails, " ")),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", safe(c.Channel), safe(c.Kind), safe(strings.Join(c.On, " ")), safe(strings.Join(c.Jails, " ")),
 			last, letters(waiting), safe(trouble))
 	}
 	_ = w.Flush() // of memory
@@ -235,7 +235,7 @@ and the rules of automatic reports hold it back all the same, unless --force say
 			}
 			reply, printed, err := ask(cmd.Context(), a, control.SendReport, control.ReportRequest{ID: ids[0], Channel: channel, Force: force})
 			if err == nil && !printed {
-				a.printf("the report about %s goes to %s; bantam report list shows what becomes of it\n", reply.Report.ID, safe(strings.Join(reply.Report.To, ", ")))
+				a.printf("the report about %s goes to %s; bantam report list shows what becomes of it\n", safe(reply.Report.ID.String()), safe(strings.Join(reply.Report.To, ", ")))
 			}
 			return err
 		},
@@ -269,7 +269,7 @@ func (a *app) listReports(ctx context.Context) error {
 		if len(to) == 0 {
 			to = []string{"-"}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", safe(r.ID.String()), safe(r.Jail), safe(strings.Join(to, ", ")), r.State, stamp(r.At, now), r.Count, safe(r.Err))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", safe(r.ID.String()), safe(r.Jail), safe(strings.Join(to, ", ")), safe(r.State), stamp(r.At, now), r.Count, safe(r.Err))
 	}
 	_ = w.Flush() // of memory
 	return nil

@@ -169,7 +169,7 @@ func (t *regexTrial) runJSON(ctx context.Context, logfile, name string, params m
 		line.Time = t.now // the journal hands the time over apart from the text
 	}
 	out := bufio.NewWriterSize(t.stdout, 64<<10)
-	e := json.NewEncoder(out)
+	e := json.NewEncoder(safeJSON{out})
 	e.SetEscapeHTML(false)
 	for {
 		text, _, err := log.next()

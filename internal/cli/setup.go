@@ -502,7 +502,7 @@ func (s *setupRun) tellEnd(ctx context.Context, wrote bool) {
 	case p.Text == "":
 		s.printf("Nothing to add: %s has it all.\n", safe(s.dir))
 	case !wrote:
-		s.printf("%s would be:\n\n%s", safe(filepath.Join(s.dir, p.File)), p.Text)
+		s.printf("%s would be:\n\n%s", safe(filepath.Join(s.dir, p.File)), safeLines(p.Text))
 		return
 	}
 	s.tellIgnore()

@@ -222,7 +222,7 @@ func (s *setupRun) askTell() error {
 				user = answer != ""
 			}
 			switch {
-			case strings.ContainsAny(answer, "\"'[]%<>\\\x00"):
+			case strings.ContainsAny(answer, "\"'[]%<>;\\\x00"):
 				return errors.New("that holds a character which cannot stand in a configuration")
 			case answer == "" && q.key != "user":
 				return errors.New("it takes one; Ctrl-D stops without writing anything")

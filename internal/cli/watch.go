@@ -43,7 +43,7 @@ func (a *app) watch(ctx context.Context, r control.WatchRequest) (err error) {
 	if !a.json {
 		fmt.Fprintln(a.stderr, "watching; ctrl-c ends it")
 	}
-	lines := json.NewEncoder(a.stdout)
+	lines := json.NewEncoder(safeJSON{a.stdout})
 	lines.SetEscapeHTML(false)
 	stopped := false
 	for {

@@ -147,7 +147,8 @@ func ignoreSetting(text string) (string, *Problem) {
 	return strings.Join(out, " "), nil
 }
 
-var recipientForm = regexp.MustCompile(`^[A-Za-z0-9._+-]{1,64}(?:@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?)?$`)
+// recipientForm begins with no minus sign: programs that send mail take such a one for an option.
+var recipientForm = regexp.MustCompile(`^[A-Za-z0-9._+][A-Za-z0-9._+-]{0,63}(?:@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?)?$`)
 
 func mailSetting(text string) (string, *Problem) {
 	if !recipientForm.MatchString(text) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"bantam"
 )
@@ -167,6 +168,23 @@ func TestASocketInUseIsRefused(t *testing.T) {
 		}
 	}()
 	defer l.Close()
+	busy := filepath.Join(t.TempDir(), "busy.sock")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: busy}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for range 8 { // until the queue is full
+		waiting, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Close(waiting) }()
+		_ = unix.Connect(waiting, &unix.SockaddrUnix{Name: busy}) // the last ones are told to wait
+	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, []byte("keep me"), 0o600); err != nil {
 		t.Fatal(err)
@@ -174,6 +192,7 @@ func TestASocketInUseIsRefused(t *testing.T) {
 	for _, c := range []struct{ name, path, want string }{
 		{"by Bantam", ours, "another Bantam (pid 42)"},
 		{"by another program", foreign, "in use by another program"},
+		{"by another program that has no time", busy, "in use by another program"},
 		{"by a file", file, "is in the way"},
 	} {
 		var refused *Error

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -170,11 +171,15 @@ func openSocket(path string, mode fs.FileMode, hint string) (net.Listener, error
 			Hint: "move it away, or " + hint,
 		}
 	default:
-		if conn, err := net.Dial("unix", path); err == nil {
+		conn, err := net.Dial("unix", path)
+		if err == nil {
+			err = conn.Close()
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) { // EAGAIN is a program that has no time: unix(7)
 			return nil, errors.Join(&Error{
 				Text: fmt.Sprintf("the socket %s is in use by another program", path),
 				Hint: hint,
-			}, conn.Close())
+			}, err)
 		}
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("remove the stale socket: %w", err)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"bantam"
 	"bantam/internal/action"
@@ -92,8 +93,8 @@ type Daemon struct {
 
 	filters atomic.Pointer[map[string]*filter.Rules]
 
-	reloading sync.Mutex // one reload or change of the allow list at a time
-	judging   sync.Mutex // one at a time judges lines for somebody
+	reloading sync.Mutex    // one reload or change of the allow list at a time
+	judging   chan struct{} // holds a token while lines are judged for somebody
 	plan      atomic.Pointer[plan]
 	trial     *trial
 
@@ -105,7 +106,7 @@ type Daemon struct {
 // puts the bans of the last run back into the kernel. When it fails nothing is
 // left open.
 func New(ctx context.Context, o Options) (*Daemon, error) {
-	d := &Daemon{options: o, since: time.Now(), idle: newIdle(), wall: newWall(), trial: newTrial()}
+	d := &Daemon{options: o, since: time.Now(), idle: newIdle(), wall: newWall(), trial: newTrial(), judging: make(chan struct{}, 1)}
 	p, err := d.makePlan()
 	if err != nil {
 		return nil, err
@@ -431,14 +432,19 @@ func (d *Daemon) purge(ctx context.Context) {
 }
 
 // writePID says where the daemon is. Nothing depends on the file, so a place that
-// cannot be written is only told.
+// cannot be written is only told. Neither a link nor a pipe that somebody has put there is followed or waited for.
 func (d *Daemon) writePID() {
 	if d.pidFile == "" {
 		return
 	}
 	err := os.MkdirAll(filepath.Dir(d.pidFile), 0o755)
+	var f *os.File
 	if err == nil {
-		err = os.WriteFile(d.pidFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
+		f, err = os.OpenFile(d.pidFile, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	}
+	if err == nil {
+		_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
+		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
 		d.log.Warn("cannot write the pid file", "err", err)

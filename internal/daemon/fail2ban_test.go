@@ -20,14 +20,20 @@ import (
 // running is a daemon with two jails that only observe.
 func running(t testing.TB) *Daemon {
 	t.Helper()
-	dir := t.TempDir()
-	for name, text := range map[string]string{
+	return runningBy(t, map[string]string{
 		"jail.conf": "[DEFAULT]\nobserve = true\naction =\nbackend = polling\n" +
 			"[j1]\nenabled = true\nfailregex = ^bad <HOST>$\nlogpath = DIR/a.log\n" +
 			"[j2]\nenabled = true\nfailregex = ^worse <HOST>$\nlogpath = DIR/a.log\nignoreip = 10.0.0.0/8\n",
 		"fail2ban.conf": "[Definition]\nsocket = DIR/f2b.sock\npidfile =\ndbfile = None\nlogtarget = STDERR\n",
 		"a.log":         "",
-	} {
+	})
+}
+
+// runningBy runs a daemon by the files of a folder, DIR in them, until the test ends.
+func runningBy(t testing.TB, files map[string]string) *Daemon {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -122,6 +122,15 @@ func (d *Daemon) importBans(ctx context.Context, r control.ImportRequest) (reply
 			refuse(i, false, "%s is never to be banned in %s (by %s)", b.ID, name, by)
 			continue
 		}
+		// Lists are other people's: whoever takes one over has not read it.
+		if nearlyAll(b.ID) {
+			refuse(i, false, "%s is nearly everybody: bantam ban bans it all the same", b.ID)
+			continue
+		}
+		if why, is := d.administrates(name, b.ID); is {
+			refuse(i, false, "%s has %s", b.ID, why)
+			continue
+		}
 		var decision bantam.Decision
 		var ok bool
 		if b.End.IsZero() {
@@ -146,6 +155,13 @@ func (d *Daemon) importBans(ctx context.Context, r control.ImportRequest) (reply
 		}
 	}
 	return reply, d.carriedOut(ctx, decisions...)
+}
+
+// nearlyAll reports whether an ID covers so much that hardly anybody is left: of IPv6 2000::/3 is all that is
+// routed (RFC 4291, 2.4).
+func nearlyAll(id bantam.ID) bool {
+	p, ok := id.Prefix()
+	return ok && (p.Addr().Is4() && p.Bits() <= 2 || p.Addr().Is6() && p.Bits() <= 3)
 }
 
 // ReadBans calls f with each ban that runs at the wall time now in a database of Fail2Ban's or of Bantam's, which it only

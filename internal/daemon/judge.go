@@ -21,10 +21,12 @@ import (
 	"bantam/internal/source"
 )
 
-// mostJudged is how many lines are judged in one request, and askHost how long a host name in them may take.
+// mostJudged is how many lines are judged in one request, askHost how long a host name in them may take, and askHosts
+// all that is asked of other machines for them.
 const (
 	mostJudged = 1000
 	askHost    = 3 * time.Second
+	askHosts   = 10 * time.Second
 )
 
 // A judge says what would become of lines, by a plan. It counts nothing, and asks no ignorecommand.
@@ -39,8 +41,12 @@ type judge struct {
 }
 
 func (d *Daemon) judgeLines(ctx context.Context, r control.JudgeRequest) (control.JudgeReply, error) {
-	d.judging.Lock() // the expressions of all jails are made ready for it: once at a time is enough
-	defer d.judging.Unlock()
+	select { // the expressions of all jails are made ready for it: once at a time is enough
+	case d.judging <- struct{}{}:
+	case <-ctx.Done():
+		return control.JudgeReply{}, ctx.Err()
+	}
+	defer func() { <-d.judging }()
 	j := judge{d.plan.Load(), d.lookup, d.places, d.jails.Try, resolveHost}
 	lines, err := j.lines(ctx, r)
 	return control.JudgeReply{Lines: lines, Daemon: true}, err
@@ -99,6 +105,8 @@ func (j *judge) lines(ctx context.Context, r control.JudgeRequest) ([]control.Ju
 			jails, rules = append(jails, c), append(rules, f)
 		}
 	}
+	asking, cancel := context.WithTimeout(ctx, askHosts)
+	defer cancel()
 	trial := filter.NewTrial(filter.TrialOptions{Lines: true, Prefixes: true}, rules...)
 	out := []control.JudgedLine{}
 	for _, text := range r.Lines {
@@ -109,7 +117,7 @@ func (j *judge) lines(ctx context.Context, r control.JudgeRequest) ([]control.Ju
 		now := time.Now()
 		outcomes := trial.Try(&bantam.Line{Text: []byte(text), Read: now, Live: true})
 		for i, c := range jails {
-			judged, err := j.judge(ctx, c, &outcomes[i], now)
+			judged, err := j.judge(ctx, asking, c, &outcomes[i], now)
 			if err != nil {
 				return nil, err
 			}
@@ -149,8 +157,8 @@ func ruleOf(c *config.Jail, option string, n int) *control.Rule {
 	return rule
 }
 
-// judge is what a jail makes of a line that its filter has judged.
-func (j *judge) judge(ctx context.Context, c *config.Jail, o *filter.Outcome, now time.Time) (out control.Judged, err error) {
+// judge is what a jail makes of a line that its filter has judged; asking ends what is asked of other machines.
+func (j *judge) judge(ctx, asking context.Context, c *config.Jail, o *filter.Outcome, now time.Time) (out control.Judged, err error) {
 	out = control.Judged{Jail: c.Name, Undated: !o.Dated && c.Source.Backend != source.Systemd}
 	switch {
 	case o.Ignored > 0:
@@ -184,7 +192,7 @@ func (j *judge) judge(ctx context.Context, c *config.Jail, o *filter.Outcome, no
 		ids = append(ids, bantam.TextID(h.Host))
 	case c.Filter.UseDNS == "no":
 	default:
-		if ids, err = j.resolve(ctx, h.Host); err != nil || len(ids) == 0 {
+		if ids, err = j.resolve(asking, h.Host); err != nil || len(ids) == 0 {
 			out.Stage, out.Text = control.StageName, "it has no address"
 			var dns *net.DNSError
 			if errors.As(err, &dns) {
@@ -204,12 +212,12 @@ func (j *judge) judge(ctx context.Context, c *config.Jail, o *filter.Outcome, no
 		place, _ := j.places.Within(prefix)
 		out.Country = place.Country
 	}
-	return out, j.follow(ctx, &out, now)
+	return out, j.follow(ctx, asking, &out, now)
 }
 
 // follow says what a failure would do.
-func (j *judge) follow(ctx context.Context, out *control.Judged, now time.Time) error {
-	asking, cancel := context.WithTimeout(ctx, askNames)
+func (j *judge) follow(ctx, asking context.Context, out *control.Judged, now time.Time) error {
+	asking, cancel := context.WithTimeout(asking, askNames)
 	defer cancel()
 	by, ignored := j.lookup.Ignored(asking, out.Jail, out.ID)
 	f := bantam.Failure{Jail: out.Jail, ID: out.ID, Time: out.Time, Read: now, Country: out.Country}

@@ -3,6 +3,7 @@ package doctor
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -34,9 +35,13 @@ func (e *examination) lookAtSocket() {
 	c.Text = fmt.Sprintf("no daemon runs: it left the socket %s behind", e.Socket)
 	c.fixes("removes the socket", func(ctx context.Context) error {
 		// Whoever came since then keeps his own.
-		if conn, err := new(net.Dialer).DialContext(ctx, "unix", e.Socket); err == nil {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", e.Socket)
+		switch {
+		case err == nil:
 			_ = conn.Close()
 			return fmt.Errorf("somebody answers on %s by now", e.Socket)
+		case !errors.Is(err, unix.ECONNREFUSED): // EAGAIN is one who has no time: unix(7)
+			return err
 		}
 		return os.Remove(e.Socket)
 	})

@@ -2,13 +2,17 @@ package doctor
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"bantam"
 	"bantam/internal/config"
@@ -156,15 +160,11 @@ func read(rules *filter.Rules, lines [][]byte, written time.Time) (f form) {
 
 // tail are the last lines of a file, and when it was written to last.
 func tail(path string) (lines [][]byte, written time.Time, err error) {
-	f, err := os.Open(path)
+	f, info, err := openLog(path)
 	if err != nil {
 		return nil, written, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, written, err
-	}
 	from := max(0, info.Size()-sampleBytes)
 	text, err := io.ReadAll(io.NewSectionReader(f, from, info.Size()-from))
 	if err != nil {
@@ -179,4 +179,28 @@ func tail(path string) (lines [][]byte, written time.Time, err error) {
 	}
 	lines = bytes.Split(text[:end], []byte("\n"))
 	return lines[max(0, len(lines)-sampleLines):], info.ModTime(), nil
+}
+
+// openLog opens a log, which may stand where anybody can put a pipe without a writer or a link to a device: it waits for
+// nobody, and opens nothing else, for opening a device may have an effect.
+func openLog(path string) (*os.File, fs.FileInfo, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	strange := fmt.Errorf("%s is not a regular file", path)
+	if !info.Mode().IsRegular() {
+		return nil, nil, strange
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() { // it was put there between
+		err = strange
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, info, nil
 }

@@ -116,7 +116,7 @@ func sourcesOf(c *source.Config) (all []source.Status) {
 		}
 		for _, path := range paths {
 			st := source.Status{Name: path, State: source.Reading}
-			if f, err := os.Open(path); err != nil {
+			if f, _, err := openLog(path); err != nil {
 				st.State = err.Error()
 			} else {
 				_ = f.Close()

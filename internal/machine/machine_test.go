@@ -132,6 +132,7 @@ func proc(pid, parent, uid int, name, cmdline string) map[string]string {
 		dir + "status":  fmt.Sprintf("Name:\t%s\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\nUid:\t%d\t%d\t%d\t%d\n", name, pid, pid, parent, uid, uid, uid, uid),
 		dir + "cmdline": cmdline,
 		dir + "comm":    name + "\n",
+		dir + "exe":     "-> /usr/sbin/" + name,
 		dir + "stat":    fmt.Sprintf("%d (a) b) S %d%s 360000 0 0\n", pid, parent, strings.Repeat(" 0", 17)), // an hour after the boot
 		"proc/stat":     fmt.Sprintf("cpu 1 2 3\nbtime %d\nprocesses 9\n", noon.Add(-2*time.Hour).Unix()),
 	}

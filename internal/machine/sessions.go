@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -188,13 +189,22 @@ func connection(held map[uint64]int, remote map[uint64]socket, ports map[uint16]
 func isSSHD(p process) bool { return p.name == "sshd" || p.name == "sshd-session" }
 
 // trusted reports whether a process with sshd's name is sshd's: anybody can give his own that name, but root's and
-// what descends from root's.
+// what descends from root's. Nor is root's name enough: through a link called sshd anybody can start a program that
+// becomes root, as sudo does, with a socket of his own as its input.
 func (m Machine) trusted(p process) bool {
 	if p.uid == 0 {
-		return true
+		return m.runsSSHD(p.pid)
 	}
 	parent, ok := m.process(p.parent)
-	return ok && parent.uid == 0 && isSSHD(parent)
+	return ok && parent.uid == 0 && isSSHD(parent) && m.runsSSHD(parent.pid)
+}
+
+// runsSSHD reports whether the file that a process runs is sshd's, or was until an upgrade: d_path in fs/d_path.c of
+// the kernel. It takes CAP_SYS_PTRACE, as its sockets do.
+func (m Machine) runsSSHD(pid int) bool {
+	target, err := os.Readlink(m.path(procFile(pid, "exe")))
+	name := path.Base(strings.TrimSuffix(target, " (deleted)"))
+	return err == nil && (name == "sshd" || name == "sshd-session")
 }
 
 // loggedIn is the user whom a process of sshd serves, "" before he is known. OpenSSH's session.c sets the title

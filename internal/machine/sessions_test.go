@@ -101,6 +101,14 @@ func TestSessions(t *testing.T) {
 			proc(4, 1, 33, "sshd", "sshd: root@pts/0"), proc(5, 4, 33, "sshd", "sshd: root@pts/0"), proc(6, 7, 33, "sshd", "sshd: root@pts/0"), proc(7, 1, 0, "apache2", ""), map[string]string{
 				"proc/4/fd/4": "-> socket:[501]", "proc/5/fd/4": "-> socket:[501]", "proc/6/fd/4": "-> socket:[501]", "proc/net/tcp": ssh,
 			}), nil},
+		{"nobody who starts root's programs under sshd's name", merge(
+			proc(5, 1, 0, "sshd", "sshd: root@pts/0"), proc(6, 7, 33, "sshd", "sshd: root@pts/0"), proc(7, 1, 0, "sshd", "sshd: root@pts/1"), map[string]string{
+				"proc/5/exe": "-> /usr/bin/sudo", "proc/6/exe": "-> /home/eve/sshd", "proc/7/exe": "-> /usr/bin/su (deleted)",
+				"proc/5/fd/0": "-> socket:[501]", "proc/6/fd/0": "-> socket:[501]", "proc/7/fd/0": "-> socket:[501]", "proc/net/tcp": ssh,
+			}), nil},
+		{"one whose program was upgraded meanwhile", merge(proc(5, 1, 0, "sshd-session", "sshd-session: root@notty"), map[string]string{
+			"proc/5/exe": "-> /usr/lib/openssh/sshd-session (deleted)", "proc/5/fd/4": "-> socket:[501]", "proc/net/tcp": ssh,
+		}), []Session{session("root", "203.0.113.5", ago(hour), "live")}},
 		{"this one, in spite of sudo", merge(proc(5, 1, 0, "bash", "bash"), proc(6, 5, 0, "sudo", "sudo bantam setup"), proc(7, 6, 0, "bantam", "bantam setup"), map[string]string{
 			"proc/self":      "-> 7",
 			"proc/5/environ": "A=b\x00USER=anna\x00SSH_CONNECTION=203.0.113.5 4000 192.0.2.1 22\x00SSH_CONNECTION=x\x00", "proc/6/environ": "A=b\x00", "proc/net/tcp": ssh,

@@ -254,8 +254,10 @@ func (l *look) serve(found map[string]*Found) (place func(jail string) int) {
 				continue
 			}
 			f.Service, f.Why = s.title, why
-			if c := l.container(s); c != nil && len(f.Logs) == 0 && !f.Journal && c.Log != "" {
-				f.Logs, f.Options = []string{c.Log}, contained(c)
+			if c := l.container(s); c != nil && len(f.Logs) == 0 && !f.Journal {
+				if lines := contained(c); lines != nil {
+					f.Logs, f.Options = []string{c.Log}, lines
+				}
 			}
 			if s.form == nil || len(f.Logs) == 0 {
 				continue
@@ -310,23 +312,24 @@ func (l *look) container(s *service) *machine.Container {
 	return nil
 }
 
-// Names that containers are given, and the numbers in their place: 64 hexadecimal digits, of Docker and Podman alike.
+// Names that containers are given, the paths of their logs that mean themselves in a configuration, and the numbers in
+// their place: 64 hexadecimal digits, of Docker and Podman alike.
 var (
-	containerName   = regexp.MustCompile(`^[\w.-]+$`)
+	containerName   = regexp.MustCompile(`^[\w.-]{1,64}$`)
+	containerLog    = regexp.MustCompile(`^(?:/[\w.@:+,=~-]+)+$`)
 	containerNumber = regexp.MustCompile(`[0-9a-f]{64}`)
 )
 
-// contained are the lines of a jail whose service is in a container. Its log has the container's number in its path,
-// which the next one of the same service has not.
+// contained are the lines of a jail whose service is in a container, none if its log cannot be named. Its log has the
+// container's number in its path, which the next one of the same service has not.
 func contained(c *machine.Container) (lines []string) {
+	if len(c.Log) > 1024 || !containerLog.MatchString(c.Log) {
+		return nil
+	}
 	if containerName.MatchString(c.Name) {
 		lines = append(lines, "# The container "+c.Name+", and those that come after it:")
 	}
-	path := containerNumber.ReplaceAllString(c.Log, "*")
-	if strings.ContainsAny(path, "%\r\n") {
-		return nil
-	}
-	lines = append(lines, "logpath = "+path)
+	lines = append(lines, "logpath = "+containerNumber.ReplaceAllString(c.Log, "*"))
 	var ports []string
 	for _, p := range c.Ports {
 		if port := fmt.Sprint(p.Outside.Port()); p.Protocol == "tcp" && !p.Outside.Addr().IsLoopback() && !slices.Contains(ports, port) {

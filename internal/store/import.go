@@ -27,7 +27,7 @@ func ReadBans(ctx context.Context, path string, now time.Time, banTime func(jail
 	if _, err := os.Stat(abs); err != nil {
 		return err
 	}
-	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: abs}).String() + "?mode=ro&_pragma=busy_timeout(5000)"
+	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: abs}).String() + "?mode=ro&_pragma=busy_timeout(5000)&_pragma=trusted_schema(0)&_pragma=cell_size_check(1)"
 	db, err := sql.Open("sqlite", dsn)
 	if err != nil {
 		return err
@@ -39,21 +39,12 @@ func ReadBans(ctx context.Context, path string, now time.Time, banTime func(jail
 		err = errors.Join(err, db.Close())
 	}()
 	db.SetMaxOpenConns(1)
-	version, err := peerVersionOf(ctx, db)
-	switch {
-	case errors.Is(err, ErrNewerVersion):
+	version, table, err := tableOfBans(ctx, db)
+	if err != nil {
 		return err
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrNoBans, err)
-	case version == 0:
-		return ErrNoBans
 	}
-	// Until version 3 a ban had no length and no count; 4 has the last ban of each ID in a table of its own.
-	table, columns := "bips", "CAST(bantime AS REAL), CAST(bancount AS REAL)"
-	if version < 4 {
-		table = "bans"
-	}
-	if version < 3 {
+	columns := "CAST(bantime AS REAL), CAST(bancount AS REAL)"
+	if version < 3 { // a ban had no length and no count
 		columns = "-2, 1"
 	}
 	reader := &Store{banTime: banTime}
@@ -83,4 +74,57 @@ func ReadBans(ctx context.Context, path string, now time.Time, banTime func(jail
 		}
 	}
 	return rows.Err()
+}
+
+// tableOfBans is the version of Fail2Ban's tables, and which of them has the last ban of each ID. A file that somebody
+// made to be read may have a view without end under their names, or columns that are worked out to gigabytes: only
+// tables that hold what they show are read.
+func tableOfBans(ctx context.Context, db *sql.DB) (version int, table string, err error) {
+	err = plainTable(ctx, db, "fail2banDb", "version")
+	if err == nil {
+		var odd bool
+		err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM fail2banDb WHERE typeof(version) NOT IN ('integer', 'null'))`).Scan(&odd)
+		if err == nil && odd {
+			err = errors.New("its version is no number")
+		}
+	}
+	if err == nil {
+		version, err = peerVersionOf(ctx, db)
+	}
+	if table = "bips"; version < 4 { // which had it first
+		table = "bans"
+	}
+	wanted := []string{"ip", "jail", "timeofban", "data"}
+	if version >= 3 {
+		wanted = append(wanted, "bantime", "bancount")
+	}
+	if err == nil {
+		err = plainTable(ctx, db, table, wanted...)
+	}
+	if err != nil && !errors.Is(err, ErrNewerVersion) {
+		err = fmt.Errorf("%w: %w", ErrNoBans, err)
+	}
+	return version, table, err
+}
+
+// plainTable returns an error unless a table of that name is kept in the file with these columns, none of which is
+// worked out when it is read (sqlite.org/schematab.html, sqlite.org/gencol.html).
+func plainTable(ctx context.Context, db *sql.DB, name string, columns ...string) error {
+	var kept bool
+	if err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? AND rootpage > 0)`, name).Scan(&kept); err != nil {
+		return err
+	}
+	if !kept {
+		return fmt.Errorf("it has no table %s", name)
+	}
+	for _, column := range columns {
+		var there bool
+		if err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pragma_table_xinfo(?) WHERE name = ? COLLATE NOCASE AND hidden = 0)`, name, column).Scan(&there); err != nil {
+			return err
+		}
+		if !there {
+			return fmt.Errorf("its table %s has no column %s", name, column)
+		}
+	}
+	return nil
 }
