@@ -378,7 +378,10 @@ func (t *tape) run(ctx context.Context, r *replay) error {
 			j.found = j.judge.Judge(line, j.found[:0])
 			for k := range j.found {
 				f := j.found[k]
-				f.Position, f.Lines, f.Data, f.User = bantam.Position{}, nil, nil, ""
+				f.Position, f.Lines, f.Data = bantam.Position{}, nil, nil
+				if !slices.ContainsFunc(r.jails, func(c jail.Config) bool { return c.Distinct && c.Name == f.Jail }) {
+					f.User = "" // nobody asks
+				}
 				if f.Time.After(clock) {
 					clock = f.Time
 				}
