@@ -49,7 +49,7 @@ var jailKeys = []key{
 	{"usedns", kindWord, "the filter's, else warn", "whether host names in logs count: `yes`, `warn`, `no`, `raw`"},
 	{"ignoreip", kindWords, "", "addresses, prefixes and names that are never banned, and `file:PATH` with more of them"},
 	{"ignoreself", kindBool, "yes", "never ban this machine's own addresses"},
-	{"ignorelogins", kindTime, "0", "hold back a ban that would hit somebody who is logged in through sshd, or was within this time; 0: ban him, too; see [Administrators](#administrators)"},
+	{"ignorelogins", kindTime, "0", "hold back a ban that would hit somebody who is logged in through sshd, or an administrator who was within this time; 0: ban him, too; see [Administrators](#administrators)"},
 	{"ignorelocal", kindBool, "no", "never ban in the networks that are local: the private ones of this machine's interfaces, or those that `settings` names"},
 	{"ignorecommand", kindText, "", "a shell command that says by its exit status 0 that a failure does not count, by 1 that it does; see below"},
 	{"ignorecache", kindText, "", "`key=\"…\", max-count=100, max-time=5m`: for how long and for how many its answers are kept; see below"},

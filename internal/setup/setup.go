@@ -481,17 +481,19 @@ func (l *look) never(own *config.Config) {
 	}
 	sessions, err := l.machine.Sessions(l.now)
 	l.trouble("look who is logged in", err)
+	may, err := l.machine.Administrators()
+	l.trouble("look who administrates this machine", err)
 	slices.SortStableFunc(sessions, func(a, b machine.Session) int { return cmp.Compare(rank(a), rank(b)) })
 	for _, s := range sessions {
 		switch {
-		case rank(s) == 2 && len(l.out.Never) >= mostLogins:
+		case rank(s) == 2 && !may.Has(s.User), rank(s) == 2 && len(l.out.Never) >= mostLogins:
 			continue
 		case s.Mine:
 			add(s.Addr, "your session")
 		case s.Live:
 			add(s.Addr, "a session that lasts")
 		default:
-			add(s.Addr, "a login of the last day")
+			add(s.Addr, "an administrator's login of the last day")
 		}
 	}
 	gateways, err := l.machine.Gateways()
