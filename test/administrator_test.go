@@ -99,7 +99,7 @@ func TestABanSparesAdministrators(t *testing.T) {
 			t.Errorf("banned does not say %q:\n%s", line, listed)
 		}
 	}
-	if status := h.run("status"); !strings.Contains(status, "held back: 3") {
+	if status := h.run("status"); !strings.Contains(status, "Held back: 3 bans") {
 		t.Errorf("status does not say what is held back:\n%s", status)
 	}
 	if out, err := h.command("banned", before.String()).Output(); err == nil {
