@@ -217,6 +217,7 @@ func (l *look) jails(own, all *config.Config) {
 		f.Off = ok && !f.Enabled && !strings.HasPrefix(v.File, "library/") && own.Dir != "" && !(inDefault && d.File == v.File && d.Line == v.Line)
 	}
 	place := l.serve(found)
+	l.labelled(found)
 	kept := slices.DeleteFunc(order, func(name string) bool {
 		f := found[name]
 		return name != "sshd" && !f.Enabled && len(f.Logs) == 0 && !f.Journal && len(f.Why) == 0
@@ -255,7 +256,7 @@ func (l *look) serve(found map[string]*Found) (place func(jail string) int) {
 			}
 			f.Service, f.Why = s.title, why
 			if c := l.container(s); c != nil && len(f.Logs) == 0 && !f.Journal && c.Log != "" {
-				f.Logs, f.Options = []string{c.Log}, contained(c)
+				f.Logs, f.Options = []string{c.Log}, contained(c, "")
 			}
 			if s.form == nil || len(f.Logs) == 0 {
 				continue
@@ -303,7 +304,7 @@ func (l *look) seen(s *service) (why []string) {
 func (l *look) container(s *service) *machine.Container {
 	for i := range l.containers {
 		c := &l.containers[i]
-		if slices.ContainsFunc(s.images, func(part string) bool { return strings.Contains(c.Image, part) }) {
+		if slices.ContainsFunc(s.images, func(part string) bool { return isService(c, part) }) {
 			return c
 		}
 	}
@@ -317,8 +318,8 @@ var (
 )
 
 // contained are the lines of a jail whose service is in a container. Its log has the container's number in its path,
-// which the next one of the same service has not.
-func contained(c *machine.Container) (lines []string) {
+// which the next one of the same service has not. ports are those to shut, "" for those that it publishes.
+func contained(c *machine.Container, ports string) (lines []string) {
 	if containerName.MatchString(c.Name) {
 		lines = append(lines, "# The container "+c.Name+", and those that come after it:")
 	}
@@ -327,14 +328,14 @@ func contained(c *machine.Container) (lines []string) {
 		return nil
 	}
 	lines = append(lines, "logpath = "+path)
-	var ports []string
+	var published []string
 	for _, p := range c.Ports {
-		if port := fmt.Sprint(p.Outside.Port()); p.Protocol == "tcp" && !p.Outside.Addr().IsLoopback() && !slices.Contains(ports, port) {
-			ports = append(ports, port)
+		if port := fmt.Sprint(p.Outside.Port()); p.Protocol == "tcp" && !p.Outside.Addr().IsLoopback() && !slices.Contains(published, port) {
+			published = append(published, port)
 		}
 	}
-	if len(ports) > 0 {
-		lines = append(lines, "port = "+strings.Join(ports, ","))
+	if ports = cmp.Or(ports, strings.Join(published, ",")); ports != "" {
+		lines = append(lines, "port = "+ports)
 	}
 	return lines
 }
