@@ -4,6 +4,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestWeightAndDistinct(t *testing.T) {
@@ -52,7 +53,7 @@ func FuzzWeight(f *testing.F) {
 	f.Add("9999999999999999999:1")
 	f.Add("2:-1, ::")
 	f.Fuzz(func(t *testing.T, text string) {
-		if len(text) > 1000 || strings.ContainsAny(text, "\r\n") {
+		if len(text) > 1000 || strings.ContainsAny(text, "\r\n") || !utf8.ValidString(text) { // no file is
 			t.Skip()
 		}
 		cfg := load(t, "-- jail.conf --\n[t]\nenabled = true\nlogpath = /l\nfailregex = ^bad <HOST>$\nweight = "+text+"\n")
