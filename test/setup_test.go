@@ -1,17 +1,22 @@
 package test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"bantam/internal/control"
+	"bantam/internal/peertest"
 	"bantam/internal/setup"
 )
 
@@ -302,5 +307,97 @@ func TestSetupTakesFail2BanOver(t *testing.T) {
 	g.mustSay("setup --yes on a bare server", g.does("setup", "--yes"), "Written: /etc/bantam/jail.local", "The daemon works by it.")
 	if asked := g.text("/run/asked"); asked != "enable --now bantam\nenable --now bantam.service\n" {
 		t.Errorf("systemd was asked for %q", asked)
+	}
+}
+
+// A Fail2Ban that runs is told of with its live bans. Nothing is changed without --yes; with it systemd, for which
+// something stands in here, stops the one and starts the other, which has the bans.
+func TestSetupTakesARunningFail2BanOver(t *testing.T) {
+	g := follow(t, world{}, map[string]string{
+		"/etc/fail2ban/jail.local": "[DEFAULT]\nbantime = 1h\naction =\n[sshd]\nenabled = true\nbackend = polling\n",
+		"/usr/local/bin/systemctl": `#!/bin/sh
+echo "$@" >>/run/asked
+if [ "$*" = "disable --now fail2ban" ]; then
+	kill "$(cat /run/fail2ban/fail2ban.pid)"
+fi
+`,
+	})
+	g.peer = true
+	p := g.runs()
+	for _, address := range []string{"192.0.2.7", "192.0.2.8"} {
+		if out, err := g.stock("fail2ban-client", "set", "sshd", "banip", address).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	pid := strings.TrimSpace(g.text("/run/fail2ban/fail2ban.pid"))
+	var out string
+	g.until("both bans are in its database", func() bool {
+		out = g.does("setup")
+		return strings.Contains(out, "2 live bans from its database")
+	})
+	g.mustSay("setup", out, "1 jail, 4 local options (jail.local)", "Fail2Ban runs (pid "+pid+"). To take over, with its bans:", "    sudo fail2ban-client stop\n    sudo bantam run\n", "Nothing is written.")
+	g.mustSay("setup --yes without systemd", g.does("setup", "--yes"), "    sudo fail2ban-client stop\n    sudo bantam run\n")
+	g.mustSay("setup --json", g.does("setup", "--json"), `"live_bans": 2`, `"running": `+pid, `"taken": false`)
+	g.check(os.MkdirAll(filepath.Join(g.dir, "run/systemd/system"), 0o755))
+	g.mustSay("setup under systemd", g.does("setup"), "sudo systemctl disable --now fail2ban\n    sudo systemctl enable --now bantam\n")
+	g.mustSay("a look under systemd", g.does("setup", "--yes", "--dry-run"), "Fail2Ban runs (pid "+pid+")")
+	if err := g.stock("fail2ban-client", "ping").Run(); err != nil || g.text("/run/asked") != "" || g.text("/etc/bantam/jail.local") != "" {
+		t.Fatalf("without --yes something was changed: Fail2Ban answers %v, systemd was asked for %q", err, g.text("/run/asked"))
+	}
+
+	g.mustSay("setup --yes under systemd", g.does("setup", "--yes"), "Bantam runs.")
+	if asked := g.text("/run/asked"); asked != "disable --now fail2ban\nenable --now bantam\n" {
+		t.Errorf("systemd was asked for %q", asked)
+	}
+	for range p.lines { // to its end
+	}
+	g.check(p.cmd.Wait())
+	p = g.startAs(g.inside(program, "run", "--observe-until-setup")).ready() // as its unit does
+	var taken []string
+	for _, b := range g.bans() {
+		taken = append(taken, b.ID.String())
+	}
+	if !slices.Equal(taken, []string{"192.0.2.7", "192.0.2.8"}) {
+		t.Errorf("the bans taken over are %v", taken)
+	}
+	p.terminate()
+}
+
+// Where sshd's lines are in the journal alone, setup's figures are those of the journal's last day.
+func TestSetupReadsTheJournalsLastDay(t *testing.T) {
+	const remote, machine = "/lib/systemd/systemd-journal-remote", "0123456789abcdef0123456789abcdef"
+	if _, err := os.Stat(remote); err != nil {
+		peertest.Without(t, "there is no systemd-journal-remote to make a journal with")
+	}
+	g := fresh(t, map[string]string{"/etc/machine-id": machine + "\n"})
+	g.check(os.Remove(filepath.Join(g.dir, "var/log/auth.log")))
+	var entries strings.Builder
+	add := func(ago time.Duration, text string, args ...any) {
+		at := time.Now().Add(-ago).UnixMicro()
+		fmt.Fprintf(&entries, "__REALTIME_TIMESTAMP=%[1]d\n__MONOTONIC_TIMESTAMP=%[1]d\n_BOOT_ID=%[2]s\n_MACHINE_ID=%[2]s\n_HOSTNAME=gate\nSYSLOG_IDENTIFIER=sshd\n"+
+			"_COMM=sshd\n_UID=0\n_PID=7\n_SYSTEMD_UNIT=ssh.service\n_SOURCE_REALTIME_TIMESTAMP=%[1]d\nMESSAGE=%[3]s\n\n", at, machine, fmt.Sprintf(text, args...))
+	}
+	add(30*time.Hour, "Failed password for root from 192.0.2.66 port 4000 ssh2")
+	for i := range 6 {
+		add(3*time.Hour-time.Duration(i)*time.Second, "Failed password for root from 192.0.2.7 port %d ssh2", 4000+i)
+	}
+	add(2*time.Hour, "Failed password for root from 192.0.2.8 port 4000 ssh2")
+	folder := filepath.Join(g.dir, "var/log/journal", machine)
+	g.check(os.MkdirAll(folder, 0o755))
+	makeIt := exec.Command(remote, "-o", filepath.Join(folder, "system.journal"), "-")
+	makeIt.Stdin = strings.NewReader(entries.String())
+	if out, err := makeIt.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var reply struct {
+		Found setup.Survey `json:"found"`
+	}
+	g.check(json.Unmarshal([]byte(g.does("setup", "--dry-run", "--json")), &reply))
+	i := slices.IndexFunc(reply.Found.Jails, func(f setup.Found) bool { return f.Jail == "sshd" })
+	if i < 0 {
+		t.Fatalf("it finds %+v", reply.Found)
+	}
+	if f := reply.Found.Jails[i]; !f.Replayed || f.Failures != 7 || f.Bans != 1 || f.Offenders != 1 || f.Lines != 7 {
+		t.Errorf("of sshd it finds %+v; want 7 lines, 7 failures, one ban; trouble: %v", f, reply.Found.Trouble)
 	}
 }

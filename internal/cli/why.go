@@ -114,7 +114,14 @@ func (a *app) printWhy(id bantam.ID, reply control.WhyReply, now time.Time) {
 	}
 	for _, s := range reply.Standing {
 		text := fmt.Sprintf("%s of %d within %s", plural(s.Count, "failure"), s.MaxRetry, length(seconds(s.FindTime)))
-		if s.User != "" {
+		switch {
+		case len(s.Users) > 0:
+			named := slices.Clone(s.Users)
+			if i := slices.Index(named, ""); i >= 0 {
+				named[i] = "(no name)"
+			}
+			text = fmt.Sprintf("%d of %d within %s, different users count: %s", s.Count, s.MaxRetry, length(seconds(s.FindTime)), safe(few(named)))
+		case s.User != "":
 			text += ", as " + safe(s.User)
 		}
 		a.printf("\nnot banned in %s: %s, the last at %s\n", safe(s.Jail), text, stamp(s.Last, now))

@@ -158,6 +158,9 @@ func verdict(j *control.Judged) string {
 		}
 		return "it completes a ban: " + within
 	case control.StageCounts:
+		if j.Again {
+			return fmt.Sprintf("it matches, and its user is counted already (distinct = user): %d of %d within %s", j.Count, j.MaxRetry, length(seconds(j.FindTime)))
+		}
 		return "it counts: " + within
 	}
 	return safe(j.Stage)
@@ -276,6 +279,8 @@ func (a *app) printMatched(j *control.Judged, now time.Time) {
 		bantime = "for " + length(seconds(j.BanTime))
 	}
 	switch {
+	case j.Stage == control.StageCounts && j.Again:
+		a.row("follows", "nothing until another user is tried")
 	case j.Stage == control.StageCounts:
 		a.row("follows", "%d more ban it %s", j.MaxRetry-j.Count, bantime)
 	case j.Stage == control.StageBans:

@@ -97,7 +97,6 @@ func readJail(t *tree, s *set, name string, extra map[string]*Value) (j Jail, pr
 		r.where()
 		r.count()
 		r.actions()
-		r.later()
 	}
 	return j, r.problems, true
 }
@@ -253,6 +252,7 @@ func (r *jailReader) count() {
 			c.IgnoreLogins = d
 		}
 	}
+	c.Weights, c.Distinct = r.weights(), r.distinct()
 	c.CountryBanTime = r.banTimes()
 	r.increment(&c)
 	r.jail.Jail = c
@@ -599,25 +599,6 @@ func (r *jailReader) ignore(v *Value, word string) (string, error) {
 		return a.String(), nil
 	}
 	return "", err
-}
-
-// later warns of options that this version knows and does not obey.
-func (r *jailReader) later() {
-	for _, sec := range []*section{r.scope.set.sections[r.jail.Name], r.scope.set.defaults} {
-		if sec == nil {
-			continue
-		}
-		for _, key := range sec.keys {
-			if !laterKeys[key] || r.scope.set.raw(r.jail.Name, key) != sec.opts[key] {
-				continue
-			}
-			v, text := r.get(key)
-			if v == nil || trim(text) == "" {
-				continue
-			}
-			r.warn(problemAt(v, "not built yet", "the jail runs without it"))
-		}
-	}
 }
 
 // checkDir is the Problem of a folder that cannot be used.

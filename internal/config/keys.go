@@ -26,6 +26,7 @@ const (
 	kindCountries = "countries"
 	kindNetworks  = "networks"
 	kindByCountry = "times"
+	kindWeights   = "weights"
 )
 
 // jailKeys are the options of a jail.
@@ -48,7 +49,7 @@ var jailKeys = []key{
 	{"usedns", kindWord, "the filter's, else warn", "whether host names in logs count: `yes`, `warn`, `no`, `raw`"},
 	{"ignoreip", kindWords, "", "addresses, prefixes and names that are never banned, and `file:PATH` with more of them"},
 	{"ignoreself", kindBool, "yes", "never ban this machine's own addresses"},
-	{"ignorelogins", kindTime, "0", "hold back a ban that would hit somebody who is logged in through sshd, or was within this time; 0: ban him, too; see [Administrators](#administrators)"},
+	{"ignorelogins", kindTime, "0", "hold back a ban that would hit somebody who is logged in through sshd, or an administrator who was within this time; 0: ban him, too; see [Administrators](#administrators)"},
 	{"ignorelocal", kindBool, "no", "never ban in the networks that are local: the private ones of this machine's interfaces, or those that `settings` names"},
 	{"ignorecommand", kindText, "", "a shell command that says by its exit status 0 that a failure does not count, by 1 that it does; see below"},
 	{"ignorecache", kindText, "", "`key=\"…\", max-count=100, max-time=5m`: for how long and for how many its answers are kept; see below"},
@@ -59,6 +60,8 @@ var jailKeys = []key{
 	{"country.unknown", kindWord, "ban", "what becomes of those about whom these four cannot tell: `ban` counts them as if there was no rule, `ignore` does not count them"},
 	{"maxretry", kindInt, "3", "failures that make a ban; 0 and 1 ban at the first"},
 	{"findtime", kindTime, "10m", "how long a failure counts; more than 0"},
+	{"weight", kindWeights, "", "for how many failures one counts that a failregex matches, by its number: `2:3`; see [Failures that count more or less](#failures-that-count-more-or-less)"},
+	{"distinct", kindWord, "", "`user`: count different users; see there"},
 	{"bantime", kindTime, "10m", "how long a ban lasts; -1 is for ever"},
 	{"bantime.country", kindByCountry, "", "another `bantime` for the bans of some countries: `cn:1w ru:-1`"},
 	{"bantime.increment", kindBool, "no", "whether the bans of who was banned before last longer, and their failures count more; see below"},
@@ -95,17 +98,11 @@ var daemonKeys = []key{
 	{"runtimecommands", kindBool, "no", "whether root may set the commands of actions through Fail2Ban's socket"},
 }
 
-// laterKeys are options that are known and not obeyed by this version.
-var laterKeys = map[string]bool{}
-
 // plainKeys are names without an effect of their own: other configurations use
 // them through %(x)s, so they are no mistake where nothing does.
 var plainKeys = map[string]bool{}
 
 func init() {
-	for k := range strings.FieldsSeq(`weight distinct json`) {
-		laterKeys[k] = true
-	}
 	for k := range strings.FieldsSeq(`banaction banaction_allports action_ action_mw action_mwl action_xarf action_cf_mwl action_blocklist_de
 		action_abuseipdb mta destemail sender sendername protocol chain port mode fail2ban_agent default_backend tcpport udpport
 		blocktype returntype knocking_url suhosin_log blocklist_de_apikey syslog_authpriv syslog_daemon syslog_ftp syslog_mail
@@ -115,7 +112,7 @@ func init() {
 }
 
 func knownJailKey(name string) bool {
-	if laterKeys[name] || plainKeys[name] || strings.HasPrefix(name, "action_") ||
+	if plainKeys[name] || strings.HasPrefix(name, "action_") ||
 		strings.HasSuffix(name, "_log") || strings.HasSuffix(name, "_backend") {
 		return true
 	}

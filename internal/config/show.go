@@ -54,11 +54,6 @@ func Show(dir string, lib fs.FS, name string) ([]Option, error) {
 	for _, key := range jails.sections[name].keys {
 		add(key)
 	}
-	for _, key := range jails.defaults.keys {
-		if laterKeys[key] {
-			add(key) // it would be obeyed if this version could
-		}
-	}
 	for len(later) > 0 && len(out) < maxShown {
 		key := later[0]
 		later = later[1:]

@@ -370,6 +370,8 @@ type Judged struct {
 	FindTime float64 `json:"findtime,omitempty"` // seconds
 	BanTime  float64 `json:"bantime,omitempty"`  // seconds; negative means for ever
 	Observe  bool    `json:"observe,omitempty"`
+	// Again is true if the jail counts different users, and this one is counted already.
+	Again bool `json:"again,omitempty"`
 	// Permanent and End say of a ban that runs how long it does.
 	Permanent bool      `json:"permanent,omitempty"`
 	End       time.Time `json:"end,omitzero"`

@@ -66,28 +66,32 @@ type Daemon struct {
 	log     *slog.Logger
 	since   time.Time
 
-	server   *control.Server
-	store    *store.Store
-	wall     *wall
-	guard    *firewall.Guard
-	stock    *firewall.Stock // objects of stock actions
-	lookup   *lookup.Lookup
-	places   *geo.Databases
-	machine  machine.Machine // whose sessions are looked at
-	logins   jail.Logins     // who administrates it
-	jails    *jail.Jails
-	sources  *source.Sources
-	actions  *action.Actions
-	database string
-	locked   *os.File // the database's lock
-	pidFile  string
-	fail2ban *control.Fail2Ban // nil if nobody is answered there
-	telling  telling
-	idle     *idle
-	live     live
-	events   events
-	lastBans map[string]bantam.ID // of each jail, before the start
-	service  *service
+	server  *control.Server
+	store   *store.Store
+	wall    *wall
+	guard   *firewall.Guard
+	stock   *firewall.Stock // objects of stock actions
+	lookup  *lookup.Lookup
+	places  *geo.Databases
+	machine machine.Machine // whose sessions are looked at
+	// administrators are who may administrate it, nil as long as that is not known; inJournal is true if the journal is to
+	// be asked who did.
+	administrators atomic.Pointer[machine.Administrators]
+	inJournal      bool
+	logins         jail.Logins // who administrates it
+	jails          *jail.Jails
+	sources        *source.Sources
+	actions        *action.Actions
+	database       string
+	locked         *os.File // the database's lock
+	pidFile        string
+	fail2ban       *control.Fail2Ban // nil if nobody is answered there
+	telling        telling
+	idle           *idle
+	live           live
+	events         events
+	lastBans       map[string]bantam.ID // of each jail, before the start
+	service        *service
 
 	privileges atomic.Pointer[string] // for the status
 
@@ -221,7 +225,7 @@ func (d *Daemon) build(ctx context.Context, p *plan) error {
 	d.places = geo.Open(part(d.log, "server"), nil)
 	d.usePlaces(p)
 	state.UseCountries(countryOf(d.places))
-	d.findLogins(ctx, p)
+	d.inJournal = d.findLogins(ctx, p)
 	state.UseLogins(&d.logins)
 	restored, err := d.restore(ctx, p, state, now)
 	if err != nil {
@@ -358,6 +362,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { d.places.Run(ctx); return nil })
 	g.Go(func() error { d.purge(ctx); return nil })
 	g.Go(func() error { d.watchSessions(ctx); return nil })
+	if d.inJournal {
+		g.Go(func() error { d.findJournalLogins(ctx); return nil })
+	}
 	g.Go(func() error { d.watch(ctx); return nil })
 	g.Go(func() error { d.runTrials(ctx); return nil })
 	g.Go(func() error { d.watchFaults(ctx); return nil })

@@ -26,7 +26,7 @@ import (
 
 // Who administrates this machine is known from three things: lines of sshd, which are looked at when sshd's jails read
 // them, before any failure behind them can decide; what the machine keeps of sessions, once a minute; and, at the start,
-// what sshd wrote in the last day.
+// what sshd wrote in the last day. The journal is asked while the daemon works already: it may take seconds.
 
 // sessionsEvery is how often the machine's sessions are looked at.
 const sessionsEvery = time.Minute
@@ -34,10 +34,11 @@ const sessionsEvery = time.Minute
 // Bounds of what is read at the start.
 const (
 	pastLogins  = 24 * time.Hour
-	pastBytes   = 16 << 20 // of each file, from its end
-	pastEntries = 200_000  // of the journal
-	pastFiles   = 8        // of all jails together
-	pastWait    = 5 * time.Second
+	pastBytes   = 16 << 20         // of each file, from its end
+	pastEntries = 200_000          // of the journal
+	pastFiles   = 8                // of all jails together
+	pastWait    = 5 * time.Second  // for the files
+	pastJournal = 30 * time.Second // for the journal
 )
 
 // guarded are the configurations of the jails that read sshd's lines, none if no jail of the plan spares administrators.
@@ -63,15 +64,15 @@ func readsSSH(c *config.Jail) bool {
 func (d *Daemon) noticing(judge source.Judge, rules []*filter.Rules) source.Judge {
 	for _, c := range d.plan.Load().guarded() {
 		if slices.ContainsFunc(rules, func(r *filter.Rules) bool { return r.Jail() == c.Name }) {
-			return &noticing{judge, &d.logins}
+			return &noticing{judge, d.login}
 		}
 	}
 	return judge
 }
 
 type noticing struct {
-	judge  source.Judge
-	logins *jail.Logins
+	judge source.Judge
+	login func(jail.Login)
 }
 
 func (n *noticing) Time(text []byte, now time.Time) (time.Time, bool) { return n.judge.Time(text, now) }
@@ -97,18 +98,45 @@ func (n *noticing) notice(line *bantam.Line) {
 		l.at = line.Read
 	}
 	if who, ok := l.administrator(); ok {
-		n.logins.Add(who)
+		n.login(who)
 	}
 }
 
-// findLogins looks who administrates this machine before anything is decided.
-func (d *Daemon) findLogins(ctx context.Context, p *plan) {
+// login notes a login, if it is of a user who may administrate the machine: an intruder's or a customer's of yesterday
+// spares nobody.
+func (d *Daemon) login(n jail.Login) {
+	n.Guest = !d.mayAdministrate(n.User)
+	d.logins.Add(n)
+}
+
+// mayAdministrate reports whether a user may administrate the machine, as of the last look at its sessions.
+func (d *Daemon) mayAdministrate(user string) bool {
+	a := d.administrators.Load()
+	return a == nil || a.Has(user)
+}
+
+// findLogins looks who administrates this machine before anything is decided: by what takes moments. inJournal reports
+// whether the journal is to be asked, too, which may take seconds.
+func (d *Daemon) findLogins(ctx context.Context, p *plan) (inJournal bool) {
 	if p.spares() {
 		d.seeSessions(time.Now())
 	}
 	ctx, cancel := context.WithTimeout(ctx, pastWait)
 	defer cancel()
-	if err := pastSSH(ctx, p, &d.logins, time.Now()); err != nil {
+	inJournal, err := pastSSH(ctx, p, d.login, time.Now())
+	d.missLogins(err)
+	return inJournal
+}
+
+// findJournalLogins looks who administrates this machine by the journal.
+func (d *Daemon) findJournalLogins(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, pastJournal)
+	defer cancel()
+	d.missLogins(journalLogins(ctx, d.login, time.Now()))
+}
+
+func (d *Daemon) missLogins(err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
 		part(d.log, "filter").Warn("not all logins of the last day are known, whose bans would be held back", "err", err)
 	}
 }
@@ -136,13 +164,18 @@ func (d *Daemon) watchSessions(ctx context.Context) {
 
 // seeSessions tells the jails of the sessions that the machine knows of.
 func (d *Daemon) seeSessions(now time.Time) {
+	if who, err := d.machine.Administrators(); err != nil {
+		d.log.Debug("who may administrate the machine cannot be seen", "err", err)
+	} else {
+		d.administrators.Store(&who)
+	}
 	all, err := d.machine.Sessions(now)
 	if err != nil {
 		d.log.Debug("not all sessions of administrators can be seen", "err", err)
 	}
 	var live []jail.Login
 	for _, s := range all {
-		n := jail.Login{Addr: s.Addr, User: s.User[:min(len(s.User), maxUser)], At: s.At, Live: s.Live}
+		n := jail.Login{Addr: s.Addr, User: s.User[:min(len(s.User), maxUser)], At: s.At, Live: s.Live, Guest: !d.mayAdministrate(s.User)}
 		switch {
 		case s.Live:
 			live = append(live, n)
@@ -167,18 +200,18 @@ func (d *Daemon) administrates(name string, id bantam.ID) (why string, is bool) 
 	return "", false
 }
 
-// pastSSH reads sshd's logins of the last day from the ends of the logs that its jails read, and from the journal.
-func pastSSH(ctx context.Context, p *plan, logins *jail.Logins, now time.Time) error {
+// pastSSH reads sshd's logins of the last day from the ends of the logs that its jails read. inJournal is true if one
+// reads the journal.
+func pastSSH(ctx context.Context, p *plan, login func(jail.Login), now time.Time) (inJournal bool, err error) {
 	var errs []error
 	read := 0
-	byJournal := false
 	for _, c := range p.guarded() {
 		pasts, err := source.Pasts([]source.Config{c.Source}, slog.New(slog.DiscardHandler))
 		errs = append(errs, err)
-		judge := &noticing{filter.New(p.filters[c.Name]), logins}
+		judge := &noticing{filter.New(p.filters[c.Name]), login}
 		for _, past := range pasts {
 			if past.Name == source.Journal {
-				byJournal = true
+				inJournal = true
 				continue
 			}
 			for _, name := range past.Files() {
@@ -192,10 +225,7 @@ func pastSSH(ctx context.Context, p *plan, logins *jail.Logins, now time.Time) e
 			}
 		}
 	}
-	if byJournal {
-		errs = append(errs, journalLogins(ctx, logins, now))
-	}
-	return errors.Join(errs...)
+	return inJournal, errors.Join(errs...)
 }
 
 // lastLines shows a judge the lines at a log's end. Of a compressed one nothing is understood, nor is of one whose
@@ -233,7 +263,7 @@ func lastLines(ctx context.Context, name string, now time.Time, judge *noticing)
 
 // journalLogins reads sshd's logins of the last day from the journal, the newest first, so that those are known if
 // there is no time for all. What other programs write under sshd's name is left out: root's sshd logs them.
-func journalLogins(ctx context.Context, logins *jail.Logins, now time.Time) error {
+func journalLogins(ctx context.Context, login func(jail.Login), now time.Time) error {
 	cmd := exec.CommandContext(ctx, "journalctl", "--quiet", "--no-pager", "--reverse", "--output=short-unix", "--since=-24h",
 		"--lines="+strconv.Itoa(pastEntries), "_COMM=sshd", "_UID=0", "+", "_COMM=sshd-session", "_UID=0")
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=")
@@ -249,7 +279,7 @@ func journalLogins(ctx context.Context, logins *jail.Logins, now time.Time) erro
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
 		if who, ok := journalLogin(s.Bytes(), now); ok {
-			logins.Add(who)
+			login(who)
 		}
 	}
 	if err := errors.Join(s.Err(), cmd.Wait()); err != nil {

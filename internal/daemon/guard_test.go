@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,7 +123,7 @@ func TestTheLastDayOfSSHDsLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	var l jail.Logins
-	if err := pastSSH(t.Context(), p, &l, now); err != nil {
+	if _, err := pastSSH(t.Context(), p, l.Add, now); err != nil {
 		t.Fatal(err)
 	}
 	for addr, want := range map[string]bool{"192.0.2.1": true, "192.0.2.2": false, "192.0.2.3": true, "192.0.2.4": true, "192.0.2.5": false} {
@@ -148,7 +149,7 @@ func TestTheLastDayOfALargeLog(t *testing.T) {
 		}
 	}
 	var l jail.Logins
-	if err := pastSSH(t.Context(), p, &l, now.Add(time.Second)); err != nil {
+	if _, err := pastSSH(t.Context(), p, l.Add, now.Add(time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if has(&l, "192.0.2.1", time.Time{}) || !has(&l, "192.0.2.2", time.Time{}) {
@@ -156,7 +157,7 @@ func TestTheLastDayOfALargeLog(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := pastSSH(ended, p, &l, now); err == nil {
+	if _, err := pastSSH(ended, p, l.Add, now); err == nil {
 		t.Error("no time for the log is no error")
 	}
 }
@@ -183,6 +184,51 @@ func TestSessionsComeAndGo(t *testing.T) {
 	if days, hours := look(); days || !hours {
 		t.Errorf("the sessions that are over count: %v, %v, want the later one alone", days, hours)
 	}
+}
+
+// Who may not administrate the machine is spared while his session lasts, and not for having logged in.
+func TestACustomersLoginOfYesterdaySparesNobody(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	p, dir := planIn(t, map[string]string{
+		"jail.local":             sshJail,
+		"auth.log":               "",
+		"etc/passwd":             "root:x:0:0:::\ncustomer:x:1001:1001:::\nanna:x:1000:1000:::\n",
+		"etc/group":              "sudo:x:27:anna\n",
+		"proc/5/status":          "Name:\tsshd\nPPid:\t1\nUid:\t0\t0\t0\t0\n",
+		"run/systemd/sessions/1": fmt.Sprintf("USER=customer\nSTATE=active\nREMOTE_HOST=192.0.2.7\nSERVICE=sshd\nLEADER=5\nREALTIME=%d\n", now.Add(-2*time.Hour).UnixMicro()),
+		"run/systemd/sessions/2": fmt.Sprintf("USER=anna\nSTATE=active\nREMOTE_HOST=192.0.2.8\nSERVICE=sshd\nLEADER=5\nREALTIME=%d\n", now.Add(-3*time.Hour).UnixMicro()),
+		"run/systemd/sessions/3": fmt.Sprintf("USER=customer\nSTATE=active\nREMOTE_HOST=192.0.2.8\nSERVICE=sshd\nLEADER=5\nREALTIME=%d\n", now.Add(-2*time.Hour).UnixMicro()),
+	})
+	d := &Daemon{machine: machine.Machine{Root: dir}, log: slog.New(slog.DiscardHandler)}
+	d.plan.Store(p)
+	d.seeSessions(now)
+	judge := d.noticing(filter.New(p.filters["sshd"]), []*filter.Rules{p.filters["sshd"]})
+	for user, addr := range map[string]string{"customer": "192.0.2.1", "anna": "192.0.2.2", "root": "192.0.2.3", "of-ldap": "192.0.2.4"} {
+		text := fmt.Sprintf("%s gate sshd[9]: Accepted password for %s from %s port 40 ssh2", now.Format(time.RFC3339), user, addr)
+		judge.Judge(&bantam.Line{Text: []byte(text), Read: now}, nil)
+	}
+	spared := func(what string, want ...string) {
+		t.Helper()
+		var got []string
+		for i := range 10 {
+			if addr := fmt.Sprintf("192.0.2.%d", i); has(&d.logins, addr, now.Add(-24*time.Hour)) {
+				got = append(got, addr)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v are spared, want %v", what, got, want)
+		}
+	}
+	spared("while the sessions last", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.7", "192.0.2.8")
+	n, _ := d.logins.Within(bantam.AddrID(netip.MustParseAddr("192.0.2.7")), now)
+	if why := n.Why(bantam.AddrID(n.Addr)); !strings.HasPrefix(why, "a session that lasts: user customer since ") {
+		t.Errorf("the customer is spared for %q", why)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "run")); err != nil {
+		t.Fatal(err)
+	}
+	d.seeSessions(now)
+	spared("when they are over", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.8")
 }
 
 func TestJournalLogin(t *testing.T) {
@@ -216,7 +262,7 @@ func TestTheLastDayOfTheJournal(t *testing.T) {
 		}
 		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 		var l jail.Logins
-		err := journalLogins(t.Context(), &l, time.Unix(1_740_909_600, 0))
+		err := journalLogins(t.Context(), l.Add, time.Unix(1_740_909_600, 0))
 		if (err == nil) != (name == "0") || !has(&l, "192.0.2.7", time.Unix(1_740_906_000, 0)) {
 			t.Errorf("journalctl that exits with %s: %v, %v", name, err, has(&l, "192.0.2.7", time.Time{}))
 		}

@@ -212,21 +212,21 @@ func (j *judge) judge(ctx, asking context.Context, c *config.Jail, o *filter.Out
 		place, _ := j.places.Within(prefix)
 		out.Country = place.Country
 	}
-	return out, j.follow(ctx, asking, &out, now)
+	return out, j.follow(ctx, asking, &out, h.Regex, now)
 }
 
-// follow says what a failure would do.
-func (j *judge) follow(ctx, asking context.Context, out *control.Judged, now time.Time) error {
+// follow says what a failure by a failregex would do.
+func (j *judge) follow(ctx, asking context.Context, out *control.Judged, regex int, now time.Time) error {
 	asking, cancel := context.WithTimeout(asking, askNames)
 	defer cancel()
 	by, ignored := j.lookup.Ignored(asking, out.Jail, out.ID)
-	f := bantam.Failure{Jail: out.Jail, ID: out.ID, Time: out.Time, Read: now, Country: out.Country}
+	f := bantam.Failure{Jail: out.Jail, ID: out.ID, Time: out.Time, Read: now, User: out.User, Regex: regex, Country: out.Country}
 	t, ok, err := j.try(ctx, f)
 	if err != nil {
 		return err
 	}
 	if ok {
-		out.Before, out.Count, out.MaxRetry = t.Before, t.Count, t.MaxRetry
+		out.Before, out.Count, out.MaxRetry, out.Again = t.Before, t.Count, t.MaxRetry, t.Again
 		out.FindTime, out.BanTime, out.Observe = t.FindTime.Seconds(), t.BanTime.Seconds(), t.Observe
 	}
 	switch {
@@ -236,7 +236,7 @@ func (j *judge) follow(ctx, asking context.Context, out *control.Judged, now tim
 		out.Stage, out.End, out.Permanent, out.Observe = control.StageBanned, t.Banned.End, t.Banned.Permanent(), t.Banned.Observed
 	case t.Old:
 		out.Stage = control.StageOld
-	case ok && t.Count >= t.MaxRetry:
+	case ok && !t.Again && t.Count >= t.MaxRetry:
 		out.Stage = control.StageBans
 	default:
 		out.Stage = control.StageCounts

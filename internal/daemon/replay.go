@@ -23,6 +23,7 @@ import (
 	"bantam/internal/geo"
 	"bantam/internal/jail"
 	"bantam/internal/lookup"
+	"bantam/internal/machine"
 	"bantam/internal/source"
 )
 
@@ -155,6 +156,7 @@ type replay struct {
 	out    Replay
 	state  *jail.State
 	logins jail.Logins // by sshd, so far
+	may    machine.Administrators
 	jails  []jail.Config
 	lookup *lookup.Lookup
 	names  map[string][]bantam.ID // host names that were asked for
@@ -219,6 +221,7 @@ func newReplay(o ReplayOptions) (*replay, error) {
 	r.state.Configure(r.jails, time.Time{})
 	r.state.Seed([]byte("replay"))
 	r.state.UseLogins(&r.logins)
+	r.may, _ = machine.Machine{}.Administrators() // everybody if that cannot be known
 	var resolver lookup.Resolver = noResolver{}
 	if o.DNS {
 		resolver = net.DefaultResolver
@@ -378,7 +381,10 @@ func (t *tape) run(ctx context.Context, r *replay) error {
 			j.found = j.judge.Judge(line, j.found[:0])
 			for k := range j.found {
 				f := j.found[k]
-				f.Position, f.Lines, f.Data, f.User = bantam.Position{}, nil, nil, ""
+				f.Position, f.Lines, f.Data = bantam.Position{}, nil, nil
+				if !slices.ContainsFunc(r.jails, func(c jail.Config) bool { return c.Distinct && c.Name == f.Jail }) {
+					f.User = "" // nobody asks
+				}
 				if f.Time.After(clock) {
 					clock = f.Time
 				}
@@ -587,6 +593,7 @@ func (r *replay) decided(d bantam.Decision) {
 func (r *replay) login(l *login) {
 	r.out.Logins++
 	if n, is := l.administrator(); is {
+		n.Guest = !r.may.Has(n.User)
 		r.logins.Add(n)
 	}
 	for i := range r.jails {

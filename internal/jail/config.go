@@ -26,6 +26,12 @@ type Config struct {
 	PurgeAge time.Duration
 	// MaxMatches is how many log lines are kept per offender; the newest win.
 	MaxMatches int
+	// Weights is for how many failures one counts that a failregex matched, by its number from 1 on; those that are
+	// not there count for one.
+	Weights map[int]int
+	// Distinct has the failures of an offender count once for each user that they name, and once for those that
+	// name none: see State.Fail.
+	Distinct bool
 	// Prefix4 and Prefix6 widen an address to a prefix of that length before it
 	// is counted and banned; 0 leaves it as it is.
 	Prefix4, Prefix6 int
@@ -35,6 +41,9 @@ type Config struct {
 	// a ban that would hit its address is held back; 0 holds none back. See State.UseLogins.
 	IgnoreLogins time.Duration
 }
+
+// MaxWeight is the most that one failure may count for by Config.Weights.
+const MaxWeight = 1 << 20
 
 // DefaultConfig is what Fail2Ban's jail.conf says where it says nothing else.
 func DefaultConfig(name string) Config {
@@ -62,6 +71,11 @@ func (c Config) Validate() error {
 		return fmt.Errorf("ignorelogins: must not be negative, not %s", c.IgnoreLogins)
 	case c.PurgeAge < 0:
 		return fmt.Errorf("dbpurgeage: must not be negative, not %s", c.PurgeAge)
+	}
+	for _, regex := range slices.Sorted(maps.Keys(c.Weights)) {
+		if w := c.Weights[regex]; regex < 1 || w < 1 || w > MaxWeight {
+			return fmt.Errorf("weight: %d:%d: the number must be at least 1, and the weight 1 to %d", regex, w, MaxWeight)
+		}
 	}
 	for _, country := range slices.Sorted(maps.Keys(c.CountryBanTime)) {
 		length := c.CountryBanTime[country]

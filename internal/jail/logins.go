@@ -19,6 +19,8 @@ type Login struct {
 	User string     `json:"user"` // it may be anything
 	At   time.Time  `json:"at"`
 	Live bool       `json:"live,omitempty"` // his session lasts
+	// Guest is true for who may not administrate the machine: he counts while his session lasts, and no longer.
+	Guest bool `json:"guest,omitempty"`
 }
 
 // maxLogins bounds how many addresses are remembered; the oldest are forgotten first.
@@ -32,8 +34,11 @@ type Logins struct {
 	told map[netip.Addr]Login // that logs told of, over or not
 }
 
-// Add notes a login that a log tells of, at its event time.
+// Add notes a login that a log tells of, at its event time. One of a guest is nothing to note.
 func (l *Logins) Add(n Login) {
+	if n.Guest {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if old, ok := l.told[n.Addr]; ok && old.At.After(n.At) {
@@ -57,7 +62,7 @@ func (l *Logins) Add(n Login) {
 func (l *Logins) Last(live []Login) {
 	now := make(map[netip.Addr]Login, len(live))
 	for _, n := range live[:min(len(live), maxLogins)] {
-		if old, ok := now[n.Addr]; !ok || n.At.After(old.At) {
+		if old, ok := now[n.Addr]; !ok || old.Guest && !n.Guest || old.Guest == n.Guest && n.At.After(old.At) {
 			n.Live = true
 			now[n.Addr] = n
 		}
@@ -119,7 +124,10 @@ func (n Login) Why(id bantam.ID) string {
 		who += " from " + n.Addr.String()
 	}
 	at := n.At.Format("2006-01-02 15:04")
-	if n.Live {
+	switch {
+	case n.Live && n.Guest:
+		return "a session that lasts: " + who + " since " + at
+	case n.Live:
 		return "an administrator's session: " + who + " since " + at
 	}
 	return "an administrator's login: " + who + " at " + at

@@ -2,6 +2,8 @@ package jail
 
 import (
 	"iter"
+	"slices"
+	"strings"
 
 	"bantam"
 )
@@ -14,9 +16,10 @@ type offenders struct {
 	texts map[string]uint32 // IDs that are no prefix
 	rows  []*[rowsAtOnce]tally
 	told  shelf
-	pack  []byte   // of the last offence; its memory is used again
-	used  uint32   // rows that were ever given away
-	free  []uint32 // those of them that were given back
+	users map[uint32][]string // that were counted, by row, the oldest first; nil but where different users are counted
+	pack  []byte              // of the last offence; its memory is used again
+	used  uint32              // rows that were ever given away
+	free  []uint32            // those of them that were given back
 }
 
 // A netKey is a prefix: its address in 16 bytes, as IPv6 maps IPv4, and its length in that.
@@ -44,17 +47,24 @@ func keyOf(id bantam.ID) (key netKey, ok bool) {
 
 func (o *offenders) row(n uint32) *tally { return &o.rows[n/rowsAtOnce][n%rowsAtOnce] }
 
-// tally is the tally of an ID, one without a failure if it has none. It is valid until the next
-// call of drop or dropIf.
-func (o *offenders) tally(id bantam.ID) *tally {
+// find is the row of an ID, if it has one.
+func (o *offenders) find(id bantam.ID) (n uint32, known bool) {
 	key, isNet := keyOf(id)
-	n, known := o.nets[key]
 	if !isNet {
 		n, known = o.texts[id.String()]
+		return n, known
 	}
+	n, known = o.nets[key]
+	return n, known
+}
+
+// number is the row of an ID, one without a failure if it had none. It is its own until the next call of drop or dropIf.
+func (o *offenders) number(id bantam.ID) uint32 {
+	n, known := o.find(id)
 	if known {
-		return o.row(n)
+		return n
 	}
+	key, isNet := keyOf(id)
 	n = o.take()
 	switch {
 	case isNet && o.nets == nil:
@@ -66,7 +76,7 @@ func (o *offenders) tally(id bantam.ID) *tally {
 	default:
 		o.texts[id.String()] = n
 	}
-	return o.row(n)
+	return n
 }
 
 // take is a row that nobody has.
@@ -85,9 +95,9 @@ func (o *offenders) take() uint32 {
 
 // keep remembers what a failure said that was added to a tally: the newest lines up to
 // maxmatches, and the first failure's user and data. The very first lines are kept even where
-// maxmatches is 0, until the second failure arrives.
+// maxmatches is 0, until the second failure arrives. What was told of a tally that is over is to be forgotten before.
 func (o *offenders) keep(t *tally, lines []string, user string, data map[string]string, maxmatches int) {
-	if t.failures > 1 {
+	if t.told != 0 {
 		var old []string
 		old, user, data = o.told.get(t.told).view() // until it is packed
 		lines = append(old, lines...)
@@ -116,21 +126,51 @@ func (o *offenders) tidy() {
 	o.told = told
 }
 
+// forget forgets what is told of a tally, and whom it counted.
+func (o *offenders) forget(n uint32) {
+	t := o.row(n)
+	o.told.drop(t.told)
+	t.told = 0
+	delete(o.users, n)
+}
+
+// Bounds of the users that are remembered of one offender.
+const (
+	maxUsers    = 1000 // whatever maxretry is
+	maxUserName = 64   // bytes; names that begin with the same are the same
+)
+
+// counted reports whether a user is among those that a tally has counted.
+func (o *offenders) counted(n uint32, user string) bool {
+	return slices.Contains(o.users[n], user[:min(len(user), maxUserName)])
+}
+
+// countUser notes a user that a tally has not counted yet. Of more than most the oldest is forgotten.
+func (o *offenders) countUser(n uint32, user string, most int) {
+	if o.users == nil {
+		o.users = map[uint32][]string{}
+	}
+	users := o.users[n]
+	if most = max(1, min(most, maxUsers)); len(users) >= most {
+		users = slices.Delete(users, 0, len(users)-most+1)
+	}
+	o.users[n] = append(users, strings.Clone(user[:min(len(user), maxUserName)]))
+}
+
 func (o *offenders) giveBack(n uint32) {
-	o.told.drop(o.row(n).told)
+	o.forget(n)
 	*o.row(n) = tally{}
 	o.free = append(o.free, n)
 }
 
 // drop forgets an ID.
 func (o *offenders) drop(id bantam.ID) {
-	if key, isNet := keyOf(id); isNet {
-		if n, known := o.nets[key]; known {
+	if n, known := o.find(id); known {
+		if key, isNet := keyOf(id); isNet {
 			delete(o.nets, key)
-			o.giveBack(n)
+		} else {
+			delete(o.texts, id.String())
 		}
-	} else if n, known := o.texts[id.String()]; known {
-		delete(o.texts, id.String())
 		o.giveBack(n)
 	}
 	o.tidy()
@@ -168,6 +208,12 @@ func moved[K comparable](from, to *offenders, m map[K]uint32) map[K]uint32 {
 		*t = *from.row(n)
 		if t.told != 0 {
 			t.told = to.told.put(from.told.get(t.told))
+		}
+		if users := from.users[n]; users != nil {
+			if to.users == nil {
+				to.users = map[uint32][]string{}
+			}
+			to.users[at] = users
 		}
 		out[key] = at
 	}

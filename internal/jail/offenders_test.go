@@ -46,7 +46,7 @@ func TestOffendersAreAMap(t *testing.T) {
 				delete(want, id)
 				continue
 			}
-			tl := got.tally(id)
+			tl := got.row(got.number(id))
 			if tl.count != want[id] {
 				t.Fatalf("%s has %d, want %d", id, tl.count, want[id])
 			}
@@ -60,7 +60,7 @@ func TestOffendersAreAMap(t *testing.T) {
 			maps.DeleteFunc(want, func(_ bantam.ID, n int32) bool { return n > odd })
 		}
 		for id, n := range want {
-			lines, _, _ := got.told.get(got.tally(id).told).unpack()
+			lines, _, _ := got.told.get(got.row(got.number(id)).told).unpack()
 			if len(lines) != min(int(n), 2) || lines[len(lines)-1] != fmt.Sprint(id, n) {
 				t.Fatalf("%s with %d failures has the lines %q", id, n, lines)
 			}
@@ -83,13 +83,13 @@ func TestOffendersAreAMap(t *testing.T) {
 func TestOffendersGiveMemoryBack(t *testing.T) {
 	var o offenders
 	for n := range 100 * rowsAtOnce {
-		o.tally(idOf([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})).count = int32(n + 1)
+		o.row(o.number(idOf([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}))).count = int32(n + 1)
 	}
 	o.dropIf(func(tl *tally) bool { return tl.count > 10 })
 	if o.len() != 10 || len(o.rows) != 1 || o.used != 10 {
 		t.Errorf("10 offenders have %d chunks, %d rows", len(o.rows), o.used)
 	}
-	if tl := o.tally(idOf([4]byte{10, 0, 0, 4})); tl.count != 5 {
+	if tl := o.row(o.number(idOf([4]byte{10, 0, 0, 4}))); tl.count != 5 {
 		t.Errorf("10.0.0.4 has %d failures", tl.count)
 	}
 }

@@ -22,36 +22,27 @@ type Standing struct {
 	Last     time.Time `json:"last"`     // event time of the last
 	FindTime float64   `json:"findtime"` // seconds
 	User     string    `json:"user,omitempty"`
+	// Users are those that were counted, the oldest first, where the jail counts different users; attacker's text.
+	Users []string `json:"users,omitempty"`
 }
 
 // next is what the count would be with one more failure, without counting it.
 func (j *one) next(t tally, f bantam.Failure) int {
-	weight := 1
+	weight := max(1, j.Weights[f.Regex])
 	if j.past.told[f.ID] == nil { // else lines of before a restart are still being read, and asking would count
 		weight = j.weigh(f.ID, f)
 	}
 	return t.add(f.Time, j.FindTime, weight)
 }
 
-func (j *one) standing(id bantam.ID, t *tally) Standing {
+func (j *one) standing(id bantam.ID, n uint32) Standing {
+	t := j.failing.row(n)
 	_, user, _ := j.failing.told.get(t.told).unpack()
 	return Standing{
 		Jail: j.Name, ID: id, Count: int(t.count), MaxRetry: max(1, j.MaxRetry), Failures: int(t.failures),
 		First: time.Unix(0, t.first), Last: time.Unix(0, t.last), FindTime: j.FindTime.Seconds(), User: user,
+		Users: slices.Clone(j.failing.users[n]),
 	}
-}
-
-// known is the tally of an ID if there is one; unlike offenders.tally it makes none.
-func (o *offenders) known(id bantam.ID) *tally {
-	key, isNet := keyOf(id)
-	n, known := o.nets[key]
-	if !isNet {
-		n, known = o.texts[id.String()]
-	}
-	if !known {
-		return nil
-	}
-	return o.row(n)
 }
 
 // id is the ID that a key stands for.
@@ -70,8 +61,8 @@ func (s *State) Standing(id bantam.ID, now time.Time) (out []Standing) {
 	for _, name := range s.order {
 		j := s.jails[name]
 		wide := id.Widen(j.Prefix4, j.Prefix6)
-		if t := j.failing.known(wide); t != nil && j.counts(t, now) {
-			out = append(out, j.standing(wide, t))
+		if n, known := j.failing.find(wide); known && j.counts(j.failing.row(n), now) {
+			out = append(out, j.standing(wide, n))
 		}
 	}
 	return out
@@ -83,6 +74,7 @@ func (s *State) Nearest(most int, now time.Time) (out []Standing) {
 		j    *one
 		key  netKey
 		text string
+		n    uint32
 		t    *tally
 	}
 	// Who has the larger part of maxretry comes first, then who failed last.
@@ -106,10 +98,10 @@ func (s *State) Nearest(most int, now time.Time) (out []Standing) {
 	for _, name := range s.order {
 		j := s.jails[name]
 		for key, n := range j.failing.nets {
-			consider(near{j: j, key: key, t: j.failing.row(n)})
+			consider(near{j: j, key: key, n: n, t: j.failing.row(n)})
 		}
 		for text, n := range j.failing.texts {
-			consider(near{j: j, text: text, t: j.failing.row(n)})
+			consider(near{j: j, text: text, n: n, t: j.failing.row(n)})
 		}
 	}
 	for _, n := range best {
@@ -117,7 +109,7 @@ func (s *State) Nearest(most int, now time.Time) (out []Standing) {
 		if n.text != "" {
 			id = bantam.TextID(n.text)
 		}
-		out = append(out, n.j.standing(id, n.t))
+		out = append(out, n.j.standing(id, n.n))
 	}
 	return out
 }
@@ -127,6 +119,8 @@ type Trial struct {
 	// Before is the count it would be added to, 0 if none of before counts any more; Count is what it would make.
 	Before, Count, MaxRetry int
 	FindTime                time.Duration
+	// Again is true if the jail counts different users and this one is counted already, so that the count stays.
+	Again bool
 	// BanTime is the jail's, negative for ever; earlier bans may make it longer.
 	BanTime time.Duration
 	// Banned is the ban that runs, nil if there is none.
@@ -147,13 +141,17 @@ func (s *State) Try(f bantam.Failure) (t Trial, ok bool) {
 	t = Trial{MaxRetry: max(1, j.MaxRetry), FindTime: j.FindTime, BanTime: of.BanTime, Observe: j.Observe}
 	t.Old = !f.Read.IsZero() && f.Time.Before(f.Read.Add(-j.FindTime))
 	var known tally
-	if counted := j.failing.known(f.ID); counted != nil {
-		known = *counted
+	n, is := j.failing.find(f.ID)
+	if is {
+		known = *j.failing.row(n)
 	}
-	if known.count > 0 && f.Time.UnixNano()-known.last < int64(j.FindTime) {
+	if !known.over(f.Time, j.FindTime) {
 		t.Before = int(known.count)
+		t.Again = j.Distinct && j.failing.counted(n, f.User)
 	}
-	t.Count = j.next(known, f)
+	if t.Count = t.Before; !t.Again {
+		t.Count = j.next(known, f)
+	}
 	if b := j.bans[f.ID]; b != nil {
 		whole := j.whole(b)
 		t.Banned = &whole

@@ -79,6 +79,9 @@ func (s *State) Configure(configs []Config, now time.Time) []bantam.Decision {
 		if j := s.jails[c.Name]; j != nil {
 			enforce := j.Observe && !c.Observe
 			j.Config = c
+			if !c.Distinct {
+				j.failing.users = nil
+			}
 			if enforce {
 				out = append(out, s.enforce(j, now)...)
 			}
@@ -216,6 +219,10 @@ const maxCount = 1 << 30
 // Fail counts a failure and returns the decision it makes, if any. Failures of
 // jails that do not exist, those without an ID (ignored ones), and those that were
 // too old when they were read, count for nothing.
+//
+// Where Config.Distinct is set, one that names a user whom the count holds already changes nothing but the lines that are
+// kept: neither the count nor the time of the last failure. Which users those are is forgotten with the count; it
+// remembers the last maxretry of them, at most 1000, and the first 64 bytes of each.
 func (s *State) Fail(f bantam.Failure) (d bantam.Decision, ok bool) {
 	j := s.jails[f.Jail]
 	if j == nil {
@@ -235,10 +242,22 @@ func (s *State) Fail(f bantam.Failure) (d bantam.Decision, ok bool) {
 	if !f.Known {
 		j.failures++
 	}
-	t := j.failing.tally(id)
-	count := t.add(f.Time, j.FindTime, j.weigh(id, f))
+	n := j.failing.number(id)
+	t := j.failing.row(n)
+	if t.over(f.Time, j.FindTime) {
+		j.failing.forget(n)
+	}
+	weight := j.weigh(id, f)
+	again := j.Distinct && j.failing.counted(n, f.User)
+	count := 0
+	if !again {
+		count = t.add(f.Time, j.FindTime, weight)
+		if j.Distinct {
+			j.failing.countUser(n, f.User, j.MaxRetry)
+		}
+	}
 	j.failing.keep(t, f.Lines, f.User, f.Data, j.MaxMatches)
-	if count < j.MaxRetry {
+	if again || count < j.MaxRetry {
 		return d, false
 	}
 	all := *t
@@ -258,10 +277,14 @@ func (s *State) Fail(f bantam.Failure) (d bantam.Decision, ok bool) {
 
 // weigh is how many failures a failure counts for.
 func (j *one) weigh(id bantam.ID, f bantam.Failure) int {
-	if !j.Increment.Enabled {
-		return 1
+	weight := 1
+	if w, ok := j.Weights[f.Regex]; ok {
+		weight = w
 	}
-	return j.weight(j.past.against(id, f.Time.UnixMicro(), j.PurgeAge, f.Known))
+	if !j.Increment.Enabled {
+		return weight
+	}
+	return weight * j.weight(j.past.against(id, f.Time.UnixMicro(), j.PurgeAge, f.Known))
 }
 
 // end is when a ban that starts now ends: zero for never.

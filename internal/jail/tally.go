@@ -26,7 +26,7 @@ type tally struct {
 // reports the count that results.
 func (t *tally) add(at time.Time, findtime time.Duration, weight int) int {
 	now, window := at.UnixNano(), int64(findtime)
-	if t.count == 0 || now-t.last >= window {
+	if t.over(at, findtime) {
 		t.first, t.last, t.count, t.failures = now, now, int32(min(weight, math.MaxInt32)), 1
 		return int(t.count)
 	}
@@ -42,6 +42,11 @@ func (t *tally) add(at time.Time, findtime time.Duration, weight int) int {
 	t.count = int32(min(int64(t.count)+int64(weight), math.MaxInt32))
 	t.failures++
 	return int(t.count)
+}
+
+// over reports whether a failure at the time at does not continue the tally but starts it anew.
+func (t *tally) over(at time.Time, findtime time.Duration) bool {
+	return t.count == 0 || at.UnixNano()-t.last >= int64(findtime)
 }
 
 // expired reports whether no failure can continue the tally any more. A failure

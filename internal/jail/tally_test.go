@@ -89,7 +89,7 @@ func TestKeptLines(t *testing.T) {
 		var o offenders
 		var got []string
 		for i, l := range c.lines {
-			tl := o.tally(idOf([4]byte{10, 0, 0, 1}))
+			tl := o.row(o.number(idOf([4]byte{10, 0, 0, 1})))
 			tl.add(at(float64(i)), time.Minute, 1)
 			o.keep(tl, l, "", nil, c.maxmatches)
 			got, _, _ = o.told.get(tl.told).unpack()

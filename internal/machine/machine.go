@@ -67,6 +67,9 @@ func (m Machine) Resolvers() ([]netip.Addr, error) { return m.resolvers() }
 // CAP_SYS_PTRACE, sshd's processes tell nothing.
 func (m Machine) Sessions(now time.Time) ([]Session, error) { return m.sessions(now) }
 
+// Administrators are the users who may administrate it, by passwd(5) and group(5); everybody if these cannot be read.
+func (m Machine) Administrators() (Administrators, error) { return m.administrators() }
+
 // Listeners are the ports that somebody serves on other addresses than loopback, in the network that this process is in.
 func (m Machine) Listeners() ([]Listener, error) { return m.listeners() }
 

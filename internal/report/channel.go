@@ -384,6 +384,8 @@ func (c *channel) hinders(set *setup, d *bantam.Decision) string {
 		return "it starts no ban"
 	case b.By != bantam.ByFailures:
 		return "the ban is not from this machine's own logs"
+	case b.Held():
+		return "the ban was held back: " + b.Reason
 	case b.Observed:
 		return "the jail only observes"
 	case len(set.Jails) > 0 && !slices.Contains(set.Jails, b.Jail):

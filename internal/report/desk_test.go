@@ -171,6 +171,23 @@ func TestTheCapsHold(t *testing.T) {
 	})
 }
 
+func TestWhyABanIsNotReported(t *testing.T) {
+	held := "an administrator's session: user root since 2026-03-01 12:04"
+	for _, c := range []struct {
+		name   string
+		change func(*bantam.Decision)
+		want   string
+	}{
+		{"its jail observes", func(d *bantam.Decision) { d.Ban.Observed = true }, "the jail only observes"},
+		{"it is held back", func(d *bantam.Decision) { d.Ban.Observed, d.Ban.Reason = true, held }, "the ban was held back: " + held},
+	} {
+		d := ban(t, "198.51.100.6", c.change)
+		if got := new(channel).hinders(&setup{}, &d); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
 func TestWhatIsNoAttackersIsNotReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := abuseConfig()

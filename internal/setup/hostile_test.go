@@ -42,7 +42,7 @@ func TestContainersInjectNothing(t *testing.T) {
 			lines := contained(&machine.Container{
 				Name: c.container, Log: c.log, Image: "nginx:1.27", Labels: map[string]string{"a\n[sshd]\nenabled": "false"},
 				Ports: []machine.Published{{Protocol: "tcp", Outside: netip.MustParseAddrPort("0.0.0.0:8080"), Inside: 80}},
-			})
+			}, "")
 			p := Plan{Dir: t.TempDir(), New: true, Jails: []string{"sshd", "nginx-http-auth"}, Options: map[string][]string{"nginx-http-auth": lines}}
 			p.Fill(time.Now())
 			if len(p.Text) > 4096 {

@@ -217,6 +217,7 @@ func (l *look) jails(own, all *config.Config) {
 		f.Off = ok && !f.Enabled && !strings.HasPrefix(v.File, "library/") && own.Dir != "" && !(inDefault && d.File == v.File && d.Line == v.Line)
 	}
 	place := l.serve(found)
+	l.labelled(found)
 	kept := slices.DeleteFunc(order, func(name string) bool {
 		f := found[name]
 		return name != "sshd" && !f.Enabled && len(f.Logs) == 0 && !f.Journal && len(f.Why) == 0
@@ -255,7 +256,7 @@ func (l *look) serve(found map[string]*Found) (place func(jail string) int) {
 			}
 			f.Service, f.Why = s.title, why
 			if c := l.container(s); c != nil && len(f.Logs) == 0 && !f.Journal {
-				if lines := contained(c); lines != nil {
+				if lines := contained(c, ""); lines != nil {
 					f.Logs, f.Options = []string{c.Log}, lines
 				}
 			}
@@ -305,7 +306,7 @@ func (l *look) seen(s *service) (why []string) {
 func (l *look) container(s *service) *machine.Container {
 	for i := range l.containers {
 		c := &l.containers[i]
-		if slices.ContainsFunc(s.images, func(part string) bool { return strings.Contains(c.Image, part) }) {
+		if slices.ContainsFunc(s.images, func(part string) bool { return isService(c, part) }) {
 			return c
 		}
 	}
@@ -321,8 +322,9 @@ var (
 )
 
 // contained are the lines of a jail whose service is in a container, none if its log cannot be named. Its log has the
-// container's number in its path, which the next one of the same service has not.
-func contained(c *machine.Container) (lines []string) {
+// container's number in its path, which the next one of the same service has not. ports are those to shut, "" for those
+// that it publishes.
+func contained(c *machine.Container, ports string) (lines []string) {
 	if len(c.Log) > 1024 || !containerLog.MatchString(c.Log) {
 		return nil
 	}
@@ -330,14 +332,14 @@ func contained(c *machine.Container) (lines []string) {
 		lines = append(lines, "# The container "+c.Name+", and those that come after it:")
 	}
 	lines = append(lines, "logpath = "+containerNumber.ReplaceAllString(c.Log, "*"))
-	var ports []string
+	var published []string
 	for _, p := range c.Ports {
-		if port := fmt.Sprint(p.Outside.Port()); p.Protocol == "tcp" && !p.Outside.Addr().IsLoopback() && !slices.Contains(ports, port) {
-			ports = append(ports, port)
+		if port := fmt.Sprint(p.Outside.Port()); p.Protocol == "tcp" && !p.Outside.Addr().IsLoopback() && !slices.Contains(published, port) {
+			published = append(published, port)
 		}
 	}
-	if len(ports) > 0 {
-		lines = append(lines, "port = "+strings.Join(ports, ","))
+	if ports = cmp.Or(ports, strings.Join(published, ",")); ports != "" {
+		lines = append(lines, "port = "+ports)
 	}
 	return lines
 }
@@ -484,17 +486,19 @@ func (l *look) never(own *config.Config) {
 	}
 	sessions, err := l.machine.Sessions(l.now)
 	l.trouble("look who is logged in", err)
+	may, err := l.machine.Administrators()
+	l.trouble("look who administrates this machine", err)
 	slices.SortStableFunc(sessions, func(a, b machine.Session) int { return cmp.Compare(rank(a), rank(b)) })
 	for _, s := range sessions {
 		switch {
-		case rank(s) == 2 && len(l.out.Never) >= mostLogins:
+		case rank(s) == 2 && !may.Has(s.User), rank(s) == 2 && len(l.out.Never) >= mostLogins:
 			continue
 		case s.Mine:
 			add(s.Addr, "your session")
 		case s.Live:
 			add(s.Addr, "a session that lasts")
 		default:
-			add(s.Addr, "a login of the last day")
+			add(s.Addr, "an administrator's login of the last day")
 		}
 	}
 	gateways, err := l.machine.Gateways()

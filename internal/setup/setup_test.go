@@ -204,6 +204,61 @@ func TestAServiceInAContainer(t *testing.T) {
 	}
 }
 
+// Labels say what the image's name does not: they are data, and what they say wrong is told.
+func TestAContainersLabels(t *testing.T) {
+	number := strings.Repeat("0f", 32)
+	folder := "/var/lib/docker/containers/" + number + "/"
+	for _, c := range []struct {
+		name, labels string
+		host         bool     // a log of the host's own is there
+		jails        []string // that read the container's log
+		port         string
+		trouble      string
+	}{
+		{name: "nothing", labels: `{}`},
+		{name: "a jail", labels: `{"bantam.jail":"nginx-http-auth"}`, jails: []string{"nginx-http-auth"}, port: "8080"},
+		{name: "two jails at ports of their own", labels: `{"bantam.jail":"nginx-http-auth, nginx-botsearch","bantam.jail.port":"80, 8000:8010"}`, jails: []string{"nginx-http-auth", "nginx-botsearch"}, port: "80,8000:8010"},
+		{name: "no such jail", labels: `{"bantam.jail":"x]\n[y"}`, trouble: `container web: its label bantam.jail names "x]\n[y", and there is no such jail`},
+		{name: "no ports", labels: `{"bantam.jail":"nginx-http-auth","bantam.jail.port":"1\naction = x"}`, jails: []string{"nginx-http-auth"}, port: "8080", trouble: `names no ports such as 80,443`},
+		{name: "a log of its own", labels: `{"bantam.jail":"nginx-http-auth"}`, host: true, trouble: "names jail nginx-http-auth, which reads /var/log/nginx/error.log already"},
+		{name: "Compose's name of the service", labels: `{"com.docker.compose.service":"nginx"}`, jails: []string{"nginx-http-auth", "nginx-botsearch"}, port: "8080"},
+		{name: "another service of Compose", labels: `{"com.docker.compose.service":"nginx-exporter"}`},
+		{name: "the image's title", labels: `{"org.opencontainers.image.title":"Nginx"}`, jails: []string{"nginx-http-auth"}, port: "8080"},
+		{name: "the image's source", labels: `{"org.opencontainers.image.source":"https://example.org/nginx/docker"}`, jails: []string{"nginx-http-auth"}, port: "8080"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			files := map[string]string{
+				folder + number + "-json.log": "{}\n",
+				folder + "config.v2.json": `{"Name":"/web","LogPath":"` + folder + number + `-json.log","State":{"Running":true},"Config":{"Image":"registry.example/team/a:1","Labels":` + c.labels +
+					`},"NetworkSettings":{"Ports":{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"}]}}}`,
+			}
+			if c.host {
+				files["/var/log/nginx/error.log"] = "2026/03/02 10:15:04 [error] 1#1: x\n"
+			}
+			s, err := Look(tree(t, files), "", someLibrary, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(s.Trouble, "\n"); c.trouble == "" && got != "" || !strings.Contains(got, c.trouble) {
+				t.Errorf("trouble: %q, want %q", got, c.trouble)
+			}
+			for i := range s.Jails {
+				f := &s.Jails[i]
+				named := slices.Contains(c.jails, f.Jail) || c.jails != nil && !strings.Contains(c.labels, jailLabel)
+				if f.Propose && !named && slices.Contains(f.Logs, folder+number+"-json.log") {
+					t.Errorf("%s reads the container's log", f.Jail)
+				}
+			}
+			for _, name := range c.jails {
+				f := found(s, name)
+				if f == nil || !f.Propose || !slices.Contains(f.Options, "port = "+c.port) || !slices.Contains(f.Why, "container web") {
+					t.Errorf("%s: %+v", name, f)
+				}
+			}
+		})
+	}
+}
+
 func TestALogThatNobodyWritesHidesTheJournal(t *testing.T) {
 	m := tree(t, runs(map[string]string{"/var/log/auth.log": "x\n"}, "ssh.service"))
 	then := time.Now().Add(-30 * 24 * time.Hour)

@@ -290,7 +290,7 @@ func (p *Past) readJournal(ctx context.Context, hand func(*bantam.Line) error) e
 	j.now = []*lane{{query: p.journal}}
 	args := slices.DeleteFunc(j.args(), func(a string) bool { return a == "--follow" || strings.HasPrefix(a, "--since=") })
 	if !p.from.IsZero() {
-		args = append(args, fmt.Sprintf("--since=@%d", p.from.Unix()))
+		args = slices.Insert(args, 0, fmt.Sprintf("--since=@%d", p.from.Unix())) // behind the "--" it would be a match
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
