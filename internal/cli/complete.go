@@ -14,7 +14,7 @@ const mostCompleted = 200
 
 // completeBanned offers whom the daemon has banned.
 func (a *app) completeBanned(cmd *cobra.Command, _ []string, begin string) ([]string, cobra.ShellCompDirective) {
-	reply, err := control.Call(cmd.Context(), control.NewClient(a.socket), control.GetBans, control.BansRequest{})
+	reply, err := control.Call(cmd.Context(), control.NewClient(a.socket), control.GetBans, control.BansRequest{Begin: begin, Limit: mostCompleted})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
