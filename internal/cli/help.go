@@ -130,8 +130,7 @@ func (a *app) help(cmd *cobra.Command, _ []string) {
 		a.printf("\nCommands:\n")
 		for _, sub := range cmd.Commands() {
 			if sub.IsAvailableCommand() {
-				a.printf("  %-11s ", sub.Name())
-				a.printHanging(14, sub.Short)
+				a.printf("  %-11s %s\n", sub.Name(), hanging(screenWidth, 14, sub.Short))
 			}
 		}
 	}

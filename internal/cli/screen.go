@@ -190,8 +190,16 @@ func terminalWidth(w io.Writer) int {
 	return int(size.Col)
 }
 
-// printHanging prints a text in lines that fit the screen; those after the first are indented so far.
+// printHanging prints a text in lines that fit the terminal, if stdout is one; those after the first are indented so far.
 func (a *app) printHanging(indent int, text string) {
-	lines := wrapped(screenWidth-indent, " ", strings.Fields(text))
-	a.printf("%s\n", strings.Join(lines, "\n"+strings.Repeat(" ", indent)))
+	if a.wide > 0 {
+		text = hanging(a.wide, indent, text)
+	}
+	a.printf("%s\n", text)
+}
+
+// hanging is a text in lines of so many columns, of which the first already stands so far to the right as the others are
+// indented. A word that is longer than a line, as a path or a rule may be, stays whole, so that it can be copied.
+func hanging(most, indent int, text string) string {
+	return strings.Join(wrapped(max(most-indent, 20), " ", strings.Fields(text)), "\n"+strings.Repeat(" ", indent))
 }
