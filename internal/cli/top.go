@@ -267,7 +267,7 @@ const (
 var topColumns = [topSections][]column{
 	{{title: "JAIL", least: 6}, {title: "LINES/S", right: true}, {title: "FAILED/MIN", right: true, least: 6, yield: 2}, {title: "FAILING", right: true}, {title: "BANNED", right: true}, {title: "STATE", least: 5, yield: 1}},
 	{{title: "LAST BANS", least: 12}, {title: "JAIL", least: 6, yield: 1}, {title: "SINCE"}, {title: "ENDED", least: 8, yield: 2}, {title: "WHY", least: 6, yield: 3}},
-	{{title: "NEAR A BAN", least: 12}, {title: "JAIL", least: 6, yield: 1}, {title: "COUNT", right: true}, {title: "LAST"}, {title: "AS", least: 4, yield: 2}},
+	{{title: "NEAR A BAN", least: 12}, {title: "JAIL", least: 6, yield: 1}, {title: "COUNT", right: true}, {title: "LAST"}, {title: "AS", least: 4, yield: 1}},
 }
 
 // rows are all lines that can be selected, section by section.
