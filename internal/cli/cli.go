@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -65,6 +66,9 @@ func Main(ctx context.Context, args []string, library fs.FS, stdout, stderr io.W
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if err != nil && slices.Contains(args, "--json") {
+		a.json = true // also if a mistake stands before it
+	}
 	return a.explain(err)
 }
 
@@ -85,6 +89,7 @@ Called alone it shows the state of everything.`,
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "", `folder of the configuration; "library" for what is built in`)
 	root.PersistentFlags().StringVar(&a.socket, "socket", DefaultSocket, "socket of the daemon")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
+	root.CompletionOptions.DisableDefaultCmd = true // ours needs no package of bash's
 	root.SetHelpFunc(a.help)
 	root.SetHelpCommand(a.helpCommand(root))
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
@@ -113,9 +118,9 @@ Called alone it shows the state of everything.`,
 		a.reportCommand(),
 		a.pingCommand(),
 		a.versionCommand(),
+		a.completionCommand(root),
 		a.manCommand(),
 	)
-	ownCompletion(root)
 	return root
 }
 

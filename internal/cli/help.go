@@ -78,27 +78,6 @@ type helpReply struct {
 	Text    string `json:"text"`
 }
 
-// ownCompletion has the command that cobra makes say what it is for in our words, for the shells that Bantam's hosts have.
-func ownCompletion(root *cobra.Command) {
-	root.InitDefaultCompletionCmd()
-	for _, cmd := range root.Commands() {
-		if cmd.Name() != "completion" {
-			continue
-		}
-		cmd.Short = "Commands, jails and addresses completed by the shell"
-		cmd.Long = "Print what a shell needs to complete Bantam's commands, flags, jails and banned addresses. Packages have installed it already."
-		cmd.Example = "  source <(bantam completion bash)\n  bantam completion zsh > \"${fpath[1]}/_bantam\"\n  bantam completion fish > ~/.config/fish/completions/bantam.fish"
-		for _, shell := range cmd.Commands() {
-			if shell.Name() == "powershell" {
-				cmd.RemoveCommand(shell)
-				continue
-			}
-			shell.Short = "For " + shell.Name()
-			shell.Long = ""
-		}
-	}
-}
-
 // help prints what a command is for, on a screen of 80 columns.
 func (a *app) help(cmd *cobra.Command, _ []string) {
 	if !cmd.HasParent() {
