@@ -142,13 +142,14 @@ func (a *app) printHistory(all control.HistoryReply, now time.Time) {
 		{title: "ENDED", least: 8, yield: 1},
 		{title: "WHY", least: 10, yield: 3, drop: 1},
 	}, rows)
+	a.printf("\n")
 	switch {
 	case all.Least:
-		a.printf("\n%s of more than %d shown; %s\n", plural(len(all.Bans), "ban"), all.Fitting, remembered)
+		a.printHanging(0, fmt.Sprintf("%s of more than %d shown; %s", plural(len(all.Bans), "ban"), all.Fitting, remembered))
 	case all.Fitting > len(all.Bans):
-		a.printf("\n%s of %d shown, more with --limit; %s\n", plural(len(all.Bans), "ban"), all.Fitting, remembered)
+		a.printHanging(0, fmt.Sprintf("%s of %d shown, more with --limit; %s", plural(len(all.Bans), "ban"), all.Fitting, remembered))
 	default:
-		a.printf("\n%s; %s\n", plural(len(all.Bans), "ban"), remembered)
+		a.printHanging(0, fmt.Sprintf("%s; %s", plural(len(all.Bans), "ban"), remembered))
 	}
 }
 
