@@ -12,8 +12,13 @@ import (
 func TestTheNewestBansOfEachKindAreTaken(t *testing.T) {
 	var bans []bantam.Ban
 	for _, b := range [][2]string{
-		{"sshd", "192.0.2.1"}, {"sshd", "192.0.2.2"}, {"sshd", "2001:db8::1"}, {"sshd", "192.0.2.3"},
-		{"web", "192.0.2.1"}, {"web", "mallory"}, {"web", "eve"},
+		{"sshd", "192.0.2.1"},
+		{"sshd", "192.0.2.2"},
+		{"sshd", "2001:db8::1"},
+		{"sshd", "192.0.2.3"},
+		{"web", "192.0.2.1"},
+		{"web", "mallory"},
+		{"web", "eve"},
 	} {
 		id := bantam.TextID(b[1])
 		if addr, err := netip.ParseAddr(b[1]); err == nil {
