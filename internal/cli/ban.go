@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +21,8 @@ func (a *app) banCommand() *cobra.Command {
 		Use:   "ban ADDRESS|PREFIX…",
 		Short: "Ban by hand",
 		Long: `Ban addresses or prefixes. Without --jail the jail "manual" bans them, on all ports,
-for ever unless --for says how long.
+for ever unless --for says how long. A country is not banned as a whole: a jail of bancountry = CN and
+maxretry = 1 bans who fails once from there, bantime.country says for how long.
 
 It answers when the ban is written down and the kernel has it.`,
 		Example: "  bantam ban 192.0.2.7\n  bantam ban 2001:db8:9::/64 --for 1w --reason 'scans us'\n  bantam ban 192.0.2.7 --jail sshd",
@@ -28,7 +30,7 @@ It answers when the ban is written down and the kernel has it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ids, err := parseIDs(args)
 			if err != nil {
-				return err
+				return a.noneToBan(cmd.Context(), args, err)
 			}
 			var seconds float64
 			if length != "" {
@@ -48,6 +50,29 @@ It answers when the ban is written down and the kernel has it.`,
 	cmd.Flags().BoolVar(&force, "force", false, "ban even what ignoreip, ignoreself or an administrator's login protects")
 	a.completeJail(cmd)
 	return cmd
+}
+
+// noneToBan explains what is no address: a country or a jail has another way.
+func (a *app) noneToBan(ctx context.Context, args []string, wrong error) error {
+	for _, arg := range args {
+		if _, err := bantam.ParsePrefix(arg); err == nil {
+			continue
+		}
+		if country.MatchString(arg) {
+			return usageError{&control.Error{
+				Text: fmt.Sprintf("%s is a country, not an address", arg),
+				Hint: fmt.Sprintf("a jail of bancountry = %s and maxretry = 1 bans who fails once from there; bantime.country = %[1]s:1w bans them for longer", strings.ToLower(arg)),
+			}}
+		}
+		if slices.Contains(a.jailNames(ctx), arg) {
+			return usageError{&control.Error{
+				Text: fmt.Sprintf("%s is a jail, not an address", safe(arg)),
+				Hint: "bantam ban ADDRESS --jail " + inShell(arg) + " bans somebody in it",
+			}}
+		}
+		break
+	}
+	return wrong
 }
 
 func (a *app) ban(ctx context.Context, ids []bantam.ID, r control.BanRequest) error {

@@ -18,7 +18,8 @@ func (a *app) bannedCommand() *cobra.Command {
 		Use:   "banned [ADDRESS|PREFIX]",
 		Short: "Who is banned, since when, until when, why",
 		Long: `List the running bans, oldest first: all of them, those of one jail, or those that
-concern an address or prefix. With an address, the exit code is 1 if it is not banned.
+concern an address or prefix. With an address, the exit code is 1 if it is not banned. A
+narrow terminal is shown fewer columns; a pipe or file gets all.
 
 A ban that would hit somebody who administrates this machine is held back (option
 ignorelogins): it is listed, and he is not banned.`,
@@ -56,6 +57,9 @@ ignorelogins): it is listed, and he is not banned.`,
 	return cmd
 }
 
+// widestAddress is how many columns the longest prefix takes with its country: it is never cut, so that it can be copied.
+const widestAddress = len("1111:2222:3333:4444:5555:6666:7777:8888/127 CN")
+
 func (a *app) printBans(bans []bantam.Ban, asked bantam.ID) {
 	if len(bans) == 0 {
 		if asked.IsZero() {
@@ -71,16 +75,23 @@ func (a *app) printBans(bans []bantam.Ban, asked bantam.ID) {
 	for _, b := range bans {
 		end, left := "for ever", ""
 		if !b.Permanent() {
-			end, left = stamp(b.End, now), length(b.End.Sub(now))
+			end, left = tabled(b.End, now), length(b.End.Sub(now))
 		}
 		cause := why(b)
 		if b.Held() {
 			cause = plural(b.Failures, "failure") + ", held back"
 			held = append(held, b)
 		}
-		rows = append(rows, cells(safe(strings.TrimSpace(b.ID.String()+" "+b.Country)), safe(b.Jail), stamp(b.Time, now), end, left, cause))
+		rows = append(rows, cells(safe(strings.TrimSpace(b.ID.String()+" "+b.Country)), safe(b.Jail), tabled(b.Time, now), end, left, cause))
 	}
-	a.printTable([]column{{title: "ADDRESS"}, {title: "JAIL"}, {title: "SINCE"}, {title: "UNTIL"}, {title: "LEFT"}, {title: "WHY"}}, rows)
+	a.printTable([]column{
+		{title: "ADDRESS", least: widestAddress, yield: 4},
+		{title: "JAIL", least: 8, yield: 2},
+		{title: "SINCE", drop: 2},
+		{title: "UNTIL"},
+		{title: "LEFT", drop: 1},
+		{title: "WHY", least: 8, yield: 3},
+	}, rows)
 	if len(held) > 0 {
 		a.printf("\nHeld back, not banned:\n")
 	}

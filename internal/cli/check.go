@@ -172,7 +172,7 @@ func (a *app) printActions(actions []checkedAction) {
 	}
 	by := map[string]string{action.Native: "by bantam itself", action.Shell: "by shell", action.Python: "by python3"}
 	for _, w := range order {
-		a.printf("action %s, %s: %s\n", safe(w.action), by[w.by], safe(few(jails[w])))
+		a.printHanging(2, fmt.Sprintf("action %s, %s: %s", safe(w.action), by[w.by], safe(few(jails[w]))))
 	}
 }
 

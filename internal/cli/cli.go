@@ -49,13 +49,14 @@ type app struct {
 	socket string // --socket
 	json   bool   // --json
 	colour bool   // stdout shows colours
+	wide   int    // columns of the terminal that stdout is, 0 for none
 	all    bool   // status --all
 }
 
 // Main runs the command line args, of which the first is the name the program was
 // called by, and returns its exit code. ctx ends what waits or runs.
 func Main(ctx context.Context, args []string, library fs.FS, stdout, stderr io.Writer) int {
-	a := &app{stdout: stdout, stderr: stderr, library: library, colour: colourful(stdout, os.Getenv)}
+	a := &app{stdout: stdout, stderr: stderr, library: library, colour: colourful(stdout, os.Getenv), wide: terminalWidth(stdout)}
 	switch name := filepath.Base(args[0]); name {
 	case "fail2ban-regex":
 		return a.fail2banRegex(ctx, args[1:])
@@ -67,6 +68,9 @@ func Main(ctx context.Context, args []string, library fs.FS, stdout, stderr io.W
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if err != nil && slices.Contains(args, "--json") {
+		a.json = true // also if a mistake stands before it
+	}
 	return a.explain(err)
 }
 
@@ -87,6 +91,9 @@ Called alone it shows the state of everything.`,
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "", `folder of the configuration; "library" for what is built in`)
 	root.PersistentFlags().StringVar(&a.socket, "socket", DefaultSocket, "socket of the daemon")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
+	root.CompletionOptions.DisableDefaultCmd = true // ours needs no package of bash's
+	root.SetHelpFunc(a.help)
+	root.SetHelpCommand(a.helpCommand(root))
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.runCommand(),
@@ -113,6 +120,7 @@ Called alone it shows the state of everything.`,
 		a.reportCommand(),
 		a.pingCommand(),
 		a.versionCommand(),
+		a.completionCommand(root),
 		a.manCommand(),
 	)
 	return root
@@ -130,6 +138,9 @@ func (a *app) explain(err error) int {
 	switch {
 	case errors.As(err, &usage):
 		code, hint = ExitUsage, "bantam help shows the commands, bantam help COMMAND its flags"
+		if errors.As(usage.error, &refused) {
+			hint = refused.Hint
+		}
 	case errors.Is(err, control.ErrNotRunning):
 		code, hint = ExitNotRunning, "start it with: sudo bantam run; or name its --socket"
 		if a.socket == DefaultSocket && underSystemd() {
@@ -316,6 +327,18 @@ func until(b bantam.Ban, now time.Time) string {
 		return "for ever"
 	}
 	return fmt.Sprintf("until %s (%s)", stamp(b.End, now), length(b.End.Sub(now)))
+}
+
+// tabled is stamp in a table, where a day of this year or nearly so has no year.
+func tabled(t, now time.Time) string {
+	t, now = t.Local(), now.Local()
+	switch away := t.Sub(now).Abs(); {
+	case t.Format(time.DateOnly) == now.Format(time.DateOnly):
+		return t.Format(time.TimeOnly)
+	case away < 180*24*time.Hour:
+		return t.Format("Jan _2 15:04")
+	}
+	return t.Format(time.DateOnly)
 }
 
 // stamp is a time in local time, with its day only if that is not today.

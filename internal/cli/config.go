@@ -26,7 +26,7 @@ func (a *app) configCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(*cobra.Command, []string) error {
-			return usageError{errors.New("bantam config needs one of its commands: set, unset, get, show, cat")}
+			return usageError{errors.New("bantam config needs one of its commands: set, unset, get, show, diff, cat")}
 		},
 	}
 	cmd.AddCommand(&cobra.Command{
@@ -75,7 +75,7 @@ tags replaced, and the file and line it was written in. The filter's expressions
 			}
 			return a.configShow(args[0])
 		},
-	}, a.setCommand(), a.unsetCommand(), a.getCommand())
+	}, a.setCommand(), a.unsetCommand(), a.getCommand(), a.diffCommand())
 	return cmd
 }
 

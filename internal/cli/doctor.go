@@ -113,8 +113,5 @@ func conclusion(r doctor.Report) string {
 	return plural(r.Wrong, "thing") + " wrong" + doubtful + "."
 }
 
-// behind puts a text behind the indent, in lines that fit the screen. A word that is longer than a line, as a path or a
-// rule may be, stays whole, so that it can be copied.
-func behind(text string) string {
-	return strings.Join(wrapped(screenWidth-reportIndent, " ", strings.Fields(text)), "\n"+strings.Repeat(" ", reportIndent))
-}
+// behind puts a text behind the indent, in lines that fit the screen.
+func behind(text string) string { return hanging(screenWidth, reportIndent, text) }

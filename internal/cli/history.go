@@ -133,16 +133,23 @@ func (a *app) printHistory(all control.HistoryReply, now time.Time) {
 	var rows [][]cell
 	for i := range all.Bans {
 		b := &all.Bans[i]
-		rows = append(rows, cells(stamp(b.Time, now), safe(strings.TrimSpace(b.ID.String()+" "+b.Country)), safe(b.Jail), howEnded(b, now), why(b.Ban)))
+		rows = append(rows, cells(tabled(b.Time, now), safe(strings.TrimSpace(b.ID.String()+" "+b.Country)), safe(b.Jail), howEnded(b, now), why(b.Ban)))
 	}
-	a.printTable([]column{{title: "SINCE"}, {title: "ADDRESS"}, {title: "JAIL"}, {title: "ENDED"}, {title: "WHY"}}, rows)
+	a.printTable([]column{
+		{title: "SINCE"},
+		{title: "ADDRESS", least: widestAddress, yield: 4},
+		{title: "JAIL", least: 8, yield: 2},
+		{title: "ENDED", least: 8, yield: 1},
+		{title: "WHY", least: 10, yield: 3, drop: 1},
+	}, rows)
+	a.printf("\n")
 	switch {
 	case all.Least:
-		a.printf("\n%s of more than %d shown; %s\n", plural(len(all.Bans), "ban"), all.Fitting, remembered)
+		a.printHanging(0, fmt.Sprintf("%s of more than %d shown; %s", plural(len(all.Bans), "ban"), all.Fitting, remembered))
 	case all.Fitting > len(all.Bans):
-		a.printf("\n%s of %d shown, more with --limit; %s\n", plural(len(all.Bans), "ban"), all.Fitting, remembered)
+		a.printHanging(0, fmt.Sprintf("%s of %d shown, more with --limit; %s", plural(len(all.Bans), "ban"), all.Fitting, remembered))
 	default:
-		a.printf("\n%s; %s\n", plural(len(all.Bans), "ban"), remembered)
+		a.printHanging(0, fmt.Sprintf("%s; %s", plural(len(all.Bans), "ban"), remembered))
 	}
 }
 

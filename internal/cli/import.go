@@ -51,9 +51,11 @@ func (a *app) importCommand() *cobra.Command {
 		Short: "Take over bans of a database or a list",
 		Long: `Take over bans into the running daemon:
 
-  - a database of Fail2Ban's, of any version, or of Bantam's: its running bans, in the jails of the same
-    names, with their ends; bans of jails that do not run here are named and left out, unless --jail says where to
-  - a list of addresses and prefixes, one a line; what follows the first word is not read, nor is what begins with # or ;
+  - a database of Fail2Ban's, of any version, or of Bantam's: its running
+    bans, in the jails of the same names, with their ends; bans of jails that
+    do not run here are named and left out, unless --jail says where to
+  - a list of addresses and prefixes, one a line; what follows the first word
+    is not read, nor is what begins with # or ;
   - what bantam banned --json has printed
 
 A folder is a database's, or one of lists. - is a list on standard input. Lists are banned in the jail "manual", on

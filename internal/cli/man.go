@@ -58,7 +58,6 @@ type manPage struct {
 // manPages are the pages of a root command, of every command below it, and of Fail2Ban's
 // programs.
 func (a *app) manPages(root *cobra.Command) (pages []manPage) {
-	root.InitDefaultCompletionCmd()
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {
 		if cmd.Hidden || cmd.Name() == "help" || cmd.HasParent() && cmd.Parent().Name() == "completion" {
@@ -82,15 +81,11 @@ func commandPage(cmd *cobra.Command) manPage {
 		m.line(".br\n.B " + roffText(cmd.CommandPath()+" COMMAND"))
 	}
 	m.heading("Description")
-	if cmd.Name() == "completion" { // cobra's text is about this very command
-		m.prose("Print what a shell needs to complete Bantam's commands, flags and jails: bantam completion bash, zsh, fish or powershell. Packages have installed it already.")
-	} else {
-		long := cmd.Long
-		if long == "" {
-			long = strings.TrimSuffix(cmd.Short, ".") + "."
-		}
-		m.prose(long)
+	long := cmd.Long
+	if long == "" {
+		long = strings.TrimSuffix(cmd.Short, ".") + "."
 	}
+	m.prose(long)
 	if cmd.Example != "" {
 		m.heading("Examples")
 		m.prose(cmd.Example)
@@ -102,7 +97,7 @@ func commandPage(cmd *cobra.Command) manPage {
 	if subs := cmd.Commands(); cmd.HasAvailableSubCommands() {
 		m.heading("Commands")
 		for _, sub := range subs {
-			if !sub.Hidden && sub.Name() != "help" && cmd.Name() != "completion" {
+			if !sub.Hidden && sub.Name() != "help" {
 				m.term(sub.Name(), sub.Short)
 			}
 		}

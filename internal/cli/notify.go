@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,12 +44,11 @@ func (a *app) printChannels(reply control.Channels) {
 		return
 	}
 	now := time.Now()
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CHANNEL\tKIND\tTOLD OF\tJAILS\tLAST\tWAITING\tTROUBLE")
+	var rows [][]cell
 	for _, c := range reply.Channels {
 		last := "-"
 		if !c.Last.IsZero() {
-			last = stamp(c.Last, now)
+			last = tabled(c.Last, now)
 		}
 		waiting, trouble := 0, c.Trouble
 		for _, l := range reply.Letters {
@@ -61,10 +59,17 @@ func (a *app) printChannels(reply control.Channels) {
 				trouble = l.Err
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", safe(c.Channel), safe(c.Kind), safe(strings.Join(c.On, " ")), safe(strings.Join(c.Jails, " ")),
-			last, letters(waiting), safe(trouble))
+		rows = append(rows, cells(safe(c.Channel), safe(c.Kind), safe(strings.Join(c.On, " ")), safe(strings.Join(c.Jails, " ")), last, letters(waiting), safe(trouble)))
 	}
-	_ = w.Flush() // of memory
+	a.printTable([]column{
+		{title: "CHANNEL", least: 8, yield: 1},
+		{title: "KIND"},
+		{title: "TOLD OF", least: 7, yield: 2},
+		{title: "JAILS", least: 8, yield: 4},
+		{title: "LAST"},
+		{title: "WAITING"},
+		{title: "TROUBLE", least: 9, yield: 3},
+	}, rows)
 }
 
 func letters(n int) string {
@@ -141,19 +146,26 @@ func (a *app) printLetters(list []outbox.Letter) {
 		return
 	}
 	now := time.Now()
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CHANNEL\tABOUT\tWRITTEN\tTRIES\tNEXT\tTROUBLE\tKEY")
+	var rows [][]cell
 	for _, l := range list {
-		next := stamp(l.Due, now)
+		next := tabled(l.Due, now)
 		switch {
 		case l.Failed:
 			next = "never"
 		case !l.Due.After(now):
 			next = "now"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", safe(l.Channel), safe(l.About), stamp(l.Made, now), l.Tries, next, safe(l.Err), safe(l.Key))
+		rows = append(rows, cells(safe(l.Channel), safe(l.About), tabled(l.Made, now), itoa(l.Tries), next, safe(l.Err), safe(l.Key)))
 	}
-	_ = w.Flush() // of memory
+	a.printTable([]column{
+		{title: "CHANNEL", least: 8, yield: 1},
+		{title: "ABOUT", least: 14, yield: 2},
+		{title: "WRITTEN"},
+		{title: "TRIES", right: true},
+		{title: "NEXT"},
+		{title: "TROUBLE", least: 9, yield: 3},
+		{title: "KEY"},
+	}, rows)
 }
 
 func (a *app) notifyLoginCommand() *cobra.Command {
@@ -262,15 +274,22 @@ func (a *app) listReports(ctx context.Context) error {
 		return nil
 	}
 	now := time.Now()
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ADDRESS\tJAIL\tTO\tSTATE\tWHEN\tREPORTS\tTROUBLE")
+	var rows [][]cell
 	for _, r := range reply.Reports {
 		to := slices.Clone(r.To)
 		if len(to) == 0 {
 			to = []string{"-"}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", safe(r.ID.String()), safe(r.Jail), safe(strings.Join(to, ", ")), safe(r.State), stamp(r.At, now), r.Count, safe(r.Err))
+		rows = append(rows, cells(safe(r.ID.String()), safe(r.Jail), safe(strings.Join(to, ", ")), safe(r.State), tabled(r.At, now), itoa(r.Count), safe(r.Err)))
 	}
-	_ = w.Flush() // of memory
+	a.printTable([]column{
+		{title: "ADDRESS", least: widestAddress, yield: 4},
+		{title: "JAIL", least: 8, yield: 1},
+		{title: "TO", least: 9, yield: 2},
+		{title: "STATE"},
+		{title: "WHEN"},
+		{title: "REPORTS", right: true, drop: 1},
+		{title: "TROUBLE", least: 9, yield: 3},
+	}, rows)
 	return nil
 }

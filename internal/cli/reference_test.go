@@ -28,9 +28,9 @@ A time is written as ` + "`10m`, `2h`, `1w` or `1d 12h`" + `. ` + "`-c`, `--sock
 | Code | Meaning |
 | --- | --- |
 | %d | it was done |
-| %d | it could not be done, or ` + "`check`" + ` found an error, or ` + "`banned`" + ` nobody; the message says why |
+| %d | it could not be done; or the answer is no: ` + "`check`" + ` and ` + "`doctor`" + ` found something wrong, ` + "`banned`" + ` and ` + "`why`" + ` of somebody who is not banned, ` + "`why`" + ` of a line that would not count |
 | %d | the command line is not understood |
-| %d | there is no daemon to ask |
+| %d | there is no daemon to ask; ` + "`watch`" + `: it stopped |
 | %d | ` + "`run`" + ` did not start, because Fail2Ban or another Bantam does its work here |
 
 Called as ` + "`fail2ban-regex`" + ` it ends as the original does: 0 whether or not anything matched, %d for wrong use or what cannot be
@@ -43,7 +43,6 @@ func page() string {
 	fmt.Fprintf(&b, pageHead, ExitOK, ExitFailed, ExitUsage, ExitNotRunning, ExitBeside, regexWrong, regexUsage)
 	a := &app{library: library.FS}
 	root := a.root()
-	root.InitDefaultCompletionCmd()
 	pageOf(&b, root)
 	pageOf(&b, a.fail2banRegexCommand())
 	clientPage(&b)
@@ -100,7 +99,7 @@ func pageOf(b *strings.Builder, cmd *cobra.Command) {
 		short = strings.TrimSuffix(short, ".") + "."
 	}
 	fmt.Fprintf(b, "\n## %s\n\n    %s\n\n%s\n", cmd.CommandPath(), use, short)
-	if cmd.Long != "" && cmd.Name() != "completion" {
+	if cmd.Long != "" {
 		fmt.Fprintf(b, "\n%s\n", strings.TrimSpace(cmd.Long))
 	}
 	var rows []string

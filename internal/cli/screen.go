@@ -1,10 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"io"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/charmbracelet/x/ansi"
+	"golang.org/x/sys/unix"
 )
 
 // screenWidth is how wide a screen may be that is made for everybody.
@@ -63,6 +67,8 @@ type column struct {
 	// least is to how many columns it may be cut where the table is too wide, 0 for never; those that yield more are
 	// cut first.
 	least, yield int
+	// drop is when it is left out of a table that is too wide even so: 1 is first, 0 never.
+	drop int
 }
 
 // table is the lines of a table whose columns are two blanks apart, at most so many columns wide if that can be had; 0 is
@@ -75,11 +81,21 @@ func (a *app) table(most int, columns []column, rows [][]cell) []string {
 			widths[i] = max(widths[i], width(row[i].text))
 		}
 	}
+	if i := dropped(most, columns, widths); i >= 0 {
+		fewer := make([][]cell, len(rows))
+		for n, row := range rows {
+			fewer[n] = slices.Delete(slices.Clone(row), i, i+1)
+		}
+		return a.table(most, slices.Delete(slices.Clone(columns), i, i+1), fewer)
+	}
 	for most > 0 {
 		total, first := 2*(len(columns)-1), -1
 		for i, c := range columns {
 			total += widths[i]
-			if c.least > 0 && widths[i] > c.least && (first < 0 || c.yield > columns[first].yield) {
+			if c.least == 0 || widths[i] <= c.least {
+				continue
+			}
+			if first < 0 || cmp.Or(cmp.Compare(c.yield, columns[first].yield), cmp.Compare(widths[i], widths[first])) > 0 {
 				first = i
 			}
 		}
@@ -113,6 +129,26 @@ func (a *app) table(most int, columns []column, rows [][]cell) []string {
 	return lines
 }
 
+// dropped is the column that is left out first of a table that is still too wide with all cut as far as they may be, -1 if
+// there is none.
+func dropped(most int, columns []column, widths []int) int {
+	total, first := 2*(len(columns)-1), -1
+	for i, c := range columns {
+		if c.least > 0 {
+			total += min(widths[i], c.least)
+		} else {
+			total += widths[i]
+		}
+		if c.drop > 0 && (first < 0 || c.drop < columns[first].drop) {
+			first = i
+		}
+	}
+	if most <= 0 || total <= most {
+		return -1
+	}
+	return first
+}
+
 // wrapped puts parts into lines of at most so many columns, with a separator between those of one line.
 func wrapped(most int, separator string, parts []string) (lines []string) {
 	for _, part := range parts {
@@ -134,9 +170,36 @@ func cells(texts ...string) []cell {
 	return row
 }
 
-// printTable prints a table as wide as it is.
+// printTable prints a table: on a terminal as wide as that is, else whole, for those who search in it.
 func (a *app) printTable(columns []column, rows [][]cell) {
-	for _, line := range a.table(0, columns, rows) {
+	for _, line := range a.table(a.wide, columns, rows) {
 		a.printf("%s\n", line)
 	}
+}
+
+// terminalWidth is how many columns the terminal has that w is, 0 if it is none or does not say.
+func terminalWidth(w io.Writer) int {
+	f, ok := terminal(w).(*os.File)
+	if !ok {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
+}
+
+// printHanging prints a text in lines that fit the terminal, if stdout is one; those after the first are indented so far.
+func (a *app) printHanging(indent int, text string) {
+	if a.wide > 0 {
+		text = hanging(a.wide, indent, text)
+	}
+	a.printf("%s\n", text)
+}
+
+// hanging is a text in lines of so many columns, of which the first already stands so far to the right as the others are
+// indented. A word that is longer than a line, as a path or a rule may be, stays whole, so that it can be copied.
+func hanging(most, indent int, text string) string {
+	return strings.Join(wrapped(max(most-indent, 20), " ", strings.Fields(text)), "\n"+strings.Repeat(" ", indent))
 }

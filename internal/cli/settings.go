@@ -24,18 +24,20 @@ func (a *app) setCommand() *cobra.Command {
 		Short: "Change a setting; a running daemon takes it up, bans stay",
 		Long: `Change one setting of the folder in use, and let a running daemon read it; its bans stay.
 
-    bantam config set BanTime 1800                 how long a ban lasts: seconds, 10m, 1d; -1 is for ever
-    bantam config set FindTime 15m                 for how long a failure counts
-    bantam config set MaxRetry 3                   failures that make a ban
-    bantam config set IgnoreIP 192.0.2.7,10.0.0.0/8  who is never banned
-    bantam config set FilterLocalNetworks disabled nobody of the local networks is banned
-    bantam config set Mail enabled                 a mail about each ban
-    bantam config set MailRecipient admin@example.org
-    bantam config set RecidiveBanTime 1w           so RecidiveFindTime, RecidiveMaxRetry
-    bantam config set sshd Fail2Ban disabled       a service's jails, or a jail, off or on
+  BanTime 1800                   how long a ban lasts: seconds, 10m, 1d; -1 is
+                                 for ever
+  FindTime 15m                   for how long a failure counts
+  MaxRetry 3                     failures that make a ban
+  IgnoreIP 192.0.2.7,10.0.0.0/8  who is never banned
+  FilterLocalNetworks disabled   nobody of the local networks is banned
+  Mail enabled                   a mail about each ban
+  MailRecipient you@example.org  to whom
+  RecidiveBanTime 1w             so RecidiveFindTime, RecidiveMaxRetry
+  sshd Fail2Ban disabled         a service's jails, or a jail, off or on
 
 Settings are kept in ` + config.SettingsFile + `, whose other lines stay as they are. If
 the change makes something wrong that was right before, it is taken back and you are told.`,
+		Example:            "  bantam config set BanTime 1h\n  bantam config set sshd Fail2Ban disabled",
 		Args:               cobra.ArbitraryArgs,
 		ValidArgsFunction:  a.completeSetting,
 		DisableFlagParsing: true, // -1 is a value

@@ -79,7 +79,7 @@ func (a *app) status(ctx context.Context, name string) error {
 			a.print(j)
 			return nil
 		}
-		bans, err := control.Call(ctx, control.NewClient(a.socket), control.GetBans, control.BansRequest{Jail: name})
+		bans, err := control.Call(ctx, control.NewClient(a.socket), control.GetBans, control.BansRequest{Jail: name, Limit: mostBans})
 		if err != nil && j.Aside == "" {
 			return err
 		}
@@ -92,6 +92,9 @@ func (a *app) status(ctx context.Context, name string) error {
 	}
 	return control.Refuse("bantam status lists the jails", "%s", &jail.UnknownJailError{Jail: name, Known: known})
 }
+
+// mostBans is how many bans of either family the screen of one jail shows.
+const mostBans = 10
 
 // Bounds of the first screen, which fits a terminal of 24 lines with a prompt below it.
 const (
@@ -146,7 +149,7 @@ func (a *app) screen(st control.Status, you []string, now time.Time) {
 			break
 		}
 	}
-	below = append(below, wrapped(screenWidth, " | ", []string{"Next: bantam why " + who, "bantam unban ADDRESS", "bantam top", "bantam help"})...)
+	below = append(below, wrapped(screenWidth, " | ", []string{"Next: bantam why " + who, "bantam unban ADDRESS", "bantam top", "bantam help"})[0])
 
 	taken := len(out) + 1 // with the table's head
 	for _, line := range below {
@@ -184,7 +187,7 @@ var statusColumns = []column{
 	{title: "LINES/H", right: true},
 	{title: "FAILED", right: true},
 	{title: "BANNED", right: true},
-	{title: "LAST BAN", least: 15},
+	{title: "LAST BAN", least: 18, yield: 2},
 	{title: "STATE", least: 8, yield: 1},
 }
 
@@ -319,7 +322,7 @@ func watched(j control.JailStatus, now time.Time) (watches, state, more string) 
 	}
 	names := reading
 	if len(reading) == 0 {
-		if names, state = waiting, "no file yet"; len(waiting) > 0 {
+		if names, state = waiting, "no file"; len(waiting) > 0 {
 			more = "waits for " + safe(waiting[0])
 		}
 	}
@@ -366,7 +369,7 @@ func (a *app) jailScreen(j control.JailStatus, bans control.BansReply) {
 		a.printf("  %-12s %s: %s, %s%s\n", "watches", safe(s.Name), safe(s.State), plural64(s.Lines, "line"), lastLine(s, time.Now()))
 	}
 	a.printf("  %-12s %s now, %s since the start\n", "failures", plural(j.Failing, "offender"), count(j.Failures))
-	a.printf("  %-12s %d now, %s since the start\n", "bans", j.Banned, count(j.Bans))
+	a.printf("  %-12s %s now, %s since the start\n", "bans", count(uint64(j.Banned)), count(j.Bans))
 	if j.Held > 0 {
 		a.printf("  %-12s %d now, of who administrates this machine\n", "held back", j.Held)
 	}
@@ -379,6 +382,9 @@ func (a *app) jailScreen(j control.JailStatus, bans control.BansReply) {
 	if len(bans.Bans) > 0 {
 		a.printf("\n")
 		a.printBans(bans.Bans, bantamNone)
+		if more := j.Banned + j.Held - len(bans.Bans); more > 0 {
+			a.printf("and %d more, older ones: bantam banned --jail %s\n", more, safe(inShell(j.Jail)))
+		}
 	}
 }
 

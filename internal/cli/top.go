@@ -30,8 +30,8 @@ func (a *app) topCommand() *cobra.Command {
 		Long: `Show, every two seconds anew, the jails with their rates, the last bans, and who fails and is nearest to
 a ban. It needs a terminal; with --json it prints the figures once.
 
-  j k, arrows   move          enter  the jail of the line    esc  back
-  u             unban         p      pause                   ?    help      q  quit`,
+  j k, arrows  move     enter  the jail of the line     esc  back
+  u            unban    p      pause     ?  help          q  quit`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.json {
@@ -267,7 +267,7 @@ const (
 var topColumns = [topSections][]column{
 	{{title: "JAIL", least: 6}, {title: "LINES/S", right: true}, {title: "FAILED/MIN", right: true, least: 6, yield: 2}, {title: "FAILING", right: true}, {title: "BANNED", right: true}, {title: "STATE", least: 5, yield: 1}},
 	{{title: "LAST BANS", least: 12}, {title: "JAIL", least: 6, yield: 1}, {title: "SINCE"}, {title: "ENDED", least: 8, yield: 2}, {title: "WHY", least: 6, yield: 3}},
-	{{title: "NEAR A BAN", least: 12}, {title: "JAIL", least: 6, yield: 1}, {title: "COUNT", right: true}, {title: "LAST"}, {title: "AS", least: 4, yield: 2}},
+	{{title: "NEAR A BAN", least: 12}, {title: "JAIL", least: 6, yield: 1}, {title: "COUNT", right: true}, {title: "LAST"}, {title: "AS", least: 4, yield: 1}},
 }
 
 // rows are all lines that can be selected, section by section.
@@ -309,7 +309,7 @@ func (s *topScreen) rows() (rows []topRow) {
 		} else {
 			look = faint
 		}
-		row.cells = cells(safe(strings.TrimSpace(b.ID.String()+" "+b.Country)), safe(b.Jail), stamp(b.Time, now), howEnded(b, now), why(b.Ban))
+		row.cells = cells(safe(strings.TrimSpace(b.ID.String()+" "+b.Country)), safe(b.Jail), tabled(b.Time, now), howEnded(b, now), why(b.Ban))
 		for k := range row.cells {
 			row.cells[k].tint = look
 		}
@@ -327,7 +327,7 @@ func (s *topScreen) rows() (rows []topRow) {
 			{safe(strings.TrimSpace(f.ID.String() + " " + f.Country)), look},
 			{text: safe(f.Jail)},
 			{text: fmt.Sprintf("%d/%d", f.Count, f.MaxRetry)},
-			{text: stamp(f.Last, now)},
+			{text: tabled(f.Last, now)},
 			{text: safe(f.User)},
 		}})
 	}

@@ -60,7 +60,7 @@ Where no daemon runs, the configuration judges. The exit code is 1 if no line wo
 		},
 	}
 	cmd.Flags().StringVar(&line, "line", "", "a log line to judge")
-	cmd.Flags().StringArrayVarP(&jails, "jail", "j", nil, "judge the line by this jail only; may be repeated")
+	cmd.Flags().StringSliceVarP(&jails, "jail", "j", nil, "judge the line by this jail only; may be repeated")
 	a.completeJail(cmd)
 	cmd.ValidArgsFunction = a.completeBanned
 	return cmd
@@ -103,10 +103,16 @@ func (a *app) printWhy(id bantam.ID, reply control.WhyReply, now time.Time) {
 			end += ", as part of " + safe(b.ID.String())
 		}
 		state := "banned"
-		if b.Held() {
+		switch {
+		case b.Held():
 			state = "not banned, held back"
+		case b.Observed:
+			state = "observed only, not banned,"
 		}
-		a.printf("\n%s in %s since %s, %s\n  why: %s\n", state, safe(b.Jail), stamp(b.Time, now), end, why(b))
+		a.printf("\n")
+		a.printHanging(4, fmt.Sprintf("%s in %s since %s, %s", state, safe(b.Jail), stamp(b.Time, now), end))
+		a.printf("  why: ")
+		a.printHanging(7, why(b))
 		for _, line := range b.Lines {
 			a.printf("    %s\n", safe(line))
 		}

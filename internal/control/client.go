@@ -70,7 +70,9 @@ func open[Request, Reply any](ctx context.Context, c *Client, e Endpoint[Request
 	}
 	refused := &Error{Status: resp.StatusCode}
 	if json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(refused) != nil || refused.Text == "" {
-		return nil, errors.Join(fmt.Errorf("%s answered %s", c.socket, resp.Status), resp.Body.Close())
+		strange := Refuse("the daemon may be of another version than this program: bantam version, bantam ping; a restart makes them the same",
+			"%s answered %s to %s", c.socket, resp.Status, e.Path)
+		return nil, errors.Join(strange, resp.Body.Close())
 	}
 	if err := resp.Body.Close(); err != nil {
 		return nil, errors.Join(refused, err)

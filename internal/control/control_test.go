@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -203,6 +204,27 @@ func TestASocketInUseIsRefused(t *testing.T) {
 	if text, err := os.ReadFile(file); err != nil || string(text) != "keep me" {
 		t.Errorf("the file in the way is %q, %v", text, err)
 	}
+}
+
+// A daemon of another version may not know a request; the answer has a way on.
+func TestAnotherVersionIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := &http.Server{Handler: http.NotFoundHandler()}
+	done := make(chan error, 1)
+	go func() { done <- old.Serve(l) }()
+	_, err = Call(t.Context(), NewClient(path), GetHistory, HistoryRequest{})
+	var refused *Error
+	if !errors.As(err, &refused) || !strings.Contains(refused.Text, "404 Not Found to /v1/") || !strings.Contains(refused.Hint, "another version") {
+		t.Errorf("a request that it does not know ends with %v", err)
+	}
+	if err := old.Close(); err != nil {
+		t.Error(err)
+	}
+	<-done
 }
 
 // A client that says nothing does not keep others from being answered.

@@ -151,6 +151,10 @@ type Traffic struct {
 type BansRequest struct {
 	Jail string    `json:"jail,omitempty"`
 	ID   bantam.ID `json:"id,omitzero"`
+	// Begin asks only for those whose ID begins so, as it is written.
+	Begin string `json:"begin,omitempty"`
+	// Limit is how many of each jail, the newest; of IPv4, of IPv6 and of texts so many each. 0 is all.
+	Limit int `json:"limit,omitempty"`
 }
 
 // BansReply are running bans, oldest first.
@@ -416,7 +420,9 @@ type ImportRefused struct {
 type UnbanRequest struct {
 	Jail string    `json:"jail,omitempty"`
 	ID   bantam.ID `json:"id,omitzero"`
-	// All must be true if ID is zero, so that nobody lifts everything by mistake.
+	// Country lifts those of a country of two letters, by geodb, in place of an ID.
+	Country string `json:"country,omitempty"`
+	// All must be true if ID is zero and Country empty, so that nobody lifts everything by mistake.
 	All bool `json:"all,omitempty"`
 }
 

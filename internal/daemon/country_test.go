@@ -101,6 +101,15 @@ func TestAReloadAppliesCountries(t *testing.T) {
 	if got, want := banned(), "192.0.2.1  10m0s, 198.51.100.9 MY 10m0s, 203.0.113.1  10m0s, 203.0.113.2 CN 1h0m0s, 203.0.113.3 CN 1h0m0s"; got != want {
 		t.Errorf("in the end banned are %s, want %s", got, want)
 	}
+	if lifted, err := d.lift(t.Context(), control.UnbanRequest{Country: "cn"}); err != nil || len(lifted.Bans) != 3 {
+		t.Errorf("of a country %d bans are lifted (%v), want 3", len(lifted.Bans), err)
+	}
+	if got, want := banned(), "192.0.2.1  10m0s, 198.51.100.9 MY 10m0s"; got != want {
+		t.Errorf("with one country unbanned, banned are %s, want %s", got, want)
+	}
+	if _, err := d.lift(t.Context(), control.UnbanRequest{Country: "MY", All: true}); err == nil {
+		t.Error("a country and all at once are not refused")
+	}
 }
 
 // check names databases that cannot be read, and rules that no database can tell anything about.

@@ -20,12 +20,20 @@ import (
 // countryOf is where an ID is, "" if that is not known.
 func (d *Daemon) countryOf(id bantam.ID) string { return countryOf(d.places)(id) }
 
+// knowsCountries refuses what needs to know where addresses are if there is no database of it.
+func (d *Daemon) knowsCountries() error {
+	if len(d.plan.Load().config.Daemon.GeoDB) == 0 {
+		return control.Refuse("name a database in bantam.conf: geodb = /path/to/country.mmdb", "it is not known where addresses are: geodb names no database")
+	}
+	return nil
+}
+
 // history tells of bans of the past.
 func (d *Daemon) history(ctx context.Context, r control.HistoryRequest) (reply control.HistoryReply, err error) {
 	q := store.PastQuery{Jail: r.Jail, ID: r.ID, Since: r.Since, Until: r.Until, After: r.After, Limit: cmp.Or(r.Limit, 50)}
 	if r.Country != "" {
-		if len(d.plan.Load().config.Daemon.GeoDB) == 0 {
-			return reply, control.Refuse("name a database in bantam.conf: geodb = /path/to/country.mmdb", "it is not known where addresses are: geodb names no database")
+		if err := d.knowsCountries(); err != nil {
+			return reply, err
 		}
 		q.Keep = func(id bantam.ID) bool { return strings.EqualFold(d.countryOf(id), r.Country) }
 	}

@@ -120,7 +120,32 @@ func residentMemory() uint64 {
 
 func (d *Daemon) bans(ctx context.Context, r control.BansRequest) (control.BansReply, error) {
 	bans, err := d.jails.Bans(ctx, r.Jail, r.ID)
+	if r.Begin != "" {
+		bans = slices.DeleteFunc(bans, func(b bantam.Ban) bool { return !strings.HasPrefix(b.ID.String(), r.Begin) })
+	}
+	if r.Limit > 0 {
+		bans = newest(bans, r.Limit)
+	}
 	return control.BansReply{Bans: bans}, refuse(err)
+}
+
+// newest are the last so many bans of each jail, of either family and of texts each, in their order.
+func newest(bans []bantam.Ban, most int) []bantam.Ban {
+	type kind struct {
+		jail string
+		bits int
+	}
+	taken := map[kind]int{}
+	out := []bantam.Ban{}
+	for i := range slices.Backward(bans) {
+		p, _ := bans[i].ID.Prefix() // a text has no bits
+		k := kind{bans[i].Jail, p.Addr().BitLen()}
+		if taken[k]++; taken[k] <= most {
+			out = append(out, bans[i])
+		}
+	}
+	slices.Reverse(out)
+	return out
 }
 
 // why tells everything that is known of an ID.
@@ -236,23 +261,62 @@ func (d *Daemon) carriedOut(ctx context.Context, decisions ...bantam.Decision) e
 }
 
 func (d *Daemon) lift(ctx context.Context, r control.UnbanRequest) (control.UnbanReply, error) {
-	if r.ID.IsZero() != r.All {
+	if r.Country != "" && r.ID.IsZero() && !r.All {
+		return d.liftCountry(ctx, r)
+	}
+	if r.ID.IsZero() != r.All || r.Country != "" {
 		return control.UnbanReply{}, control.Refuse("", "say whom to unban, or all, and not both")
 	}
-	decisions, err := d.jails.Unban(ctx, r.Jail, r.ID, bantam.CauseOperator)
+	decisions, err := d.liftID(ctx, r.Jail, r.ID)
 	if err != nil {
-		return control.UnbanReply{}, refuse(err)
+		return control.UnbanReply{}, err
+	}
+	return control.UnbanReply{Bans: bansOf(decisions)}, d.carriedOut(ctx, decisions...)
+}
+
+// liftID decides that the bans of an ID end; zero is all.
+func (d *Daemon) liftID(ctx context.Context, jail string, whom bantam.ID) ([]bantam.Decision, error) {
+	decisions, err := d.jails.Unban(ctx, jail, whom, bantam.CauseOperator)
+	if err != nil {
+		return nil, refuse(err)
 	}
 	// Bans that are over are pardoned with those that run.
-	forgiven := []bantam.ID{r.ID}
+	forgiven := []bantam.ID{whom}
 	for _, j := range d.plan.Load().jails {
-		if id := r.ID.Widen(j.Prefix4, j.Prefix6); !slices.Contains(forgiven, id) {
+		if id := whom.Widen(j.Prefix4, j.Prefix6); !slices.Contains(forgiven, id) {
 			forgiven = append(forgiven, id)
 		}
 	}
 	for _, id := range forgiven {
-		if err := d.store.Pardon(ctx, r.Jail, id, time.Now()); err != nil {
+		if err := d.store.Pardon(ctx, jail, id, time.Now()); err != nil {
 			d.log.Warn("earlier bans count again after a restart", "addr", id, "err", err)
+		}
+	}
+	return decisions, nil
+}
+
+// liftCountry lifts the bans of a country. A ban of a prefix is where its addresses are, as far as
+// they are in one country.
+func (d *Daemon) liftCountry(ctx context.Context, r control.UnbanRequest) (control.UnbanReply, error) {
+	if err := d.knowsCountries(); err != nil {
+		return control.UnbanReply{}, err
+	}
+	running, err := d.jails.Bans(ctx, r.Jail, bantam.ID{})
+	if err != nil {
+		return control.UnbanReply{}, refuse(err)
+	}
+	var decisions []bantam.Decision
+	lifted := map[bantam.ID]bool{}
+	for i := range running {
+		id := running[i].ID
+		if _, is := id.Prefix(); !is || lifted[id] || !strings.EqualFold(d.countryOf(id), r.Country) {
+			continue
+		}
+		lifted[id] = true
+		more, err := d.liftID(ctx, r.Jail, id)
+		decisions = append(decisions, more...)
+		if err != nil {
+			return control.UnbanReply{Bans: bansOf(decisions)}, err
 		}
 	}
 	return control.UnbanReply{Bans: bansOf(decisions)}, d.carriedOut(ctx, decisions...)

@@ -83,7 +83,12 @@ func (e *examination) lookAtRunning(ctx context.Context) {
 	if st.Privileges != "" {
 		e.ok("privileges: %s", st.Privileges)
 	}
-	if reply, err := control.Call(ctx, e.client, control.GetBans, control.BansRequest{}); err == nil {
+	// A ban of each jail and family is proved; some of the newest may be over by then.
+	about := control.BansRequest{Limit: 10}
+	if e.Address.IsValid() {
+		about = control.BansRequest{ID: bantam.AddrID(e.Address.Unmap())}
+	}
+	if reply, err := control.Call(ctx, e.client, control.GetBans, about); err == nil {
 		e.bans = reply.Bans
 	} else {
 		e.unseen("who is banned", err)

@@ -58,7 +58,7 @@ func (p *Plan) Fill(today time.Time) {
 		return
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %s. It is yours now: change it as you like; setup\n# never overwrites it. bantam check finds mistakes, bantam reload puts it to work.\n", Header, today.Format(time.DateOnly))
+	fmt.Fprintf(&b, "%s, %s. It is yours now: change it as you\n# like; setup never overwrites it. bantam check finds mistakes, bantam reload\n# puts it to work.\n", Header, today.Format(time.DateOnly))
 	if p.Observe || len(never) > 0 || p.Tell != "" {
 		b.WriteString("\n[DEFAULT]\n")
 	}

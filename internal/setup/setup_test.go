@@ -371,8 +371,9 @@ func TestAPlanIsFewCommentedLines(t *testing.T) {
 		},
 	}
 	p.Fill(time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC))
-	const want = `# Written by bantam setup, 2026-11-21. It is yours now: change it as you like; setup
-# never overwrites it. bantam check finds mistakes, bantam reload puts it to work.
+	const want = `# Written by bantam setup, 2026-11-21. It is yours now: change it as you
+# like; setup never overwrites it. bantam check finds mistakes, bantam reload
+# puts it to work.
 
 [DEFAULT]
 

@@ -72,9 +72,11 @@ func (s *Store) tellFollowers() {
 
 // History is every ban of an ID that is remembered, running or over, the newest first; at most the last thousand.
 func (s *Store) History(ctx context.Context, id bantam.ID) (out []bantam.Ban, err error) {
-	// The index is by jail first, and there are few jails.
+	// The index is by jail first, and there are few jails: they are found by going from one to the next in it.
 	rows, err := s.db.QueryContext(ctx, `SELECT b.jail, b.id, b.time, b.until, b.failures, b.count, b.made_by, b.reason, b.user, b.observed, b.lines, b.data
-		FROM (SELECT DISTINCT jail FROM bantam_ban) AS j JOIN bantam_ban AS b ON b.jail = j.jail AND b.id = ?
+		FROM (WITH RECURSIVE names(jail) AS (SELECT min(jail) FROM bantam_ban UNION ALL
+				SELECT (SELECT min(jail) FROM bantam_ban WHERE jail > names.jail) FROM names WHERE names.jail IS NOT NULL)
+			SELECT jail FROM names WHERE jail IS NOT NULL) AS j JOIN bantam_ban AS b ON b.jail = j.jail AND b.id = ?
 		ORDER BY b.time DESC LIMIT 1000`, id.String())
 	if err == nil {
 		defer rows.Close()
