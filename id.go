@@ -1,6 +1,7 @@
 package bantam
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -155,4 +156,20 @@ func (id *ID) UnmarshalText(b []byte) error {
 	}
 	*id = parsed
 	return nil
+}
+
+// Compare orders addresses and prefixes by their value, IPv4 first, and texts behind them. It is negative if id comes
+// first. Nothing is written down for it, so that many can be sorted.
+func (id ID) Compare(other ID) int {
+	p, isP := id.Prefix()
+	q, isQ := other.Prefix()
+	switch {
+	case isP && isQ:
+		return cmp.Or(p.Addr().Compare(q.Addr()), cmp.Compare(p.Bits(), q.Bits()))
+	case isP:
+		return -1
+	case isQ:
+		return 1
+	}
+	return strings.Compare(id.text, other.text)
 }

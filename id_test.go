@@ -3,6 +3,7 @@ package bantam_test
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 
 	"bantam"
@@ -90,4 +91,22 @@ func FuzzID(f *testing.F) {
 			t.Fatalf("%s is not canonical (%s)", p, text)
 		}
 	})
+}
+
+func TestIDsAreSortedByTheirValue(t *testing.T) {
+	var ids []bantam.ID
+	want := []string{"9.0.0.1", "10.0.0.0/8", "10.0.0.0/24", "192.0.2.1", "2001:db8::/64", "2001:db8::1", "bob", "eve"}
+	for _, text := range []string{"eve", "2001:db8::1", "192.0.2.1", "10.0.0.0/24", "bob", "9.0.0.1", "2001:db8::/64", "10.0.0.0/8"} {
+		id, err := bantam.ParsePrefix(text)
+		if err != nil {
+			id = bantam.TextID(text)
+		}
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, bantam.ID.Compare)
+	for i, id := range ids {
+		if id.String() != want[i] {
+			t.Errorf("number %d is %s, want %s", i, id, want[i])
+		}
+	}
 }

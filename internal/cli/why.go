@@ -113,6 +113,9 @@ func (a *app) printWhy(id bantam.ID, reply control.WhyReply, now time.Time) {
 		a.printHanging(4, fmt.Sprintf("%s in %s since %s, %s", state, safe(b.Jail), stamp(b.Time, now), end))
 		a.printf("  why: ")
 		a.printHanging(7, why(b))
+		if len(b.Lines) > 0 { // those that open a session or close it are among them, so they are no count
+			a.printf("  its last %s:\n", plural(len(b.Lines), "line"))
+		}
 		for _, line := range b.Lines {
 			a.printf("    %s\n", safe(line))
 		}

@@ -496,25 +496,9 @@ func (j *one) find(id bantam.ID) []*running {
 		}
 	}
 	slices.SortFunc(out, func(a, b *running) int {
-		return cmp.Or(a.Time.Compare(b.Time), compareIDs(a.ID, b.ID))
+		return cmp.Or(a.Time.Compare(b.Time), a.ID.Compare(b.ID))
 	})
 	return out
-}
-
-// compareIDs orders addresses and prefixes by their value, texts after them. It writes none of them down: a list that was
-// imported has one time, and all jails wait while it is sorted.
-func compareIDs(a, b bantam.ID) int {
-	p, isP := a.Prefix()
-	q, isQ := b.Prefix()
-	switch {
-	case isP && isQ:
-		return cmp.Or(p.Addr().Compare(q.Addr()), cmp.Compare(p.Bits(), q.Bits()))
-	case isP:
-		return -1
-	case isQ:
-		return 1
-	}
-	return strings.Compare(a.String(), b.String())
 }
 
 // Allow ends every ban that lies inside one of the prefixes.
