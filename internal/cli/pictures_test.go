@@ -243,3 +243,17 @@ func svg(lines []string) string {
 	b.WriteString("</g>\n</svg>\n")
 	return b.String()
 }
+
+func TestReadmeShowsTheFirstScreen(t *testing.T) {
+	screen, err := os.ReadFile(picturesFolder + "screen-status.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(readme, []byte("```\n"+string(screen)+"```")) {
+		t.Errorf("README.md does not show docs/pictures/screen-status.txt as it is")
+	}
+}
