@@ -20,7 +20,7 @@ demo: build
 
 test: packages
 	$(GO) vet ./...
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 20m ./... # ./test alone takes five minutes of two cores
 	$(GO) test ./bench/hostile # more lines than the race detector has time for
 
 # The proofs of the whole daemon in full size: ten minutes.
