@@ -238,7 +238,7 @@ func TestCommandsOfThePagesAreUnderstood(t *testing.T) {
 		for _, args := range commandsOf(string(text)) {
 			checked++
 			out, err := exec.CommandContext(t.Context(), program, append(slices.Clone(args), "-c", nowhere, "--socket", nowhere+"/s", "--help")...).CombinedOutput()
-			_, usage, _ := strings.Cut(string(out), "Usage:\n  bantam")
+			_, usage, _ := strings.Cut(string(out), "Usage: bantam")
 			usage, _, _ = strings.Cut(usage, "\n")
 			if err != nil || len(args) > 0 && !strings.HasPrefix(usage, " "+args[0]) {
 				t.Errorf("%s: bantam %s: %v, it is about %q", filepath.Base(page), strings.Join(args, " "), err, usage)
