@@ -48,6 +48,7 @@ type database struct {
 	file    string
 	records map[string]*record
 	names   []string            // of records, in the order of the file
+	named   map[string]bool     // those
 	wrong   map[string]*Problem // records that cannot be read, by name
 	broken  *Problem            // nothing in it can be trusted
 	cut     *Problem            // it ends in the middle: what follows is missing
@@ -66,7 +67,7 @@ const (
 // parseDatabase reads a database; file is for messages. It takes no more than some times the size of
 // text, which is bounded by who reads the file.
 func parseDatabase(file string, text []byte) *database {
-	d := &database{file: file, records: map[string]*record{}, wrong: map[string]*Problem{}}
+	d := &database{file: file, named: map[string]bool{}, records: map[string]*record{}, wrong: map[string]*Problem{}}
 	switch {
 	case len(text) > maxFile:
 		d.broken = d.problem(0, fmt.Sprintf("the database is larger than %d MiB", maxFile>>20), damagedHint)
@@ -118,8 +119,8 @@ func (d *database) line(n int, line string) {
 	for i := 1; i < len(words); i += 2 {
 		r.props[words[i]] = words[i+1]
 	}
-	if d.records[name] == nil {
-		d.names = append(d.names, name)
+	if !d.named[name] {
+		d.names, d.named[name] = append(d.names, name), true
 	}
 	d.records[name] = r
 }
