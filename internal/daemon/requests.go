@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -120,64 +119,8 @@ func residentMemory() uint64 {
 }
 
 func (d *Daemon) bans(ctx context.Context, r control.BansRequest) (control.BansReply, error) {
-	if r.Limit > 0 && r.ID.IsZero() && (r.Jail == "" || r.Jail == jail.Manual || d.plan.Load().runs(r.Jail)) {
-		bans, err := d.someBans(ctx, r)
-		return control.BansReply{Bans: bans}, err
-	}
-	bans, err := d.jails.Bans(ctx, r.Jail, r.ID)
-	if r.Begin != "" {
-		bans = slices.DeleteFunc(bans, func(b bantam.Ban) bool { return !strings.HasPrefix(b.ID.String(), r.Begin) })
-	}
-	if r.Limit > 0 {
-		bans = newest(bans, r.Limit)
-	}
+	bans, err := d.jails.Newest(ctx, r.Jail, r.ID, r.Begin, r.Limit)
 	return control.BansReply{Bans: bans}, refuse(err)
-}
-
-// someBans are a few of perhaps many bans: only of those it is asked what is told of them.
-func (d *Daemon) someBans(ctx context.Context, r control.BansRequest) ([]bantam.Ban, error) {
-	bans, err := d.jails.Outlines(ctx)
-	if err != nil {
-		return nil, err
-	}
-	bans = slices.DeleteFunc(bans, func(b bantam.Ban) bool {
-		return r.Jail != "" && b.Jail != r.Jail || r.Begin != "" && !strings.HasPrefix(b.ID.String(), r.Begin)
-	})
-	slices.SortFunc(bans, func(a, b bantam.Ban) int {
-		return cmp.Or(a.Time.Compare(b.Time), a.ID.Compare(b.ID))
-	})
-	bans = newest(bans, r.Limit)
-	for i := range bans {
-		whole, err := d.jails.Bans(ctx, bans[i].Jail, bans[i].ID)
-		if err != nil {
-			return nil, refuse(err)
-		}
-		for _, b := range whole {
-			if b.ID == bans[i].ID {
-				bans[i] = b
-			}
-		}
-	}
-	return bans, nil
-}
-
-// newest are the last so many bans of each jail, of either family and of texts each, in their order.
-func newest(bans []bantam.Ban, most int) []bantam.Ban {
-	type kind struct {
-		jail string
-		bits int
-	}
-	taken := map[kind]int{}
-	out := []bantam.Ban{}
-	for i := range slices.Backward(bans) {
-		p, _ := bans[i].ID.Prefix() // a text has no bits
-		k := kind{bans[i].Jail, p.Addr().BitLen()}
-		if taken[k]++; taken[k] <= most {
-			out = append(out, bans[i])
-		}
-	}
-	slices.Reverse(out)
-	return out
 }
 
 // why tells everything that is known of an ID.

@@ -86,7 +86,9 @@ func (n *NFTables) members(ctx context.Context, k setKey) (map[netip.Addr]time.T
 // While the kernel's hash table grows, in the background after many additions, a
 // walk through it passes elements by, one in ten, and does not say so; and any
 // change of a ruleset while a list is read may have the same effect. So it is
-// read until it shows nothing new any more.
+// read until it shows nothing new any more. A set that somebody keeps adding to
+// always shows something new: what many readings found together is then the
+// answer, which lacks none that stood when the first began.
 func (s *socket) members(ctx context.Context, table, set string) (map[netip.Addr]time.Time, error) {
 	found := make(map[netip.Addr]time.Time)
 	for attempt := range dumpAttempts {
@@ -110,10 +112,10 @@ func (s *socket) members(ctx context.Context, table, set string) (map[netip.Addr
 			return nil, err
 		}
 		if attempt > 0 && len(found) == before {
-			return found, nil
+			break
 		}
 	}
-	return nil, errInterrupted
+	return found, nil
 }
 
 // inTable narrows a dump to our table.

@@ -152,9 +152,14 @@ func (j *Jails) Configure(ctx context.Context, configs []Config, stored []bantam
 }
 
 // Bans is the running bans; see State.Bans.
-func (j *Jails) Bans(ctx context.Context, jail string, within bantam.ID) (bans []bantam.Ban, err error) {
+func (j *Jails) Bans(ctx context.Context, jail string, within bantam.ID) ([]bantam.Ban, error) {
+	return j.Newest(ctx, jail, within, "", 0)
+}
+
+// Newest is State.Newest.
+func (j *Jails) Newest(ctx context.Context, jail string, within bantam.ID, begin string, most int) (bans []bantam.Ban, err error) {
 	doErr := j.do(ctx, func(s *State, now time.Time) []bantam.Decision {
-		bans, err = s.Bans(jail, within)
+		bans, err = s.Newest(jail, within, begin, most)
 		return nil
 	})
 	return bans, errors.Join(err, doErr)

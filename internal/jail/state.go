@@ -560,26 +560,6 @@ func (s *State) purge(now time.Time) {
 	}
 }
 
-// Bans is the running bans of one jail, or of all if jail is empty, oldest first;
-// with a within, those inside it or around it.
-func (s *State) Bans(jail string, within bantam.ID) ([]bantam.Ban, error) {
-	names := s.order
-	if jail != "" {
-		if s.jails[jail] == nil {
-			return nil, s.unknown(jail)
-		}
-		names = []string{jail}
-	}
-	out := []bantam.Ban{}
-	for _, name := range names {
-		j := s.jails[name]
-		for _, b := range j.find(within) {
-			out = append(out, j.whole(b))
-		}
-	}
-	return out, nil
-}
-
 // Positions is how far each jail has read, for those sources that moved since
 // its last decision.
 func (s *State) Positions() map[string][]bantam.Position {
