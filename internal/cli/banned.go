@@ -18,8 +18,9 @@ func (a *app) bannedCommand() *cobra.Command {
 		Use:   "banned [ADDRESS|PREFIX]",
 		Short: "Who is banned, since when, until when, why",
 		Long: `List the running bans, oldest first: all of them, those of one jail, or those that
-concern an address or prefix. With an address, the exit code is 1 if it is not banned. A
-narrow terminal is shown fewer columns; a pipe or file gets all.
+concern an address or prefix. With an address, the exit code is 1 if it is not banned, as
+it is not where bans are only observed. A narrow terminal is shown fewer columns; a pipe
+or file gets all.
 
 A ban that would hit somebody who administrates this machine is held back (option
 ignorelogins): it is listed, and he is not banned.`,
@@ -45,7 +46,7 @@ ignorelogins): it is listed, and he is not banned.`,
 			if err != nil || len(ids) == 0 {
 				return err
 			}
-			if !slices.ContainsFunc(reply.Bans, func(b bantam.Ban) bool { return !b.Held() }) {
+			if !slices.ContainsFunc(reply.Bans, func(b bantam.Ban) bool { return !b.Observed }) {
 				return errSilent
 			}
 			return nil

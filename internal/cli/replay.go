@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -141,31 +140,36 @@ func replayNote(b *daemon.ReplayBan) string {
 }
 
 func (a *app) printReplay(r *daemon.Replay, summary bool) {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	if !summary {
+	if !summary && len(r.Bans) > 0 {
+		rows := make([][]cell, len(r.Bans))
 		for i := range r.Bans {
 			b := &r.Bans[i]
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", moment(b.Time), safe(b.Jail), safe(b.ID.String()), replayEnd(b), replayNote(b))
+			rows[i] = cells(moment(b.Time), safe(b.Jail), safe(b.ID.String()), replayEnd(b), replayNote(b))
 		}
-		if len(r.Bans) > 0 {
-			fmt.Fprintln(w)
-		}
-		_ = w.Flush()
+		a.printTable([]column{{}, {least: 8, yield: 1}, {}, {drop: 2}, {least: 10, yield: 2, drop: 1}}, rows)
+		a.printf("\n")
 	}
-	fmt.Fprintln(w, "JAIL\tFAILURES\tIGNORED\tBANS\tOFFENDERS")
+	var rows [][]cell
 	for _, j := range r.Jails {
 		note := ""
 		switch {
 		case j.Logs == 0:
-			note = "\tno log of it is there"
+			note = "no log of it is there"
 		case j.Observe:
-			note = "\tobserves only"
+			note = "observes only"
 		case j.Held > 0:
-			note = fmt.Sprintf("\theld back: %d", j.Held)
+			note = fmt.Sprintf("held back: %d", j.Held)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d%s\n", safe(j.Jail), j.Failures, j.Ignored, j.Bans, j.Offenders, note)
+		rows = append(rows, cells(safe(j.Jail), fmt.Sprint(j.Failures), fmt.Sprint(j.Ignored), itoa(j.Bans), itoa(j.Offenders), note))
 	}
-	_ = w.Flush()
+	a.printTable([]column{
+		{title: "JAIL", least: 8},
+		{title: "FAILURES", right: true},
+		{title: "IGNORED", right: true},
+		{title: "BANS", right: true},
+		{title: "OFFENDERS", right: true},
+		{},
+	}, rows)
 	a.printf("\n%s of %s", plural64(r.Lines, "line"), plural(len(r.Logs), "log"))
 	if !r.From.IsZero() {
 		a.printf(", failures from %s to %s", moment(r.From), moment(r.To))
@@ -215,15 +219,14 @@ func (a *app) replayTrouble(r *daemon.Replay) {
 const maxHits = 20
 
 func (a *app) printHits(hits []daemon.ReplayHit) {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	for i, h := range hits {
-		if i == maxHits {
-			fmt.Fprintf(w, "  … and %d more\n", len(hits)-maxHits)
-			break
-		}
-		fmt.Fprintf(w, "  %s\t%s\tas %s\tbanned in %s\n", moment(h.Time), safe(h.Addr.String()), safe(h.User), safe(h.Jail))
+	rows := make([][]cell, 0, maxHits)
+	for _, h := range hits[:min(maxHits, len(hits))] {
+		rows = append(rows, cells("  "+moment(h.Time), safe(h.Addr.String()), "as "+safe(h.User), "banned in "+safe(h.Jail)))
 	}
-	_ = w.Flush()
+	a.printTable(make([]column, 4), rows)
+	if more := len(hits) - maxHits; more > 0 {
+		a.printf("  … and %d more\n", more)
+	}
 }
 
 func (a *app) printDifference(before, after *daemon.Replay, summary bool) {
@@ -233,7 +236,7 @@ func (a *app) printDifference(before, after *daemon.Replay, summary bool) {
 		return
 	}
 	more, fewer, moved := 0, 0, 0
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	var rows [][]cell
 	for _, c := range d.Bans {
 		sign, b, note := "+", c.After, ""
 		switch {
@@ -246,12 +249,10 @@ func (a *app) printDifference(before, after *daemon.Replay, summary bool) {
 			sign, note = "~", "was "+replayEnd(c.Before)
 			moved++
 		}
-		if !summary {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", sign, moment(b.Time), safe(b.Jail), safe(b.ID.String()), replayEnd(b), note)
-		}
+		rows = append(rows, cells(sign, moment(b.Time), safe(b.Jail), safe(b.ID.String()), replayEnd(b), note))
 	}
-	_ = w.Flush()
-	if len(d.Bans) > 0 && !summary {
+	if len(rows) > 0 && !summary {
+		a.printTable([]column{{}, {}, {least: 8, yield: 1}, {}, {}, {drop: 1}}, rows)
 		a.printf("\n")
 	}
 	a.printf("%s: %s\n%s: %s\n", configName(before), plural(len(before.Bans), "ban"), configName(after), plural(len(after.Bans), "ban"))

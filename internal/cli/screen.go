@@ -72,7 +72,7 @@ type column struct {
 }
 
 // table is the lines of a table whose columns are two blanks apart, at most so many columns wide if that can be had; 0 is
-// no bound.
+// no bound. It has a head if a column has a title.
 func (a *app) table(most int, columns []column, rows [][]cell) []string {
 	widths := make([]int, len(columns))
 	for i, c := range columns {
@@ -118,11 +118,14 @@ func (a *app) table(most int, columns []column, rows [][]cell) []string {
 		}
 		return strings.TrimRight(b.String(), " ")
 	}
-	head := make([]cell, len(columns))
-	for i, c := range columns {
-		head[i] = cell{c.title, faint}
+	var lines []string
+	if slices.ContainsFunc(columns, func(c column) bool { return c.title != "" }) {
+		head := make([]cell, len(columns))
+		for i, c := range columns {
+			head[i] = cell{c.title, faint}
+		}
+		lines = append(lines, line(head))
 	}
-	lines := []string{line(head)}
 	for _, row := range rows {
 		lines = append(lines, line(row))
 	}

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -271,8 +270,7 @@ func (s *setupRun) plan() error {
 // show prints what was found.
 func (s *setupRun) show() {
 	s.printf("Found here, with what each jail would have done in the last day:\n\n")
-	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "   JAIL\tSEEN\tFAILURES\tBANS\tLOGINS HIT")
+	var rows [][]cell
 	others := 0
 	for i := range s.out.Survey.Jails {
 		f := &s.out.Survey.Jails[i]
@@ -288,9 +286,9 @@ func (s *setupRun) show() {
 		if f.Replayed {
 			failures, bans, logins = count(f.Failures), itoa(f.Bans), itoa(f.Logins)
 		}
-		fmt.Fprintf(w, " %s %s\t%s\t%s\t%s\t%s\n", mark, safe(f.Jail), safe(cut(seenOf(f), 38)), failures, bans, logins)
+		rows = append(rows, cells(" "+mark+" "+safe(f.Jail), safe(cut(seenOf(f), 38)), failures, bans, logins))
 	}
-	_ = w.Flush() // what is wrong with the output shows at the next print
+	s.printTable([]column{{title: "   JAIL"}, {title: "SEEN", least: 10}, {title: "FAILURES"}, {title: "BANS"}, {title: "LOGINS HIT"}}, rows)
 	if others > 0 {
 		s.printf("   %s could read these logs, too, and found nothing in them\n", plural(others, "more jail"))
 	}
