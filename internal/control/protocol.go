@@ -252,7 +252,8 @@ type HistoryRequest struct {
 // HistoryReply is one page of the past.
 type HistoryReply struct {
 	Bans []PastBan `json:"bans"` // the newest first
-	// Fitting is how many there are from this page on; Least is true if there are more than were counted.
+	// Fitting is how many there are; Least is true if there are more than were counted. A page that continues another
+	// counts only what it has, and one more if more follows.
 	Fitting int  `json:"fitting"`
 	Least   bool `json:"least,omitempty"`
 	// Since is the begin of the oldest ban that can be remembered.

@@ -53,7 +53,8 @@ type PastQuery struct {
 // A Past is an answer.
 type Past struct {
 	Bans []PastBan // the newest first
-	// Fitting is how many bans fit in all, those of earlier answers left out; Least is true if there may be more.
+	// Fitting is how many bans fit in all, Least is true if there may be more. The continuation of an answer does not
+	// count again: of it Fitting is what it has, and one more if more follows.
 	Fitting int
 	Least   bool
 }
@@ -104,14 +105,12 @@ func (s *Store) Past(ctx context.Context, q PastQuery) (p Past, err error) {
 		if err != nil {
 			return p, err
 		}
-		for _, key := range found {
-			b, ok, err := s.pastBan(ctx, key)
-			if err != nil {
-				return p, err
-			}
-			if ok {
-				p.Bans = append(p.Bans, b)
-			}
+		if p.Bans, err = s.pastBans(ctx, p.Bans, found); err != nil {
+			return p, err
+		}
+		if p.Fitting > limit && !q.After.Time.IsZero() {
+			p.Fitting, p.Least = limit+1, true
+			return p, nil
 		}
 		if looked += n; n < pastAtOnce {
 			return p, nil
@@ -124,22 +123,40 @@ func (s *Store) Past(ctx context.Context, q PastQuery) (p Past, err error) {
 	}
 }
 
-// pastBan reads one ban; ok is false if it has been forgotten meanwhile.
-func (s *Store) pastBan(ctx context.Context, key PastKey) (b PastBan, ok bool, err error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT ended, cause, jail, id, time, until, failures, count, made_by, reason, user, observed, lines, data
-		FROM bantam_ban WHERE jail = ? AND id = ? AND time = ?`, key.Jail, key.ID.String(), micros(key.Time))
-	if err == nil {
-		defer func() { err = errors.Join(err, rows.Close()) }()
-		if ok = rows.Next(); ok {
-			var ended sql.NullInt64
-			var cause sql.NullString
-			b.Ban, err = scanBan(rows, &ended, &cause)
-			b.Ended, b.Cause = fromMicros(ended.Int64), cause.String
-		}
-		err = errors.Join(err, rows.Err())
+// pastBans adds the bans of some keys to a list, but for those that have been forgotten meanwhile.
+func (s *Store) pastBans(ctx context.Context, out []PastBan, keys []PastKey) (_ []PastBan, err error) {
+	if len(keys) == 0 {
+		return out, nil
 	}
+	stmt, err := s.db.PrepareContext(ctx, `SELECT ended, cause, jail, id, time, until, failures, count, made_by, reason, user, observed, lines, data
+		FROM bantam_ban WHERE jail = ? AND id = ? AND time = ?`)
 	if err != nil {
-		return b, false, fmt.Errorf("read the ban of %s in %s: %w", key.ID, key.Jail, err)
+		return out, fmt.Errorf("read bans of the past: %w", err)
 	}
-	return b, ok, nil
+	defer func() { err = errors.Join(err, stmt.Close()) }()
+	for _, key := range keys {
+		if out, err = appendPast(ctx, out, stmt, key); err != nil {
+			return out, fmt.Errorf("read the ban of %s in %s: %w", key.ID, key.Jail, err)
+		}
+	}
+	return out, nil
+}
+
+func appendPast(ctx context.Context, out []PastBan, stmt *sql.Stmt, key PastKey) (_ []PastBan, err error) {
+	rows, err := stmt.QueryContext(ctx, key.Jail, key.ID.String(), micros(key.Time))
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	if rows.Next() {
+		var b PastBan
+		var ended sql.NullInt64
+		var cause sql.NullString
+		if b.Ban, err = scanBan(rows, &ended, &cause); err != nil {
+			return out, err
+		}
+		b.Ended, b.Cause = fromMicros(ended.Int64), cause.String
+		out = append(out, b)
+	}
+	return out, rows.Err()
 }
