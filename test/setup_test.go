@@ -280,6 +280,16 @@ func TestSetupTakesFail2BanOver(t *testing.T) {
 		// It stands for systemd's, which no namespace has.
 		"/usr/local/bin/systemctl": "#!/bin/sh\necho \"$@\" >>/run/asked\n",
 	})
+	// One that runs in another network, as a container's does, is not in the way.
+	elsewhere := exec.Command("sh", filepath.Join(t.TempDir(), "fail2ban-server"))
+	g.check(os.WriteFile(elsewhere.Args[1], []byte("read end\n"), 0o600))
+	end, err := elsewhere.StdinPipe()
+	g.check(err)
+	g.check(elsewhere.Start())
+	defer func() {
+		g.check(end.Close())
+		_ = elsewhere.Wait() // read has met the end of its input
+	}()
 	out := g.does("setup")
 	g.mustSay("setup", out, "local options (jail.local)", "0 live bans from its database", "Fail2Ban does not run", "sudo bantam run", "Nothing is written")
 	if g.text("/etc/bantam/jail.local") != "" {

@@ -15,7 +15,8 @@ import (
 	"bantam/internal/config"
 )
 
-// Another says whether Fail2Ban runs, or another Bantam with this configuration, and its process number.
+// Another says whether Fail2Ban runs, or another Bantam with this configuration, and its process number. A Fail2Ban that
+// bans in another network, as a container's does, is not in the way.
 func Another(c *config.Daemon) (who string, pid int) {
 	if b, err := os.ReadFile(c.PIDFile); c.PIDFile != "" && err == nil {
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
@@ -27,11 +28,19 @@ func Another(c *config.Daemon) (who string, pid int) {
 	processes, _ := filepath.Glob("/proc/[0-9]*") // the pattern is well formed
 	for _, p := range processes {
 		pid, _ := strconv.Atoi(filepath.Base(p)) // it is a number
-		if serverAt(pid) == fail2Ban {
+		if serverAt(pid) == fail2Ban && sameNetwork(p) {
 			return fail2Ban, pid
 		}
 	}
 	return "", 0
+}
+
+// sameNetwork reports whether a process, by its folder in /proc, may have our network namespace: whoever may not know
+// takes it that it has.
+func sameNetwork(proc string) bool {
+	ours, err := os.Stat("/proc/self/ns/net")
+	theirs, err2 := os.Stat(filepath.Join(proc, "ns/net"))
+	return err != nil || err2 != nil || os.SameFile(ours, theirs)
 }
 
 // LiveBans counts the bans of a Fail2Ban database that run at the wall time now, without changing it. Where there is no
