@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -16,8 +17,66 @@ import (
 // dockerFolder is where Docker keeps what it has, if its daemon.json does not say otherwise.
 const dockerFolder = "/var/lib/docker"
 
-// containers are Docker's. Podman keeps names and ports in a database of its own, whose form changes.
+// Where Podman keeps root's containers, and what it knows of those that run, if storage.conf does not say otherwise:
+// graphroot and runroot of containers-storage.conf(5), with the overlay driver.
+const (
+	podmanFolder = "/var/lib/containers/storage/overlay-containers"
+	podmanRuns   = "/run/containers/storage/overlay-containers"
+)
+
+// containers are Docker's and Podman's.
 func (m Machine) containers() ([]Container, error) {
+	dockers, err := m.dockers()
+	podmans, err2 := m.podmans()
+	out := append(dockers, podmans...)
+	slices.SortFunc(out, func(a, b Container) int { return strings.Compare(a.Name, b.Name) })
+	return out, errors.Join(err, err2)
+}
+
+// podmans are Podman's. Labels and ports are in a database of its own, whose form changes: they are not told. A file
+// of their output they have with the log driver k8s-file; with journald, the other usual one, it is the journal.
+func (m Machine) podmans() (out []Container, err error) {
+	list := path.Join(podmanFolder, "containers.json")
+	b, err := m.read(list, maxSmall)
+	if err != nil {
+		return nil, unless(err)
+	}
+	// Container of containers/storage, containers.go, and RuntimeContainerMetadata of containers/podman, libpod/storage.go.
+	var all []struct {
+		ID       string   `json:"id"`
+		Names    []string `json:"names"`
+		Metadata string   `json:"metadata"`
+	}
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, fmt.Errorf("read %s: %w", m.path(list), err)
+	}
+	for _, v := range all {
+		var metadata struct {
+			Image string `json:"image-name"`
+		}
+		if len(v.Names) == 0 || v.ID == "" || strings.Trim(v.ID, "0123456789abcdef") != "" || json.Unmarshal([]byte(v.Metadata), &metadata) != nil {
+			continue // another program's than Podman
+		}
+		pid, err := m.read(path.Join(podmanRuns, v.ID, "userdata/pidfile"), maxSmall)
+		if err != nil {
+			continue // it has never run since the machine was started
+		}
+		if _, runs := m.process(number(bytes.TrimSpace(pid))); !runs {
+			continue
+		}
+		c := Container{Name: v.Names[0], Image: metadata.Image}
+		log := path.Join(podmanFolder, v.ID, "userdata/ctr.log")
+		if f, err := m.open(log); err == nil {
+			c.Log = log
+			_ = f.Close() // nothing was written
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// dockers are Docker's.
+func (m Machine) dockers() ([]Container, error) {
 	folder := dockerFolder
 	var daemon struct {
 		Root string `json:"data-root"`
@@ -45,7 +104,6 @@ func (m Machine) containers() ([]Container, error) {
 			out = append(out, c)
 		}
 	}
-	slices.SortFunc(out, func(a, b Container) int { return strings.Compare(a.Name, b.Name) })
 	return out, errors.Join(errs...)
 }
 

@@ -41,7 +41,7 @@ type Container struct {
 	Name   string            `json:"name"`
 	Image  string            `json:"image"`
 	Labels map[string]string `json:"labels,omitempty"`
-	Log    string            `json:"log,omitempty"` // the file its output goes to
+	Log    string            `json:"log,omitempty"` // the file its output goes to, "" if it is none
 	Ports  []Published       `json:"ports,omitempty"`
 }
 
@@ -76,5 +76,6 @@ func (m Machine) Listeners() ([]Listener, error) { return m.listeners() }
 // Units are systemd's services that run, in order: sshd.service. There are none where systemd is not.
 func (m Machine) Units() ([]string, error) { return m.units() }
 
-// Containers are those of Docker that run, in order of their names. Podman's are not told of.
+// Containers are those of Docker that run, and root's of Podman, in order of their names. Podman's ports and labels are
+// not told.
 func (m Machine) Containers() ([]Container, error) { return m.containers() }

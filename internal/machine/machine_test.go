@@ -237,6 +237,42 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+// The files are those of Podman 4.3.1.
+func TestPodmansContainers(t *testing.T) {
+	const (
+		folder  = "var/lib/containers/storage/overlay-containers/"
+		runs    = "38a062a59120f2322af2e70ca8f6e3892c3dc1b4dedbd6f5cd1318b24909ec56"
+		journal = "0ae7cd656a9d7dd7921e56d8d7534aaec59a09b6214dc25191be1834d57cca26"
+		ended   = "a2df016175c71310a61df1aa4d765ab7d4718086a07412d1805ada0f344c3e9b"
+	)
+	entry := func(id, name, image string) string {
+		return `{"id":"` + id + `","names":["` + name + `"],"image":"` + ended + `","layer":"` + journal +
+			`","metadata":"{\"image-name\":\"` + image + `\",\"image-id\":\"` + ended + `\",\"name\":\"` + name + `\",\"created-at\":1795318612}","created":"2026-11-22T03:36:52.275787372Z","flags":{"MountLabel":"","ProcessLabel":""}}`
+	}
+	files := map[string]string{
+		folder + "containers.json": "[" + strings.Join([]string{
+			entry(runs, "sonarr", "docker.io/linuxserver/sonarr:latest"), entry(journal, "web", "docker.io/library/nginx:1.27"), entry(ended, "old", "x"),
+			entry("../../../../../etc", "climbs", "x"), `{"id":"ab","names":["crio"],"metadata":"no JSON"}`, `{"id":"ab"}`,
+		}, ",") + "]",
+		folder + runs + "/userdata/ctr.log": "2026-11-22T03:36:52.275787372+00:00 stdout F hello\n",
+		"proc/31/status":                    "Name:\tsonarr\nPPid:\t1\nUid:\t0\t0\t0\t0\n",
+	}
+	for id, pid := range map[string]string{runs: "31", journal: "31\n", ended: "32"} {
+		files["run/containers/storage/overlay-containers/"+id+"/userdata/pidfile"] = pid
+	}
+	got, err := tree(t, files).Containers()
+	want := []Container{
+		{Name: "sonarr", Image: "docker.io/linuxserver/sonarr:latest", Log: "/" + folder + runs + "/userdata/ctr.log"},
+		{Name: "web", Image: "docker.io/library/nginx:1.27"},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("containers\n%+v, %v, want\n%+v", got, err, want)
+	}
+	if _, err := tree(t, map[string]string{folder + "containers.json": "[{"}).Containers(); err == nil || !strings.Contains(err.Error(), "containers.json") {
+		t.Errorf("of a list that is cut off: %v", err)
+	}
+}
+
 func TestContainers(t *testing.T) {
 	web := `{"ID":"ab","Name":"/web","LogPath":"/srv/docker/containers/ab/ab-json.log","State":{"Running":true,"Pid":9},
 		"Config":{"Image":"nginx:1.27","Labels":{"traefik.enable":"true"}},

@@ -248,6 +248,7 @@ func (l *look) serve(found map[string]*Found) (place func(jail string) int) {
 	for i := range services {
 		s := &services[i]
 		why := l.seen(s)
+		var unread []string // jails whose log is the output of a container, which is in no file
 		for _, name := range s.jails {
 			places[name] = len(places) + 1
 			f := found[name]
@@ -258,6 +259,8 @@ func (l *look) serve(found map[string]*Found) (place func(jail string) int) {
 			if c := l.container(s); c != nil && len(f.Logs) == 0 && !f.Journal {
 				if lines := contained(c, ""); lines != nil {
 					f.Logs, f.Options = []string{c.Log}, lines
+				} else if c.Log == "" {
+					unread = append(unread, name)
 				}
 			}
 			if s.form == nil || len(f.Logs) == 0 {
@@ -268,6 +271,11 @@ func (l *look) serve(found map[string]*Found) (place func(jail string) int) {
 					f.Note = fmt.Sprintf("%s: none of its last %d lines understood: %s", log, n, s.asked)
 				}
 			}
+		}
+		if len(unread) > 0 {
+			c := l.container(s)
+			l.out.Trouble = append(l.out.Trouble, fmt.Sprintf("container %s: its output is in no file; if it is in the journal, this has %s read it: backend = systemd, journalmatch = CONTAINER_NAME=%s",
+				c.Name, strings.Join(unread, ", "), c.Name))
 		}
 	}
 	return func(jail string) int {

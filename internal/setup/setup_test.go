@@ -204,6 +204,34 @@ func TestAServiceInAContainer(t *testing.T) {
 	}
 }
 
+// Podman's containers write to a file of theirs, or to the journal, which is told: what else the journal's lines would need
+// is not known.
+func TestAServiceInAContainerOfPodmans(t *testing.T) {
+	number := strings.Repeat("0f", 32)
+	folder := "/var/lib/containers/storage/overlay-containers/"
+	files := map[string]string{
+		folder + "containers.json": `[{"id":"` + number + `","names":["web"],"metadata":"{\"image-name\":\"docker.io/library/nginx:1.27\"}"}]`,
+		"/run/containers/storage/overlay-containers/" + number + "/userdata/pidfile": "31",
+		"/proc/31/status": "Name:\tnginx\nPPid:\t1\nUid:\t0\t0\t0\t0\n",
+	}
+	s, err := Look(tree(t, files), "", someLibrary, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := strings.Join(s.Trouble, "\n")
+	if f := found(s, "nginx-http-auth"); f.Propose || !strings.Contains(told, "container web: ") || !strings.Contains(told, "journalmatch = CONTAINER_NAME=web") {
+		t.Errorf("without a file it finds %+v and says %q", f, told)
+	}
+	files[folder+number+"/userdata/ctr.log"] = "2026-11-22T03:36:52.275787372+00:00 stdout F hello\n"
+	if s, err = Look(tree(t, files), "", someLibrary, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"# The container web, and those that come after it:", "logpath = " + folder + "*/userdata/ctr.log"}
+	if f := found(s, "nginx-http-auth"); !f.Propose || !slices.Equal(f.Options, want) || len(s.Trouble) > 0 {
+		t.Errorf("with a file it finds %+v and says %q", f, s.Trouble)
+	}
+}
+
 // Labels say what the image's name does not: they are data, and what they say wrong is told.
 func TestAContainersLabels(t *testing.T) {
 	number := strings.Repeat("0f", 32)
