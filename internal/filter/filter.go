@@ -456,6 +456,13 @@ func (v *view) look(line *bantam.Line) (at time.Time) {
 	switch m, ok := (timestamp.Match{}), false; {
 	case !line.Time.IsZero():
 		at = line.Time
+		if v.fields == nil {
+			break
+		}
+		// What expressions see of an object is the same wherever it was logged: its date is cut out.
+		if m, ok = v.detector.Find(text, line.Read); ok {
+			start, end = m.Start, m.End
+		}
 	default:
 		m, ok = v.detector.Find(text, line.Read)
 		if ok {

@@ -26,6 +26,14 @@ func TestJSONIsJudgedByField(t *testing.T) {
 	if len(got) != 2 || got[0].ID != bantam.AddrID(netip.MustParseAddr("192.0.2.7")) || !got[0].Time.Equal(at) || got[0].Lines[0] != line {
 		t.Errorf("judged as %+v", got)
 	}
+	// As the journal has it, and as a program writes it into the journal: its time is the journal's.
+	logged := at.Add(time.Second)
+	for text, want := range map[string]int{line: 2, "gate web[812]: " + line: 2, "gate web[812]: login of " + line: 1} {
+		got := f.Judge(&bantam.Line{Text: []byte(text), Time: logged, Read: logged, Live: true}, nil)
+		if len(got) != want || !got[0].Time.Equal(logged) {
+			t.Errorf("%s, of the journal, is judged as %+v", text, got)
+		}
+	}
 	if when, ok := f.Time([]byte(line), at); !ok || !when.Equal(at) {
 		t.Errorf("its time is %v, %v", when, ok)
 	}

@@ -3,10 +3,12 @@
 package jsonline
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Fields are the fields of lines that somebody looks at. A line that is a JSON object becomes the text
@@ -17,7 +19,9 @@ import (
 // an array by its number from 0 on. What a VALUE is nobody can mistake: a string is in quotes, and quotes,
 // backslashes and control characters in it are escaped, so that "[^"]*" never leaves it; numbers, true
 // and false are as they stand, an object or array without blanks, and null is also what is not there.
-// A line that is no JSON object has no text.
+// A line that is no JSON object has no text. Before the object may stand what syslog and the journal write
+// before each line, "Mar  2 10:15:04 HOST PROGRAM[PID]: ", with an RFC 3339 time or without any; what a program
+// writes itself may not, as it may be somebody's text.
 type Fields []string
 
 // Bounds of Fields.
@@ -63,6 +67,7 @@ func (f Fields) Flatten(text, out []byte) []byte {
 	for i, name := range f {
 		wants[i] = want{name, i}
 	}
+	r.at = head(text)
 	r.space()
 	if r.at == len(text) || text[r.at] != '{' || !r.value(wants, 0) {
 		return out
@@ -78,6 +83,35 @@ func (f Fields) Flatten(text, out []byte) []byte {
 		out = appendValue(out, r.values[i])
 	}
 	return out
+}
+
+// maxHead bounds a head in bytes: a time, a host's name, which has 64 at most (HOST_NAME_MAX in Linux'
+// include/uapi/linux/limits.h), and a program's.
+const maxHead = 256
+
+// head is how long the head is that syslog or the journal has written before an object.
+func head(text []byte) int {
+	text = text[:min(len(text), maxHead)]
+	n := bytes.IndexByte(text, '{')
+	if n < 0 || !bytes.HasSuffix(text[:n], []byte(": ")) {
+		return 0
+	}
+	words := bytes.Fields(text[:n-2])
+	switch len(words) {
+	case 2: // the journal knows the number of each process
+		if i := bytes.IndexByte(words[1], '['); i > 0 && bytes.HasSuffix(words[1], []byte("]")) {
+			return n
+		}
+	case 3:
+		if _, err := time.Parse(time.RFC3339, string(words[0])); err == nil {
+			return n
+		}
+	case 5:
+		if _, err := time.Parse(time.Stamp, string(bytes.Join(words[:3], []byte(" ")))); err == nil {
+			return n
+		}
+	}
+	return 0
 }
 
 func (r *reader) space() {

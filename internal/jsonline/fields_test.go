@@ -47,6 +47,27 @@ func TestJSONLinesBecomeText(t *testing.T) {
 		},
 		{"an array is no object", `[{"status":401}]`, ""},
 		{"text is none", `Mar  2 10:15:04 {"status":401}`, ""},
+		{
+			"syslog's head is no part of it",
+			`Mar  2 10:15:04 gate caddy[812]: {"status":401}`,
+			`ts=null status=401 request.remote_ip=null request.uri=null request.headers.1=null a.b=null`,
+		},
+		{
+			"nor is that with a time of RFC 3339",
+			`2025-03-02T10:15:04.000123+01:00 gate caddy[812]: {"status":401}`,
+			`ts=null status=401 request.remote_ip=null request.uri=null request.headers.1=null a.b=null`,
+		},
+		{
+			"nor the journal's, which has none",
+			`gate caddy[812]: {"status":401}`,
+			`ts=null status=401 request.remote_ip=null request.uri=null request.headers.1=null a.b=null`,
+		},
+		{"what a program writes before it may be anybody's", `Mar  2 10:15:04 gate sshd[812]: Invalid user: {"status":401}`, ""},
+		{"with a time of RFC 3339, too", `2025-03-02T10:15:04+01:00 gate sshd[812]: x: {"status":401}`, ""},
+		{"a head without anything else", `failed user: {"status":401}`, ""},
+		{"and in the journal", `gate sshd[812]: x: {"status":401}`, ""},
+		{"and where two words look like a date", `gate x[812]: 10 10:15:04 x: {"status":401}`, ""},
+		{"a head without end", strings.Repeat("x", 300) + ` caddy: {"status":401}`, ""},
 		{"nothing may stand behind it", `{"status":401} {"status":200}`, ""},
 		{"what is cut off is none", `{"status":401`, ""},
 		{"nor is what is no JSON", `{"status":401,}`, ""},
@@ -74,6 +95,7 @@ func TestFieldsThatAreNone(t *testing.T) {
 func FuzzJSON(f *testing.F) {
 	for _, s := range []string{
 		`{"a":{"b":"x\u0000\ud800"},"c":[1,2,{"a":null}]}`, `{"a":"\"","a":2}`, "{", `{"a":1e999}`, `{"a":"` + "\x7f" + `"}`, `{"":{"":1}}`, ` {} `,
+		`Mar  2 10:15:04 gate x[8]: {"a":1}`, `gate x[8]: {"a":{"b":2}}`, `2025-03-02T10:15:04Z gate x: {}`,
 	} {
 		f.Add(s)
 	}
@@ -86,6 +108,7 @@ func FuzzJSON(f *testing.F) {
 			return // the decoder's business
 		}
 		out := string(fields.Flatten([]byte(line), nil))
+		line = line[head([]byte(line)):]
 		var whole any
 		d := json.NewDecoder(strings.NewReader(line))
 		d.UseNumber()
