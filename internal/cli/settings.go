@@ -227,11 +227,11 @@ func (a *app) changeSetting(ctx context.Context, words []string, unset bool) err
 	if err != nil {
 		return err
 	}
-	before := wrongs(a.checked(dir))
+	before := mistakes(a.checked(dir))
 	changed, err := config.ChangeSetting(dir, a.library, words, unset, func() error {
-		for text, problem := range wrongs(a.checked(dir)) {
-			if before[text] == nil {
-				return control.Refuse("nothing was changed", "with this setting the configuration would be wrong: %s", problem)
+		for _, m := range mistakes(a.checked(dir)) { // the first is what the others come from
+			if !slices.ContainsFunc(before, func(b mistake) bool { return b.text == m.text }) {
+				return control.Refuse("nothing was changed", "with this setting the configuration would be wrong: %s", m.err)
 			}
 		}
 		return nil
@@ -268,17 +268,22 @@ func (a *app) checked(dir string) ([]config.Problem, error) {
 	return problems, err
 }
 
-// wrongs are the errors among problems, by what they say but for their line, which moves.
-func wrongs(problems []config.Problem, err error) map[string]error {
-	out := map[string]error{}
+// A mistake is an error of a configuration, with what it says but for its line, which moves.
+type mistake struct {
+	text string
+	err  error
+}
+
+// mistakes are the errors among problems, in their order.
+func mistakes(problems []config.Problem, err error) (out []mistake) {
 	if err != nil {
-		out[err.Error()] = err
+		out = append(out, mistake{err.Error(), err})
 	}
 	for _, p := range problems {
 		if !p.Warning {
 			key := p
 			key.Line = 0
-			out[p.Jail+" "+key.String()] = &p
+			out = append(out, mistake{p.Jail + " " + key.String(), &p})
 		}
 	}
 	return out
