@@ -1,7 +1,9 @@
 package store
 
 import (
+	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -460,34 +462,48 @@ func writePosition(st *statements, jail string, p bantam.Position) error {
 	return st.exec(putLog, jail, log.path, log.mark, log.offset)
 }
 
-// A statements is one transaction, its statements prepared when first needed.
+// A statements is one transaction. Its statements are prepared when first needed, for good: to prepare one takes as long
+// as to write a ban, and BEGIN and COMMIT are two of them.
 type statements struct {
-	store    *Store
-	tx       *sql.Tx
-	prepared map[string]*sql.Stmt
-	jails    map[string]bool // which Fail2Ban's tables know
+	store *Store
+	conn  *sql.Conn
+	jails map[string]bool // which Fail2Ban's tables know
 }
 
-// hot are the statements that are prepared for good: to prepare one takes as long as to
-// write a ban.
-var hot = []string{
-	insertBans, insertHistory, insertLast, startBan, deleteOne, insertHistory1, insertLast1,
-	knowJail, putPosition, putLog, endBan, insertNews, insertNews1, putNumber,
+// A preparer is the connection as the driver has it, with what was prepared on it.
+type preparer struct {
+	conn       driver.ConnPrepareContext
+	statements map[string]driver.StmtExecContext // by their text
+	values     []driver.NamedValue               // scratch
 }
 
+// exec goes past database/sql, which looks for a connection, starts a watcher of the transaction and makes a statement
+// of each statement anew: a third of the time of a ban that comes alone.
 func (st *statements) exec(query string, args ...any) error {
-	stmt := st.prepared[query]
-	if stmt == nil {
-		if kept := st.store.prepared[query]; kept != nil {
-			stmt = st.tx.Stmt(kept)
-		} else {
-			var err error
-			if stmt, err = st.tx.Prepare(query); err != nil {
+	return st.conn.Raw(func(conn any) error {
+		p := &st.store.prepared
+		if p.conn != conn { // the first, or one that took the place of a broken one
+			*p = preparer{conn: conn.(driver.ConnPrepareContext), statements: map[string]driver.StmtExecContext{}}
+		}
+		stmt := p.statements[query]
+		if stmt == nil {
+			fresh, err := p.conn.PrepareContext(context.Background(), query)
+			if err != nil {
 				return err
 			}
+			stmt = fresh.(driver.StmtExecContext)
+			p.statements[query] = stmt
 		}
-		st.prepared[query] = stmt
-	}
-	_, err := stmt.Exec(args...)
-	return err
+		p.values = p.values[:0]
+		for i, arg := range args {
+			value, err := driver.DefaultParameterConverter.ConvertValue(arg)
+			if err != nil {
+				return err
+			}
+			p.values = append(p.values, driver.NamedValue{Ordinal: i + 1, Value: value})
+		}
+		_, err := stmt.ExecContext(context.Background(), p.values)
+		clear(p.values)
+		return err
+	})
 }

@@ -331,7 +331,7 @@ const insertLast1Newer = `INSERT INTO bips (jail, ip, timeofban, bantime, bancou
 
 // count is exec and how many rows it changed.
 func (st *statements) count(query string, args ...any) (int64, error) {
-	res, err := st.tx.Exec(query, args...)
+	res, err := st.conn.ExecContext(context.Background(), query, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -340,7 +340,7 @@ func (st *statements) count(query string, args ...any) (int64, error) {
 
 // query calls row for each row of a query.
 func (st *statements) query(ctx context.Context, query string, args []any, row func(*sql.Rows) error) error {
-	rows, err := st.tx.QueryContext(ctx, query, args...)
+	rows, err := st.conn.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,7 +81,7 @@ type Store struct {
 	maxMatches atomic.Int64
 	purgeAge   atomic.Int64
 
-	prepared map[string]*sql.Stmt // those of hot, by their text; not changed after Open
+	prepared preparer // used by who has the connection
 
 	followers atomic.Pointer[followers] // nil until Follow is called
 
@@ -189,7 +190,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 	s.db.SetMaxOpenConns(1)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.db.Close())
+			err = errors.Join(err, s.closeDB())
 		}
 	}()
 	// Nothing is touched before both versions are known to be ours.
@@ -222,12 +223,6 @@ func (s *Store) open(ctx context.Context) (err error) {
 	}
 	if err := s.db.QueryRowContext(ctx, `SELECT news FROM bantam_meta`).Scan(&s.number); err != nil {
 		return err
-	}
-	s.prepared = map[string]*sql.Stmt{}
-	for _, query := range hot {
-		if s.prepared[query], err = s.db.PrepareContext(ctx, query); err != nil {
-			return err
-		}
 	}
 	_, err = s.db.ExecContext(ctx, fmt.Sprintf(`PRAGMA busy_timeout = %d`, busyWait.Milliseconds()))
 	return err
@@ -301,7 +296,17 @@ func (s *Store) Close() error {
 			s.log.Warn("the database is not made ready for Fail2Ban", "err", err)
 		}
 	}
-	return s.db.Close()
+	return s.closeDB()
+}
+
+// closeDB closes the database with all that was prepared on it: SQLite leaves its log beside the file else.
+func (s *Store) closeDB() error {
+	var errs []error
+	for _, stmt := range s.prepared.statements {
+		errs = append(errs, stmt.(driver.Stmt).Close())
+	}
+	s.prepared = preparer{}
+	return errors.Join(append(errs, s.db.Close())...)
 }
 
 // Err is why the database does not take what is written to it, and how many
@@ -388,14 +393,23 @@ func (s *Store) save(batch []bantam.Decision) bool {
 
 // inTx does f in one transaction.
 func (s *Store) inTx(f func(*statements) error) (err error) {
-	tx, err := s.db.Begin()
+	conn, err := s.db.Conn(context.Background())
 	if err != nil {
 		return err
 	}
-	if err := f(&statements{s, tx, map[string]*sql.Stmt{}, map[string]bool{}}); err != nil {
-		return errors.Join(err, tx.Rollback())
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	st := &statements{s, conn, map[string]bool{}}
+	if err := st.exec(`BEGIN IMMEDIATE`); err != nil {
+		return err
 	}
-	return tx.Commit()
+	if err = f(st); err == nil {
+		err = st.exec(`COMMIT`)
+	}
+	if err != nil {
+		// Some errors have rolled back already, as a full disk's (sqlite.org/lang_transaction.html, 3).
+		_ = st.exec(`ROLLBACK`)
+	}
+	return err
 }
 
 // write writes decisions in one transaction. mu is held.
