@@ -273,6 +273,55 @@ func TestSetupProtectsABareServer(t *testing.T) {
 	p.terminate()
 }
 
+// Who says where messages go is sent one at once, by what was written: a server's mail by Gmail with its password in a
+// file of its own, and one by the machine's own sendmail.
+func TestSetupSendsATestMessage(t *testing.T) {
+	for _, c := range []struct {
+		name, answers, kind string
+		taken               func(*guided) *letters
+	}{
+		{"sendmail", "2\nops@example.org\n\n", "mta", func(g *guided) *letters { return &g.local }},
+		{"Gmail", "4\ngate@gmail.com\nops@example.org\n" + gmailPassword + "\nyes\n", "gmail", func(g *guided) *letters { return &g.gmail }},
+		{"nobody now", "2\nops@example.org\nn\n", "mta", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := fresh(t, nil)
+			p := g.startAs(g.inside(program, "run", "--observe-until-setup")).ready()
+			person, terminal := pty(t)
+			_, err := person.WriteString("\n\n" + c.answers)
+			g.check(err)
+			cmd := g.inside(program, "setup")
+			cmd.Stdin = terminal
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v:\n%s", err, out)
+			}
+			if c.taken == nil {
+				g.mustSay("setup", string(out), "Send a test message now? [Y/n] ", "Later: sudo bantam notify test mta")
+			} else {
+				g.mustSay("setup", string(out), "Send a test message now? [Y/n] ", c.kind+" has taken it.")
+				all := c.taken(g).list()
+				if len(all) != 1 {
+					t.Fatalf("%d mails were sent", len(all))
+				}
+				header, subject, text := all[0].read(t)
+				if header.Get("To") != "<ops@example.org>" && header.Get("To") != "ops@example.org" || !strings.Contains(subject+text, "test") {
+					t.Errorf("the mail to %q is %q:\n%s", header.Get("To"), subject, text)
+				}
+			}
+			if c.kind == "gmail" {
+				if strings.Contains(g.text("/etc/bantam/jail.local"), gmailPassword) || strings.TrimSpace(g.text("/etc/bantam/gmail.secret")) != gmailPassword {
+					t.Errorf("the password stands in\n%s", g.text("/etc/bantam/jail.local"))
+				}
+				if info, err := os.Stat(filepath.Join(g.dir, "etc/bantam/gmail.secret")); err != nil || info.Mode().Perm() != 0o600 {
+					t.Errorf("the file of the password: %v, %v", info, err)
+				}
+			}
+			p.terminate()
+		})
+	}
+}
+
 // Where Fail2Ban is configured setup writes nothing and says how to take over.
 func TestSetupTakesFail2BanOver(t *testing.T) {
 	g := follow(t, world{}, map[string]string{
