@@ -72,17 +72,19 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// modes are those of filters that have some.
+var modes = map[string][]string{
+	"sshd":            {"normal", "ddos", "extra", "aggressive"},
+	"nginx-http-auth": {"normal", "auth", "fallback", "aggressive"},
+	"dovecot":         {"normal", "aggressive"},
+	"exim":            {"normal", "more", "aggressive"},
+	"sendmail-reject": {"normal", "extra", "aggressive"},
+	"opensmtpd":       {"normal", "aggressive"},
+	"postfix":         {"normal", "more", "rbl", "auth", "extra", "errors", "ddos", "aggressive"},
+}
+
 // Each mode of each filter compiles for each type of log.
 func TestFilterOptions(t *testing.T) {
-	modes := map[string][]string{
-		"sshd":            {"normal", "ddos", "extra", "aggressive"},
-		"nginx-http-auth": {"normal", "auth", "fallback", "aggressive"},
-		"dovecot":         {"normal", "aggressive"},
-		"exim":            {"normal", "more", "aggressive"},
-		"sendmail-reject": {"normal", "extra", "aggressive"},
-		"opensmtpd":       {"normal", "aggressive"},
-		"postfix":         {"normal", "more", "rbl", "auth", "extra", "errors", "ddos", "aggressive"},
-	}
 	for _, name := range filterNames(t) {
 		for _, mode := range append(modes[name], "") {
 			for _, logtype := range []string{"file", "short", "journal", "rfc5424"} {
