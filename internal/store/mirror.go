@@ -1,9 +1,6 @@
 package store
 
 import (
-	"context"
-	"database/sql"
-	"database/sql/driver"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -460,50 +457,4 @@ func writePosition(st *statements, jail string, p bantam.Position) error {
 		return err
 	}
 	return st.exec(putLog, jail, log.path, log.mark, log.offset)
-}
-
-// A statements is one transaction. Its statements are prepared when first needed, for good: to prepare one takes as long
-// as to write a ban, and BEGIN and COMMIT are two of them.
-type statements struct {
-	store *Store
-	conn  *sql.Conn
-	jails map[string]bool // which Fail2Ban's tables know
-}
-
-// A preparer is the connection as the driver has it, with what was prepared on it.
-type preparer struct {
-	conn       driver.ConnPrepareContext
-	statements map[string]driver.StmtExecContext // by their text
-	values     []driver.NamedValue               // scratch
-}
-
-// exec goes past database/sql, which looks for a connection, starts a watcher of the transaction and makes a statement
-// of each statement anew: a third of the time of a ban that comes alone.
-func (st *statements) exec(query string, args ...any) error {
-	return st.conn.Raw(func(conn any) error {
-		p := &st.store.prepared
-		if p.conn != conn { // the first, or one that took the place of a broken one
-			*p = preparer{conn: conn.(driver.ConnPrepareContext), statements: map[string]driver.StmtExecContext{}}
-		}
-		stmt := p.statements[query]
-		if stmt == nil {
-			fresh, err := p.conn.PrepareContext(context.Background(), query)
-			if err != nil {
-				return err
-			}
-			stmt = fresh.(driver.StmtExecContext)
-			p.statements[query] = stmt
-		}
-		p.values = p.values[:0]
-		for i, arg := range args {
-			value, err := driver.DefaultParameterConverter.ConvertValue(arg)
-			if err != nil {
-				return err
-			}
-			p.values = append(p.values, driver.NamedValue{Ordinal: i + 1, Value: value})
-		}
-		_, err := stmt.ExecContext(context.Background(), p.values)
-		clear(p.values)
-		return err
-	})
 }

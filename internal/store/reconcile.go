@@ -328,27 +328,3 @@ func mirrorAll(ctx context.Context, st *statements) error {
 const insertLast1Newer = `INSERT INTO bips (jail, ip, timeofban, bantime, bancount, data) VALUES (?,?,?,?,?,?)
 	ON CONFLICT (ip, jail) DO UPDATE SET timeofban = excluded.timeofban, bantime = excluded.bantime, bancount = excluded.bancount, data = excluded.data
 	WHERE excluded.timeofban >= timeofban`
-
-// count is exec and how many rows it changed.
-func (st *statements) count(query string, args ...any) (int64, error) {
-	res, err := st.conn.ExecContext(context.Background(), query, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
-}
-
-// query calls row for each row of a query.
-func (st *statements) query(ctx context.Context, query string, args []any, row func(*sql.Rows) error) error {
-	rows, err := st.conn.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := row(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
