@@ -27,30 +27,47 @@ func (s *State) Newest(jail string, within bantam.ID, begin string, most int) ([
 	out := []bantam.Ban{}
 	for _, name := range names {
 		j := s.jails[name]
-		for _, b := range newest(j.find(within), begin, most) {
+		for _, b := range j.newest(within, begin, most) {
 			out = append(out, j.whole(b))
 		}
 	}
 	return out, nil
 }
 
-// newest takes the last of some bans that are in order, which they stay.
-func newest(bans []*running, begin string, most int) []*running {
+// fewBans is up to how many bans are chosen without putting all in order.
+const fewBans = 1000
+
+// newest is what find finds, but for those whose ID begins otherwise, and of each kind only the last so many; 0 takes
+// all. Whoever fails waits meanwhile, so that of many bans a few are chosen by looking at each once.
+func (j *one) newest(within bantam.ID, begin string, most int) []*running {
+	bans := j.inside(within)
 	if begin != "" {
 		bans = slices.DeleteFunc(bans, func(b *running) bool { return !strings.HasPrefix(b.ID.String(), begin) })
+	}
+	if most <= 0 || most > fewBans {
+		slices.SortFunc(bans, older)
 	}
 	if most <= 0 {
 		return bans
 	}
-	taken := map[int]int{} // by the length of addresses in bits, which texts have none of
-	var out []*running
-	for _, b := range slices.Backward(bans) {
+	kinds := map[int][]*running{} // by the length of addresses in bits, which texts have none of; in order
+	for _, b := range bans {
 		p, _ := b.ID.Prefix()
-		if bits := p.Addr().BitLen(); taken[bits] < most {
-			taken[bits]++
-			out = append(out, b)
+		bits := p.Addr().BitLen()
+		kept := kinds[bits]
+		if len(kept) == most {
+			if older(b, kept[0]) < 0 {
+				continue
+			}
+			kept = kept[1:]
 		}
+		at, _ := slices.BinarySearchFunc(kept, b, older)
+		kinds[bits] = slices.Insert(kept, at, b)
 	}
-	slices.Reverse(out)
+	var out []*running
+	for _, kept := range kinds {
+		out = append(out, kept...)
+	}
+	slices.SortFunc(out, older)
 	return out
 }

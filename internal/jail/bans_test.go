@@ -58,3 +58,36 @@ func TestTheNewestBansOfEachKindAreTaken(t *testing.T) {
 		t.Error("a jail that is not there has bans")
 	}
 }
+
+// many is a jail with so many bans, a second between them, in no order.
+func many(n int) *one {
+	j := &one{bans: map[bantam.ID]*running{}}
+	for i := range n {
+		b := &running{}
+		b.ID, b.Time = bantam.AddrID(netip.AddrFrom4([4]byte{41, byte(i >> 16), byte(i >> 8), byte(i)})), time.Unix(int64(i*7919%n), 0)
+		j.bans[b.ID] = b
+	}
+	return j
+}
+
+// However few are taken, they are the last of all in their order.
+func TestAFewOfManyBansAreTheLast(t *testing.T) {
+	j := many(5000)
+	all := j.find(bantam.ID{})
+	for _, most := range []int{1, 7, fewBans, fewBans + 1, 4999, 5000, 6000} {
+		want := all[max(0, len(all)-most):]
+		if got := j.newest(bantam.ID{}, "", most); !slices.Equal(got, want) {
+			t.Errorf("of %d bans the last %d are not those taken, which are %d", len(all), most, len(got))
+		}
+	}
+}
+
+func BenchmarkNewest(b *testing.B) {
+	j := many(100_000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if len(j.newest(bantam.ID{}, "", 3)) != 3 {
+			b.Fatal("not three")
+		}
+	}
+}

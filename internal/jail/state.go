@@ -487,6 +487,16 @@ func (s *State) Unban(jail string, within bantam.ID, cause string, now time.Time
 // find is the bans inside id, or all if it is zero, oldest first. For a single
 // address the prefixes around it count too: who asks about it means those as well.
 func (j *one) find(id bantam.ID) []*running {
+	out := j.inside(id)
+	slices.SortFunc(out, older)
+	return out
+}
+
+// older puts bans in the order in which they began.
+func older(a, b *running) int { return cmp.Or(a.Time.Compare(b.Time), a.ID.Compare(b.ID)) }
+
+// inside is find in no order.
+func (j *one) inside(id bantam.ID) []*running {
 	p, ok := id.Prefix()
 	single := ok && p.IsSingleIP()
 	var out []*running
@@ -495,9 +505,6 @@ func (j *one) find(id bantam.ID) []*running {
 			out = append(out, b)
 		}
 	}
-	slices.SortFunc(out, func(a, b *running) int {
-		return cmp.Or(a.Time.Compare(b.Time), a.ID.Compare(b.ID))
-	})
 	return out
 }
 
