@@ -53,10 +53,19 @@ var latinParts = map[string]string{"5": "9", "6": "10", "7": "13", "8": "14", "9
 
 // isPlain reports whether text is ASCII without line ends, as most lines are.
 func isPlain(text []byte) bool {
+	const high = 0x8080808080808080
 	if bytes.IndexByte(text, '\n') >= 0 {
 		return false
 	}
-	le, all := binary.LittleEndian, uint64(0)
+	le, n := binary.LittleEndian, len(text)
+	if n < 8 {
+		all := byte(0)
+		for _, c := range text {
+			all |= c
+		}
+		return all < utf8.RuneSelf
+	}
+	all := le.Uint64(text[n-8:]) // whose front may be read twice
 	for len(text) >= 32 {
 		all |= le.Uint64(text) | le.Uint64(text[8:]) | le.Uint64(text[16:]) | le.Uint64(text[24:])
 		text = text[32:]
@@ -65,10 +74,7 @@ func isPlain(text []byte) bool {
 		all |= le.Uint64(text)
 		text = text[8:]
 	}
-	for _, c := range text {
-		all |= uint64(c)
-	}
-	return all&0x8080808080808080 == 0
+	return all&high == 0
 }
 
 func decodeUTF8(text []byte, scratch *[]byte) []byte {

@@ -469,9 +469,11 @@ func (v *view) look(line *bantam.Line) (at time.Time) {
 			start, end = m.Start, m.End
 		}
 		if at = m.Time; !at.IsZero() {
-			if skew := at.Sub(line.Read); line.Live && !v.written && skew.Abs() > clockSkew {
-				v.skewed(skew)
-				at = line.Read
+			if line.Live && !v.written {
+				if skew := at.Sub(line.Read); skew.Abs() > clockSkew {
+					v.skewed(skew)
+					at = line.Read
+				}
 			}
 			v.last, v.dated = at, true
 			break
@@ -490,7 +492,7 @@ func (v *view) look(line *bantam.Line) (at time.Time) {
 			at = line.Read
 		}
 	}
-	if at.After(line.Read) && !v.written {
+	if !v.written && at.After(line.Read) {
 		at = line.Read
 	}
 	v.line, v.left, v.right = text, text[:start], text[end:]

@@ -167,7 +167,7 @@ func (t *Trial) judge(v *view, line *bantam.Line, at time.Time) {
 	called := v.call()
 	for _, j := range v.jails {
 		out := &t.out[j.place]
-		*out = Outcome{Hits: out.Hits[:0], Dated: v.dated}
+		out.Hits, out.Ignored, out.Prefixed, out.Dated = out.Hits[:0], 0, false, v.dated
 		if called && j.called {
 			j.try(v, line, at, out)
 		}

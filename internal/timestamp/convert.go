@@ -72,6 +72,7 @@ func (d *Detector) turn(now time.Time) {
 	d.now.to = min(d.now.to, time.Date(d.now.year+1, 1, 1, 0, 0, 0, 0, d.zone).Unix())
 	d.parser.decade = plausible(y) / 10
 	d.parser.memo.reader, d.parser.memo.minute.known = nil, false
+	d.stencil.of = nil
 }
 
 // convert turns what was read into an instant; zero if there is none

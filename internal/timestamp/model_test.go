@@ -106,6 +106,9 @@ func TestShortCutsChangeNothing(t *testing.T) {
 			if r.one(15) {
 				line = r.of("", "no date", "12:00", "a.b:1: x", "[] x", "host Jun 5 x", "x @40000000", "1234567890123 x", "type=X msg=audit(1781520000.123:45): x")
 			}
+			if len(before) > 0 && r.one(2) {
+				line = r.kin(before[len(before)-1])
+			}
 			if r.one(20) {
 				now = now.Add(r.duration())
 			}
@@ -117,6 +120,17 @@ func TestShortCutsChangeNothing(t *testing.T) {
 			before = append(before, line)
 		}
 	}
+}
+
+// kin is a line that has the same characters as another but for one or two, which become digits
+// most of the time.
+func (r dice) kin(line string) string {
+	b := []byte(line)
+	for range min(len(b), 1+r.IntN(2)) {
+		const chars = "0123456789012345678901234567890123456789:. ,Z+-]a[\xc3"
+		b[r.IntN(min(len(b), 60))] = chars[r.IntN(len(chars))]
+	}
+	return string(b)
 }
 
 func (r dice) duration() time.Duration {

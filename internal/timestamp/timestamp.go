@@ -62,8 +62,9 @@ type Detector struct {
 	start, end int
 	edges      edges
 
-	now    span // of the line before
-	minute minuteCache
+	now     span // of the line before
+	minute  minuteCache
+	stencil stencil
 
 	best, other hit // of the line at hand; here so that no line allocates
 	parser      parser
@@ -169,9 +170,14 @@ func (d *Detector) Find(text []byte, now time.Time) (m Match, ok bool) {
 		d.turn(now)
 	}
 	d.now.sec, d.now.nsec = sec, int64(now.Nanosecond())
+	w := d.winner
+	if d.stencil.of != nil && d.stencil.of == w {
+		if m, ok = d.stencilled(text); ok {
+			return m, true
+		}
+	}
 	best := &d.best
 	best.ok = false
-	w := d.winner
 	searched := false // all of the line for w
 	if w != nil {
 		switch {
@@ -309,7 +315,11 @@ func (d *Detector) take(t *template, h *hit, text []byte) time.Time {
 	if h.start == h.end && !h.epochal {
 		return time.Time{}
 	}
-	return d.convert(h)
+	at := d.convert(h)
+	if t.anchored && h.again && d.parser.memo.minute.known && !at.IsZero() {
+		d.stencil.cut(t, h, text, at)
+	}
+	return at
 }
 
 // keep makes h's head the one to be known again.
