@@ -45,6 +45,8 @@ type Set struct {
 	lines, flushed, flushes, resting int
 	work                             int // nodes visited in this line
 
+	lead lead // of the line before
+
 	sole  []int32  // by node, the only rule that it can lead to, or soleNone or soleMany
 	trial []int32  // scratch: the states with a sole rule on the way through a line
 	turns int      // lines to the next trial; less than 0 while each of so many is one
@@ -59,6 +61,16 @@ type Set struct {
 	accepts []int32
 	key     []byte
 }
+
+// A lead is how lines begin: those of one program, by the words, of eight bytes, that they share. The one
+// before was in the state behind[k] when k+1 of its words were read, and nothing was met until then.
+type lead struct {
+	words  [leadWords]uint64
+	behind [leadWords]int32
+	known  int // words
+}
+
+const leadWords = 8
 
 // A setRule is what must be met for a rule to be a candidate. The first need is the
 // rule's alone.
@@ -215,7 +227,12 @@ func (s *Set) Candidates(dst []int, left, right []byte) []int {
 		at = s.tryStep(s.tryStep(at, s.feed), s.feed)
 		s.tryStep(at, s.end)
 	} else {
-		at = s.run(s.run(at, left), right)
+		if len(left) > 0 {
+			at = s.run(at, left)
+		} else {
+			at, right = s.follow(at, right)
+		}
+		at = s.run(at, right)
 		at = s.step(s.step(at, s.feed), s.feed)
 		s.step(at, s.end)
 	}
@@ -273,6 +290,7 @@ func (s *Set) learn(found []int) {
 
 // turn makes what leads to a state lead to its sole rule at once, or not any more.
 func (s *Set) turn(at int32, early bool) {
+	s.lead.known = 0
 	s.states[at/s.stride].early = early
 	was, is := at, atEarly-at
 	if !early {
@@ -292,6 +310,41 @@ func (s *Set) might(r *setRule) bool {
 		}
 	}
 	return true
+}
+
+// follow reads the first words of a line from the state at: at once those that the line before had, too. What it
+// returns is the rest and the state to read that from.
+func (s *Set) follow(at int32, text []byte) (then int32, rest []byte) {
+	l, k := &s.lead, 0
+	for k < l.known && len(text) >= 8 && binary.LittleEndian.Uint64(text) == l.words[k] {
+		k, text = k+1, text[8:]
+	}
+	if k > 0 {
+		at = l.behind[k-1]
+	}
+	if at < 0 {
+		return at, text
+	}
+	table := s.table
+	for l.known = k; l.known < leadWords && len(text) >= 8; l.known++ {
+		word := binary.LittleEndian.Uint64(text)
+		for i := range 8 {
+			next := table[at+int32(s.class[byte(word>>(8*i))])]
+			switch {
+			case next == at:
+			case next >= 0:
+				at = next
+			case next == dead:
+				l.words[l.known], l.behind[l.known] = word, dead
+				l.known++
+				return dead, nil
+			default:
+				return at, text[i:]
+			}
+		}
+		l.words[l.known], l.behind[l.known], text = word, at, text[8:]
+	}
+	return at, text
 }
 
 // run reads text from the state at, which may be dead.
@@ -505,7 +558,7 @@ func (s *Set) flush() {
 
 // reset begins with the first state alone.
 func (s *Set) reset() {
-	s.trial = s.trial[:0] // no states any more
+	s.trial, s.lead.known = s.trial[:0], 0 // no states any more
 	s.table, s.states, s.known, s.memory = s.table[:0], s.states[:0], make(map[string]int32), 0
 	s.begin()
 	s.closure(s.entry)

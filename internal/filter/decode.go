@@ -53,28 +53,35 @@ var latinParts = map[string]string{"5": "9", "6": "10", "7": "13", "8": "14", "9
 
 // isPlain reports whether text is ASCII without line ends, as most lines are.
 func isPlain(text []byte) bool {
-	const high = 0x8080808080808080
-	if bytes.IndexByte(text, '\n') >= 0 {
-		return false
-	}
+	const (
+		high  = 0x8080808080808080
+		low   = ^uint64(high)
+		feeds = 0x0a0a0a0a0a0a0a0a
+	)
 	le, n := binary.LittleEndian, len(text)
 	if n < 8 {
-		all := byte(0)
 		for _, c := range text {
-			all |= c
+			if c >= utf8.RuneSelf || c == '\n' {
+				return false
+			}
 		}
-		return all < utf8.RuneSelf
+		return true
 	}
-	all := le.Uint64(text[n-8:]) // whose front may be read twice
-	for len(text) >= 32 {
-		all |= le.Uint64(text) | le.Uint64(text[8:]) | le.Uint64(text[16:]) | le.Uint64(text[24:])
-		text = text[32:]
+	x := le.Uint64(text[n-8:]) // whose front may be read twice
+	// The high bit of a byte of other is set where it is no line feed, if all are ASCII.
+	all, other := x, (x^feeds)+low
+	for len(text) >= 16 {
+		x, y := le.Uint64(text), le.Uint64(text[8:])
+		all |= x | y
+		other &= ((x ^ feeds) + low) & ((y ^ feeds) + low)
+		text = text[16:]
 	}
-	for len(text) >= 8 {
-		all |= le.Uint64(text)
-		text = text[8:]
+	if len(text) >= 8 {
+		x := le.Uint64(text)
+		all |= x
+		other &= (x ^ feeds) + low
 	}
-	return all&high == 0
+	return all&high == 0 && other&high == high
 }
 
 func decodeUTF8(text []byte, scratch *[]byte) []byte {

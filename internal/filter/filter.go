@@ -452,44 +452,26 @@ func (v *view) read(line []byte) []byte {
 // if the line cannot be placed: then it feeds sessions but makes no failure.
 func (v *view) look(line *bantam.Line) (at time.Time) {
 	text := v.read(line.Text)
-	start, end := 0, 0
-	switch m, ok := (timestamp.Match{}), false; {
-	case !line.Time.IsZero():
-		at = line.Time
-		if v.fields == nil {
-			break
-		}
-		// What expressions see of an object is the same wherever it was logged: its date is cut out.
-		if m, ok = v.detector.Find(text, line.Read); ok {
-			start, end = m.Start, m.End
-		}
-	default:
-		m, ok = v.detector.Find(text, line.Read)
-		if ok {
-			start, end = m.Start, m.End
-		}
-		if at = m.Time; !at.IsZero() {
-			if line.Live && !v.written {
-				if skew := at.Sub(line.Read); skew.Abs() > clockSkew {
-					v.skewed(skew)
-					at = line.Read
-				}
+	start, end, dated := 0, 0, false
+	switch {
+	case line.Time.IsZero():
+		at, start, end, dated = v.date(text, line.Read)
+		switch {
+		case at.IsZero():
+			at = v.undated(line, dated && start == end)
+		case !line.Live || v.written:
+			v.last, v.dated = at, true
+		default:
+			if skew := at.Sub(line.Read); skew.Abs() > clockSkew {
+				v.skewed(skew)
+				at = line.Read
 			}
 			v.last, v.dated = at, true
-			break
 		}
-		optional := ok && start == end
-		if !optional {
-			v.undated()
-		}
-		recent := !v.last.IsZero() && line.Read.Sub(v.last) < clockSkew
-		switch {
-		// While catching up, a line without a date stands where its forerunner
-		// stands, however long ago that was.
-		case recent, !line.Live && !v.last.IsZero() && !v.written:
-			at = v.last
-		case optional, line.Live:
-			at = line.Read
+	default:
+		if at = line.Time; v.fields != nil {
+			// What expressions see of an object is the same wherever it was logged: its date is cut out.
+			_, start, end, _ = v.date(text, line.Read)
 		}
 	}
 	if !v.written && at.After(line.Read) {
@@ -497,6 +479,33 @@ func (v *view) look(line *bantam.Line) (at time.Time) {
 	}
 	v.line, v.left, v.right = text, text[:start], text[end:]
 	return at
+}
+
+// date is where the line's date stands and what it says, as timestamp.Match has it; ok is false if there is none.
+func (v *view) date(text []byte, now time.Time) (at time.Time, start, end int, ok bool) {
+	if at, start, end := v.detector.Again(text, now); at != nil {
+		return *at, start, end, true
+	}
+	m, ok := v.detector.Find(text, now)
+	return m.Time, m.Start, m.End, ok
+}
+
+// undated is the time of a line without a date, or with one that cannot be; optional is whether it needs none.
+func (v *view) undated(line *bantam.Line, optional bool) time.Time {
+	if !optional {
+		for _, j := range v.jails {
+			j.stamps.undated.Add(1)
+		}
+	}
+	switch recent := !v.last.IsZero() && line.Read.Sub(v.last) < clockSkew; {
+	// While catching up, a line without a date stands where its forerunner
+	// stands, however long ago that was.
+	case recent, !line.Live && !v.last.IsZero() && !v.written:
+		return v.last
+	case optional, line.Live:
+		return line.Read
+	}
+	return time.Time{}
 }
 
 // judge applies one jail's rules to the line as v sees it.

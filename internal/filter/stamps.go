@@ -27,12 +27,6 @@ func (r *Rules) Stamps() Stamps {
 	return Stamps{r.stamps.undated.Load(), r.stamps.skewed.Load(), time.Duration(r.stamps.skew.Load())}
 }
 
-func (v *view) undated() {
-	for _, j := range v.jails {
-		j.stamps.undated.Add(1)
-	}
-}
-
 func (v *view) skewed(off time.Duration) {
 	for _, j := range v.jails {
 		j.stamps.skewed.Add(1)

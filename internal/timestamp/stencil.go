@@ -47,29 +47,38 @@ func (s *stencil) fits(text []byte) (second int64, ok bool) {
 	return int64(tens*10 + text[s.second+1] - '0'), tens <= 5
 }
 
-// stencilled finds the date of a line that fits the stencil.
-func (d *Detector) stencilled(text []byte) (m Match, ok bool) {
+// Again is Find for the many lines whose date is, but for the seconds, that of the line before; at is nil
+// for others, which are left to Find. What it points to is valid until the next call.
+func (d *Detector) Again(text []byte, now time.Time) (at *time.Time, start, end int) {
 	s := &d.stencil
-	t, at, cut := s.of, 0, s.start
-	if t.frame != nil {
-		if at, cut, ok = t.frame.place(text); !ok {
-			return Match{}, false
+	if s.of == nil || s.of != d.winner {
+		return nil, 0, 0
+	}
+	sec := now.Unix()
+	if sec < d.now.from || sec >= d.now.to {
+		return nil, 0, 0
+	}
+	lay, cut := 0, s.start
+	if f := s.of.frame; f != nil {
+		var ok bool
+		if lay, cut, ok = f.place(text); !ok {
+			return nil, 0, 0
 		}
 	}
-	second, ok := s.fits(text[at:])
+	second, ok := s.fits(text[lay:])
 	if !ok {
-		return Match{}, false
+		return nil, 0, 0
 	}
-	if sec := s.minute + second; sec != s.last {
-		if s.noYear && sec > d.now.sec+24*3600 {
-			return Match{}, false // of the year before
+	if t := s.minute + second; t != s.last {
+		if s.noYear && t > sec+24*3600 {
+			return nil, 0, 0 // it is of the year before
 		}
-		s.last, s.instant = sec, time.Unix(sec, 0).In(d.zone)
+		s.last, s.instant = t, time.Unix(t, 0).In(d.zone)
 	}
-	t.hits++
-	t.used = d.now.sec*1e9 + d.now.nsec
-	d.end = at + s.to
-	return Match{s.instant, cut, at + s.end}, true
+	s.of.hits++
+	s.of.used = sec*1e9 + int64(now.Nanosecond())
+	d.end = lay + s.to
+	return &s.instant, cut, lay + s.end
 }
 
 // cut makes the stencil of what t found in text, where that can be known again.

@@ -165,17 +165,15 @@ func plausible(year int) int {
 // are tried in an order that favours those bound to the start of the line and then
 // those that have matched often and far to the left (detection.md 5.8).
 func (d *Detector) Find(text []byte, now time.Time) (m Match, ok bool) {
+	if at, start, end := d.Again(text, now); at != nil {
+		return Match{*at, start, end}, true
+	}
 	sec := now.Unix()
 	if sec < d.now.from || sec >= d.now.to {
 		d.turn(now)
 	}
 	d.now.sec, d.now.nsec = sec, int64(now.Nanosecond())
 	w := d.winner
-	if d.stencil.of != nil && d.stencil.of == w {
-		if m, ok = d.stencilled(text); ok {
-			return m, true
-		}
-	}
 	best := &d.best
 	best.ok = false
 	searched := false // all of the line for w
