@@ -99,26 +99,56 @@ func (d *fields) setAll(other *fields) {
 	}
 }
 
-// keep sets what other has, in memory of its own.
-func (d *fields) keep(other *fields) {
-	size := 0
-	for i := range other.all() {
-		size += len(other.values[i])
-	}
-	var b strings.Builder
-	b.Grow(size)
-	for i := range other.all() {
-		start := b.Len()
-		b.WriteString(other.values[i])
-		d.set(i, b.String()[start:])
+// keep sets what other has, in the memory of r.
+func (d *fields) keep(other *fields, r *room) {
+	for has := other.has; has != 0; has &= has - 1 {
+		i := bits.TrailingZeros64(has)
+		if value := other.values[i]; d.has>>i&1 == 0 || d.values[i] != value {
+			d.set(i, r.put(value))
+		}
 	}
 }
 
 // kept is a copy in memory of its own.
 func kept(d *fields) (out fields) {
-	out.keep(d)
+	size := 0
+	for i := range d.all() {
+		size += len(d.values[i])
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for i := range d.all() {
+		start := b.Len()
+		b.WriteString(d.values[i])
+		out.set(i, b.String()[start:])
+	}
 	return out
 }
+
+// A room is memory for texts that are given up together.
+type room struct{ free, all []byte }
+
+// roomSize is more than most sessions keep. Those that need more get it in pieces, which are gone with what refers to
+// them.
+const roomSize = 512
+
+// put is a copy of text.
+func (r *room) put(text string) string {
+	if len(text) > roomSize {
+		return strings.Clone(text)
+	}
+	if len(text) > len(r.free) {
+		r.all = make([]byte, roomSize)
+		r.free = r.all
+	}
+	n := copy(r.free, text)
+	own := unsafe.String(unsafe.SliceData(r.free), n)
+	r.free = r.free[n:]
+	return own
+}
+
+// clear gives up all texts: none of them may be read any more.
+func (r *room) clear() { r.free = r.all }
 
 // add sets the groups of a rule that took part in a match in text, to which they refer.
 func (d *fields) add(r *rule, text []byte, spans []int) {

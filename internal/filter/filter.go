@@ -537,6 +537,9 @@ type match struct {
 func (j *judge) match(v *view, line *bantam.Line) {
 	text, several := v.text, j.config.MaxLines > 1
 	j.found, j.ignoredBy, j.prefixed = j.found[:0], 0, false
+	if len(j.sessions.done) > 0 {
+		j.sessions.next()
+	}
 	if several {
 		text = j.recent.add(text, v.logged(line))
 	}

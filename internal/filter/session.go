@@ -22,8 +22,7 @@ type sessions struct {
 	byID  map[string]*session
 	order []*session // oldest first; may hold ended ones
 	spare []*session // to be used again
-
-	passing *session // one that ended with its first line, the last one merged
+	done  []*session // as well, but matches of the line at hand may refer to them
 }
 
 // A session is what several lines of one connection said so far.
@@ -31,6 +30,7 @@ type session struct {
 	id      string
 	since   time.Time // wall time of its first line
 	data    fields
+	room    room     // of data
 	users   []string // different names, empty ones aside
 	ended   bool     // it is forgotten
 	pending bool     // there was a failure, but nobody knows yet whose
@@ -77,10 +77,6 @@ func (a *attempt) repeats(line, session *fields) bool {
 // of NOFAIL does not hold while a failure waits for its address, nor in a session
 // that went through more than one user name.
 func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
-	if ss.passing != nil {
-		ss.keep(ss.passing)
-		ss.passing = nil
-	}
 	line := &m.data
 	gained := line.get(fieldGained) != ""
 	if gained && line.get(fieldNofail) == "" {
@@ -99,9 +95,9 @@ func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
 		s = ss.fresh(read)
 		if forget {
 			s.data.setAll(line) // it is gone before the line is
-			ss.passing = s
+			ss.keep(s)
 		} else {
-			s.data.keep(line)
+			s.data.keep(line, &s.room)
 			ss.put(s)
 		}
 		s.addUser(s.data.get(fieldUser))
@@ -118,7 +114,7 @@ func (ss *sessions) merge(m *match, read time.Time) (failed bool) {
 		if !quietBefore && !s.pending {
 			s.lines = s.lines[:0] // they were told already
 		}
-		s.data.keep(line)
+		s.data.keep(line, &s.room)
 		s.addUser(s.data.get(fieldUser))
 		if forget {
 			ss.end(s)
@@ -157,9 +153,10 @@ func (ss *sessions) fresh(since time.Time) *session {
 	last := len(ss.spare) - 1
 	s := ss.spare[last]
 	ss.spare = ss.spare[:last]
+	s.room.clear()
 	*s = session{
 		since: since,
-		data:  fields{values: s.data.values}, users: s.users[:0], lines: s.lines[:0], quiet: s.quiet[:0],
+		data:  fields{values: s.data.values}, room: s.room, users: s.users[:0], lines: s.lines[:0], quiet: s.quiet[:0],
 		attempt: attempt{texts: s.attempt.texts[:0]},
 	}
 	return s
@@ -209,9 +206,16 @@ func (ss *sessions) forgetOldest() {
 
 // keep has a session that is out of the order used again, unless it has grown large.
 func (ss *sessions) keep(s *session) {
-	if len(s.lines)+len(s.quiet) < maxTexts && len(ss.spare) < maxSessions {
-		ss.spare = append(ss.spare, s)
+	if len(s.lines)+len(s.quiet) < maxTexts && len(ss.done) < maxSessions {
+		ss.done = append(ss.done, s)
 	}
+}
+
+// next says that nobody refers to matches of the line before any more.
+func (ss *sessions) next() {
+	ss.spare = append(ss.spare, ss.done...)
+	ss.spare = ss.spare[:min(len(ss.spare), maxSessions)]
+	ss.done = ss.done[:0]
 }
 
 // end forgets a session, but for its place in the order.
