@@ -45,7 +45,7 @@ type Set struct {
 	lines, flushed, flushes, resting int
 	work                             int // nodes visited in this line
 
-	lead lead // of the line before
+	leads [1 << leadBits]lead // by their first word
 
 	sole  []int32  // by node, the only rule that it can lead to, or soleNone or soleMany
 	trial []int32  // scratch: the states with a sole rule on the way through a line
@@ -62,15 +62,19 @@ type Set struct {
 	key     []byte
 }
 
-// A lead is how lines begin: those of one program, by the words, of eight bytes, that they share. The one
-// before was in the state behind[k] when k+1 of its words were read, and nothing was met until then.
+// A lead is how a line went on behind its date, for those of one program begin alike. It was in the state from
+// there, and in behind[k] when k+1 of its words, of eight bytes, were read; nothing was met between.
 type lead struct {
+	from   int32
 	words  [leadWords]uint64
 	behind [leadWords]int32
 	known  int // words
 }
 
-const leadWords = 8
+const (
+	leadWords = 8
+	leadBits  = 4
+)
 
 // A setRule is what must be met for a rule to be a candidate. The first need is the
 // rule's alone.
@@ -227,11 +231,7 @@ func (s *Set) Candidates(dst []int, left, right []byte) []int {
 		at = s.tryStep(s.tryStep(at, s.feed), s.feed)
 		s.tryStep(at, s.end)
 	} else {
-		if len(left) > 0 {
-			at = s.run(at, left)
-		} else {
-			at, right = s.follow(at, right)
-		}
+		at, right = s.follow(s.run(at, left), right)
 		at = s.run(at, right)
 		at = s.step(s.step(at, s.feed), s.feed)
 		s.step(at, s.end)
@@ -290,7 +290,7 @@ func (s *Set) learn(found []int) {
 
 // turn makes what leads to a state lead to its sole rule at once, or not any more.
 func (s *Set) turn(at int32, early bool) {
-	s.lead.known = 0
+	s.forget()
 	s.states[at/s.stride].early = early
 	was, is := at, atEarly-at
 	if !early {
@@ -315,7 +315,13 @@ func (s *Set) might(r *setRule) bool {
 // follow reads the first words of a line from the state at: at once those that the line before had, too. What it
 // returns is the rest and the state to read that from.
 func (s *Set) follow(at int32, text []byte) (then int32, rest []byte) {
-	l, k := &s.lead, 0
+	if at < 0 || len(text) < 8 {
+		return at, text
+	}
+	l, k := &s.leads[binary.LittleEndian.Uint64(text)*0x9e3779b97f4a7c15>>(64-leadBits)], 0
+	if at != l.from {
+		l.from, l.known = at, 0
+	}
 	for k < l.known && len(text) >= 8 && binary.LittleEndian.Uint64(text) == l.words[k] {
 		k, text = k+1, text[8:]
 	}
@@ -345,6 +351,13 @@ func (s *Set) follow(at int32, text []byte) (then int32, rest []byte) {
 		l.words[l.known], l.behind[l.known], text = word, at, text[8:]
 	}
 	return at, text
+}
+
+// forget gives up the leads.
+func (s *Set) forget() {
+	for i := range s.leads {
+		s.leads[i].known = 0
+	}
 }
 
 // run reads text from the state at, which may be dead.
@@ -558,7 +571,8 @@ func (s *Set) flush() {
 
 // reset begins with the first state alone.
 func (s *Set) reset() {
-	s.trial, s.lead.known = s.trial[:0], 0 // no states any more
+	s.trial = s.trial[:0] // no states any more
+	s.forget()
 	s.table, s.states, s.known, s.memory = s.table[:0], s.states[:0], make(map[string]int32), 0
 	s.begin()
 	s.closure(s.entry)
