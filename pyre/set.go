@@ -124,7 +124,7 @@ const classMulti = 0
 const (
 	maxSetMemory   = 4 << 20
 	maxLineWork    = 200_000
-	trialEvery     = 64  // lines to one that is read to its end
+	trialEvery     = 256 // lines to one that is read to its end
 	trialFirst     = 512 // lines at the beginning, each of which is
 	trialStates    = 64  // that are looked at on the way
 	flushesAllowed = 3
@@ -233,6 +233,9 @@ func (s *Set) Candidates(dst []int, left, right []byte) []int {
 	} else {
 		at, right = s.follow(s.run(at, left), right)
 		at = s.run(at, right)
+		if at < 0 && !s.met && s.work <= maxLineWork {
+			return dst // as most lines end
+		}
 		at = s.step(s.step(at, s.feed), s.feed)
 		s.step(at, s.end)
 	}
