@@ -25,8 +25,8 @@ type Tracer struct {
 	// What comes next, by state and class; a state is the index of its row. Half words, for
 	// the processor's fastest memory is small.
 	table  []uint16
-	onward map[uint16]uint16 // of those that are traceAccept, the state that goes on
-	edges  []uint16          // by the same: how, as where that begins in links; 0 if nothing changes
+	onward map[uint16]uint16 // of the places that are traceAccept, the state that goes on
+	how    []uint16          // of those with traceTurn, as where that begins in links
 	links  []link
 	saved  [][]int32 // slots, by link
 	states []traceState
@@ -35,7 +35,7 @@ type Tracer struct {
 	rest   int // lines that are left to Search for want of memory
 	full   int // how often there was none
 
-	trail []uint16 // by position, the place in table that was gone by
+	trail []turn // of the line at hand, where something changed
 	slots []int32
 
 	// Scratch of step.
@@ -61,6 +61,12 @@ type thread struct {
 	fresh bool
 	// doubt is set if the outer pattern ended with a look-ahead not yet decided.
 	doubt bool
+}
+
+// A turn is a position of the text at which something changed, and the place of the table that says how.
+type turn struct {
+	at    int32
+	place uint16
 }
 
 // A traceState is what may be going on between two characters.
@@ -93,13 +99,15 @@ type way struct {
 	acceptSaves []int32
 }
 
-// What comes next is a state, or one of these.
+// What comes next is a state, or one of these, and traceTurn with it if something changes.
 const (
-	traceUnknown = 0xffff - iota
+	traceUnknown = 0x7fff - iota
 	traceDead    // there is no match, or none but the last
 	traceFinal   // here is one, and no other can be better
 	traceAccept  // here is one, and a better one may follow
 	maxTrace     // all below are places of the table
+
+	traceTurn = 0x8000
 )
 
 // Bounds of a Tracer.
@@ -110,6 +118,7 @@ const (
 	maxTraceLooks  = 64    // bytes that undecided look-aheads of a thread take
 	traceRest      = 10_000
 	maxTraceFull   = 3
+	maxLinks       = 1 << 16
 )
 
 // NewTracer makes a tracer of a rule. It is nil if the rule has something that a tracer
@@ -137,18 +146,18 @@ func (t *Tracer) Search(text []byte, outer, inner []int) (o, i []int, ok bool) {
 	if n := len(text); n == 0 || n > maxTraceText || bytes.IndexByte(text, '\n') != n-1 {
 		return nil, nil, false
 	}
-	if cap(t.trail) <= len(text) {
-		t.trail = make([]uint16, 2*len(text))
+	if len(t.trail) <= len(text) {
+		t.trail = make([]turn, 2*len(text))
 	}
 	t.work, t.goodBye = 0, false
 	matched := t.forward(text)
 	if t.goodBye {
 		return nil, nil, false
 	}
-	if matched < 0 {
+	if matched == 0 {
 		return nil, nil, true
 	}
-	t.backward(matched)
+	t.backward(t.trail[:matched])
 	begin := int32(0)
 	if t.outer > 0 {
 		begin = t.slots[t.begin]
@@ -171,84 +180,79 @@ func appendSpans(spans []int, slots []int32, begin int32) []int {
 	return spans
 }
 
-// forward reads text and returns the place of the best match, -1 for none.
+// forward reads text and returns how many turns lead to the best match, the match being the last of them; 0 for none.
 func (t *Tracer) forward(text []byte) (matched int) {
-	matched = -1
-	at := uint16(0)
+	at, turns := uint16(0), 0
 	trail, table := t.trail[:len(text)+1], t.table
 	for i, c := range text {
 		place := at + uint16(t.class[c])
-		trail[i] = place
 		next := table[place]
 		if next == at {
 			continue // the processor need not wait for the table where it can guess this
 		}
-		if next < maxTrace {
-			at = next
-			continue
-		}
 		if next == traceUnknown {
 			if t.class[c] == classMulti {
 				t.goodBye = true
-				return -1
+				return 0
 			}
 			if next = t.step(place); t.goodBye {
-				return -1
+				return 0
 			}
 			table = t.table
 		}
-		switch next {
+		if next >= traceTurn {
+			trail[turns] = turn{int32(i), place}
+			turns++
+		}
+		if at = next &^ traceTurn; at < maxTrace {
+			continue
+		}
+		switch at {
 		case traceDead:
 			return matched
 		case traceFinal:
-			return i
+			return turns
 		case traceAccept:
-			matched, at = i, t.onward[place]
-		default:
-			at = next
+			matched, at = turns, t.onward[place]
 		}
 	}
 	place := at + uint16(t.end)
-	trail[len(text)] = place
 	next := t.table[place]
 	if next == traceUnknown {
 		if next = t.step(place); t.goodBye {
-			return -1
+			return 0
 		}
 	}
-	if next == traceFinal {
-		return len(text)
+	if next == traceFinal|traceTurn {
+		trail[turns] = turn{int32(len(text)), place}
+		return turns + 1
 	}
 	return matched
 }
 
-// backward fills the slots by the way to the match at the place at.
-func (t *Tracer) backward(at int) {
+// backward fills the slots by the way to the match, which is the last turn.
+func (t *Tracer) backward(trail []turn) {
 	for i := range t.slots {
 		t.slots[i] = -1
 	}
-	trail, edges, links := t.trail[:at+1], t.edges, t.links
-	l := links[edges[trail[at]]]
-	save(t.slots, t.saved[l.saves], at)
-	thread := l.parent
-	for i := at - 1; i >= 0; i-- {
-		e := edges[trail[i]]
-		if e == 0 {
-			continue // each thread is its own parent
-		}
-		l := links[int(e)+1+int(thread)]
-		thread = l.parent
-		if l.saves != 0 {
-			save(t.slots, t.saved[l.saves], i)
-		}
+	last := len(trail) - 1
+	l := t.links[t.how[trail[last].place]]
+	t.save(l.saves, trail[last].at)
+	for i := last - 1; i >= 0; i-- {
+		l = t.links[int32(t.how[trail[i].place])+1+l.parent]
+		t.save(l.saves, trail[i].at)
 	}
 }
 
 // save writes to the slots that were saved at a place, but for those that were later.
-func save(slots, saved []int32, at int) {
-	for _, s := range slices.Backward(saved) {
-		if slots[s] < 0 {
-			slots[s] = int32(at)
+func (t *Tracer) save(saves, at int32) {
+	if saves == 0 {
+		return
+	}
+	saved := t.saved[saves]
+	for i := len(saved) - 1; i >= 0; i-- {
+		if slot := &t.slots[saved[i]]; *slot < 0 {
+			*slot = at
 		}
 	}
 }
@@ -299,7 +303,8 @@ func (t *Tracer) step(place uint16) uint16 {
 		if !t.room(t.way.size()) {
 			return traceUnknown
 		}
-		t.edges[place] = uint16(len(t.links))
+		next |= traceTurn
+		t.how[place] = uint16(len(t.links))
 		t.links = append(t.links, t.link(t.way.accept, t.way.acceptSaves))
 		for i, parent := range t.way.parents {
 			t.links = append(t.links, t.link(parent, t.way.saves[i]))
@@ -560,7 +565,7 @@ func (t *Tracer) state(before prior) (at uint16, ok bool) {
 	at = uint16(len(t.table))
 	t.states = append(t.states, traceState{slices.Clone(t.out), before, t.doubts})
 	for range t.stride {
-		t.table, t.edges = append(t.table, traceUnknown), append(t.edges, 0)
+		t.table, t.how = append(t.table, traceUnknown), append(t.how, 0)
 	}
 	t.known[key.String()] = at
 	return at, true
@@ -570,7 +575,7 @@ func (t *Tracer) state(before prior) (at uint16, ok bool) {
 // lines, and is false.
 func (t *Tracer) room(bytes int) bool {
 	t.memory += bytes
-	if t.memory <= maxTraceMemory && len(t.table)+t.stride < maxTrace && len(t.links)+len(t.out) < maxTrace {
+	if t.memory <= maxTraceMemory && len(t.table)+t.stride < maxTrace && len(t.links)+len(t.out) < maxLinks {
 		return true
 	}
 	t.reset()
@@ -583,7 +588,7 @@ func (t *Tracer) room(bytes int) bool {
 
 // reset begins with the first state alone.
 func (t *Tracer) reset() {
-	t.table, t.edges, t.states, t.memory = nil, nil, nil, 0
+	t.table, t.how, t.states, t.memory = nil, nil, nil, 0
 	t.links, t.saved = make([]link, 1), make([][]int32, 1)
 	t.known, t.onward = make(map[string]uint16), make(map[uint16]uint16)
 	t.seen = make(map[thread]bool)
