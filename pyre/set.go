@@ -338,7 +338,7 @@ func (s *Set) follow(at int32, text []byte) (then int32, rest []byte) {
 	for l.known = k; l.known < leadWords && len(text) >= 8; l.known++ {
 		word := binary.LittleEndian.Uint64(text)
 		for i := range 8 {
-			next := table[at+int32(s.class[byte(word>>(8*i))])]
+			next := table[uint32(at)+uint32(s.class[byte(word>>(8*i))])]
 			switch {
 			case next == at:
 			case next >= 0:
@@ -371,7 +371,7 @@ func (s *Set) run(at int32, text []byte) int32 {
 	table := s.table
 	for i := 0; i < len(text); {
 		class := s.class[text[i]]
-		next := table[at+int32(class)]
+		next := table[uint32(at)+uint32(class)] // extending a sign would take time
 		if next == at {
 			// The processor need not wait for the table where it can guess this.
 			i++

@@ -182,52 +182,65 @@ func appendSpans(spans []int, slots []int32, begin int32) []int {
 
 // forward reads text and returns how many turns lead to the best match, the match being the last of them; 0 for none.
 func (t *Tracer) forward(text []byte) (matched int) {
-	at, turns := uint16(0), 0
-	trail, table := t.trail[:len(text)+1], t.table
-	for i, c := range text {
-		place := at + uint16(t.class[c])
-		next := table[place]
-		if next == at {
-			continue // the processor need not wait for the table where it can guess this
+	i, at, turns := 0, uint32(0), 0
+	for {
+		i, at, turns = t.run(text, i, at, turns)
+		class := t.end
+		if i < len(text) {
+			class = t.class[text[i]]
 		}
+		place := uint16(at) + uint16(class)
+		next := t.table[place]
 		if next == traceUnknown {
-			if t.class[c] == classMulti {
+			if class == classMulti {
 				t.goodBye = true
 				return 0
 			}
 			if next = t.step(place); t.goodBye {
 				return 0
 			}
-			table = t.table
 		}
 		if next >= traceTurn {
-			trail[turns] = turn{int32(i), place}
+			t.trail[turns] = turn{int32(i), place}
 			turns++
 		}
-		if at = next &^ traceTurn; at < maxTrace {
-			continue
-		}
-		switch at {
+		switch next &^= traceTurn; next {
 		case traceDead:
 			return matched
 		case traceFinal:
 			return turns
 		case traceAccept:
-			matched, at = turns, t.onward[place]
+			matched, next = turns, t.onward[place]
 		}
-	}
-	place := at + uint16(t.end)
-	next := t.table[place]
-	if next == traceUnknown {
-		if next = t.step(place); t.goodBye {
-			return 0
+		if i == len(text) {
+			return matched
 		}
+		i, at = i+1, uint32(next)
 	}
-	if next == traceFinal|traceTurn {
-		trail[turns] = turn{int32(len(text)), place}
-		return turns + 1
+}
+
+// run reads text from i on in the state at up to what is more than a turn. It has little to remember, for the
+// processor's sake.
+func (t *Tracer) run(text []byte, i int, at uint32, turns int) (int, uint32, int) {
+	table, trail := t.table, t.trail
+	for ; i < len(text); i++ {
+		place := at + uint32(t.class[text[i]])
+		next := uint32(table[place])
+		if next == at {
+			continue // the processor need not wait for the table where it can guess this
+		}
+		if next >= traceTurn {
+			if next &^= traceTurn; next >= maxTrace {
+				break
+			}
+			trail[turns] = turn{int32(i), uint16(place)}
+			turns++
+		} else if next >= maxTrace {
+			break
+		}
+		at = next
 	}
-	return matched
+	return i, at, turns
 }
 
 // backward fills the slots by the way to the match, which is the last turn.
