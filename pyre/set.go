@@ -31,7 +31,7 @@ type Set struct {
 	entry int32 // the node where everything begins
 
 	// Symbols that no pattern tells apart are one class.
-	class            [256]uint8 // by byte; classMulti for a byte of a longer character
+	class            [256]uint8 // by byte; classMulti for what is looked at more closely
 	other, end, feed uint8
 	reads            []classes // by mask, the classes it holds
 	stride           int32
@@ -206,7 +206,8 @@ func both(a, b int32) int32 {
 
 // Candidates appends to dst the rules that might match left, right and a line feed,
 // read as one line, by ascending index. Characters must not be divided between left
-// and right.
+// and right. Bytes that are no UTF-8 are read as Search reads them; with a line feed within left or right,
+// all rules might match.
 func (s *Set) Candidates(dst []int, left, right []byte) []int {
 	if s.resting > 0 {
 		s.resting--
@@ -384,8 +385,9 @@ func (s *Set) run(at int32, text []byte) int32 {
 		}
 		size := 1
 		if class == classMulti {
-			_, size = decode(text, i)
-			class = s.other
+			if class, size = s.odd(text, i); size == 0 {
+				return dead
+			}
 		}
 		if at = s.step(at, class); at < 0 {
 			return at
@@ -396,13 +398,25 @@ func (s *Set) run(at int32, text []byte) int32 {
 	return at
 }
 
+// odd is the class of a character that is not one byte of ASCII, and its length. With a line feed within, the
+// text is not the line that was promised: then the length is 0, and every rule a candidate.
+func (s *Set) odd(text []byte, i int) (class uint8, size int) {
+	if text[i] == '\n' {
+		s.work = maxLineWork + 1
+		return 0, 0
+	}
+	_, size = decode(text, i)
+	return s.other, size
+}
+
 // try is run by tryStep.
 func (s *Set) try(at int32, text []byte) int32 {
 	for i := 0; i < len(text) && at >= 0; {
 		class, size := s.class[text[i]], 1
 		if class == classMulti {
-			_, size = decode(text, i)
-			class = s.other
+			if class, size = s.odd(text, i); size == 0 {
+				return dead
+			}
 		}
 		at = s.tryStep(at, class)
 		i += size
@@ -602,6 +616,7 @@ func (s *Set) classify() {
 		class[symbol] = c
 	}
 	copy(s.class[:128], class[:])
+	s.class['\n'] = classMulti // a line has none
 	s.other, s.end, s.feed = class[symOther], class[symEnd], class['\n']
 	s.stride = int32(len(found) + 1)
 	s.reads = make([]classes, len(s.masks))

@@ -10,8 +10,15 @@ import (
 )
 
 // A decoder gives text as valid UTF-8 without line ends in it. What it returns is
-// text itself or in scratch, and valid until the next call.
+// text itself or in scratch, and valid until the next call. Nil is that of UTF-8.
 type decoder func(text []byte, scratch *[]byte) []byte
+
+func (d decoder) decode(text []byte, scratch *[]byte) []byte {
+	if d == nil {
+		return decodeUTF8(text, scratch)
+	}
+	return d(text, scratch)
+}
 
 // newDecoder knows the encodings by their names in Python, case and separators aside.
 // What "auto" stands for there follows from the locale; here it is UTF-8.
@@ -19,7 +26,7 @@ func newDecoder(name string) (decoder, error) {
 	key := strings.NewReplacer("-", "", "_", "", " ", "").Replace(strings.ToLower(name))
 	switch key {
 	case "", "auto", "utf8", "u8", "utf", "cp65001":
-		return decodeUTF8, nil
+		return nil, nil
 	case "ascii", "usascii", "646":
 		return decodeASCII, nil
 	case "latin1", "latin", "l1", "iso88591", "88591", "8859", "cp819", "iso8859":

@@ -3,7 +3,9 @@ package filter
 import (
 	"context"
 	"encoding/hex"
+	"math/rand/v2"
 	"os/exec"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +19,7 @@ func decodeText(t testing.TB, encoding, text string) string {
 		t.Fatal(err)
 	}
 	var scratch []byte
-	return string(d([]byte(text), &scratch))
+	return string(d.decode([]byte(text), &scratch))
 }
 
 func TestDecode(t *testing.T) {
@@ -120,4 +122,35 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Most lines are searched before it is known whether they need decoding: nothing follows from that.
+func TestAloneAndAmongOthersALineIsTheSame(t *testing.T) {
+	rules := mustCompile(t, Config{
+		Failregex:   []string{`^ (?:é|web\S?) sshd: (?:fail|Füße\W)(?:\\n| |\ufffd)*for <F-USER>.*</F-USER> from <HOST>$`, `^ x.<HOST>`},
+		Ignoreregex: []string{`\ufffd\ufffd\ufffd`},
+	})
+	r := rand.New(rand.NewPCG(5, 1))
+	pick := func(of ...string) string { return of[r.IntN(len(of))] }
+	spoil := func() string {
+		return pick("", "", "", "", "", "", "", "", "\n", "\xff", "\xe2\x82", "\xf0\x9f\x98", "é", "\x00", "\xc3", "\u2028", "日本", "\xed\xa0\x80")
+	}
+	matched := 0
+	for range 20_000 {
+		line := "Jun 15 11:00:0" + pick("0", "1", "7") + " " + spoil() + pick("é", "web", "x", "web1") + spoil() + pick(" sshd: ", "1.2.3.4") +
+			pick("fail", "Füße ", "Füße") + spoil() + pick(" ", "", "  ") + spoil() + "for " + spoil() + pick("root", "") + spoil() +
+			" from " + spoil() + "192.0.2." + pick("1", "2") + spoil()
+		alone, among := New(rules), New(rules)
+		for _, other := range []string{"Jun 15 11:00:00 é", "Jun 15 11:00:01 web", pick("Jun 15 11:00:02 x", line)} {
+			judgeText(among, other)
+		}
+		a, b := judgeText(alone, line), judgeText(among, line)
+		if !reflect.DeepEqual(a, b) {
+			t.Fatalf("%q:\nalone %+v\namong %+v", line, a, b)
+		}
+		matched += len(a)
+	}
+	if matched < 1000 {
+		t.Errorf("only %d lines matched", matched)
+	}
 }

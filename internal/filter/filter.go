@@ -330,6 +330,7 @@ type view struct {
 	several  bool // a jail judges several lines together
 	brief    bool // what was logged is not kept
 	dated    bool // the line at hand bears a date
+	raw      bool // it was not looked at whether it needs decoding
 
 	last time.Time // event time of the last line that had one
 
@@ -340,11 +341,12 @@ type view struct {
 	may   []int   // rules of the set that might match the line at hand
 	lines int     // to the next sample
 
-	decoded     []byte // scratch of decode
-	flat        []byte // scratch of fields
-	line        []byte // the line at hand as UTF-8
-	left, right []byte // what is before and behind its date
-	text        []byte // scratch: both, and a line end
+	decoded     []byte    // scratch of decode
+	halves      [2][]byte // scratch of it, too
+	flat        []byte    // scratch of fields
+	line        []byte    // the line at hand as UTF-8
+	left, right []byte    // what is before and behind its date
+	text        []byte    // scratch: both, and a line end
 }
 
 // A judge is one jail's rules with the sessions they are in the middle of.
@@ -440,7 +442,8 @@ const clockSkew = time.Minute
 
 // read is the text of a line that is judged, valid until the next call.
 func (v *view) read(line []byte) []byte {
-	text := v.decode(line, &v.decoded)
+	v.raw = false
+	text := v.decode.decode(line, &v.decoded)
 	if v.fields != nil {
 		v.flat = v.fields.Flatten(text, v.flat[:0])
 		return v.flat
@@ -451,43 +454,66 @@ func (v *view) read(line []byte) []byte {
 // look decodes and dates the line and cuts out the date. The time returned is zero
 // if the line cannot be placed: then it feeds sessions but makes no failure.
 func (v *view) look(line *bantam.Line) (at time.Time) {
-	text := v.read(line.Text)
-	start, end, dated := 0, 0, false
-	switch {
-	case line.Time.IsZero():
-		at, start, end, dated = v.date(text, line.Read)
-		switch {
-		case at.IsZero():
-			at = v.undated(line, dated && start == end)
-		case !line.Live || v.written:
-			v.last, v.dated = at, true
-		default:
-			if skew := at.Sub(line.Read); skew.Abs() > clockSkew {
-				v.skewed(skew)
-				at = line.Read
-			}
-			v.last, v.dated = at, true
-		}
-	default:
-		if at = line.Time; v.fields != nil {
-			// What expressions see of an object is the same wherever it was logged: its date is cut out.
-			_, start, end, _ = v.date(text, line.Read)
+	if !line.Time.IsZero() {
+		return v.lookAtText(line)
+	}
+	if v.decode == nil && v.fields == nil {
+		if at, start, end := v.detector.Again(line.Text, line.Read); at != nil {
+			v.raw, v.line, v.left, v.right = true, line.Text, line.Text[:start], line.Text[end:]
+			return v.place(line, *at)
 		}
 	}
-	if !v.written && at.After(line.Read) {
-		at = line.Read
+	text := v.read(line.Text)
+	m, ok := v.detector.Find(text, line.Read)
+	v.line, v.left, v.right = text, text[:m.Start], text[m.End:]
+	if m.Time.IsZero() {
+		return v.undated(line, ok && m.Start == m.End)
+	}
+	return v.place(line, m.Time)
+}
+
+// lookAtText is look for a line whose time the source knows.
+func (v *view) lookAtText(line *bantam.Line) (at time.Time) {
+	text := v.read(line.Text)
+	start, end := 0, 0
+	if v.fields != nil {
+		// What expressions see of an object is the same wherever it was logged: its date is cut out.
+		if m, ok := v.detector.Find(text, line.Read); ok {
+			start, end = m.Start, m.End
+		}
 	}
 	v.line, v.left, v.right = text, text[:start], text[end:]
+	return v.past(line, line.Time)
+}
+
+// place is the time of a line that bears the date at.
+func (v *view) place(line *bantam.Line, at time.Time) time.Time {
+	if line.Live && !v.written {
+		if skew := at.Sub(line.Read); skew.Abs() > clockSkew {
+			v.skewed(skew)
+			at = line.Read
+		}
+	}
+	v.last, v.dated = at, true
+	return v.past(line, at)
+}
+
+// past is at, or when the line was read if that was before.
+func (v *view) past(line *bantam.Line, at time.Time) time.Time {
+	if !v.written && at.After(line.Read) {
+		return line.Read
+	}
 	return at
 }
 
-// date is where the line's date stands and what it says, as timestamp.Match has it; ok is false if there is none.
-func (v *view) date(text []byte, now time.Time) (at time.Time, start, end int, ok bool) {
-	if at, start, end := v.detector.Again(text, now); at != nil {
-		return *at, start, end, true
+// settle decodes a line that was judged raw. Behind the date and before it are characters of their own.
+func (v *view) settle() (changed bool) {
+	if v.raw = false; isPlain(v.line) {
+		return false
 	}
-	m, ok := v.detector.Find(text, now)
-	return m.Time, m.Start, m.End, ok
+	v.left, v.right = v.decode.decode(v.left, &v.halves[0]), v.decode.decode(v.right, &v.halves[1])
+	v.line = v.decode.decode(v.line, &v.decoded)
+	return true
 }
 
 // undated is the time of a line without a date, or with one that cannot be; optional is whether it needs none.
@@ -501,7 +527,7 @@ func (v *view) undated(line *bantam.Line, optional bool) time.Time {
 	// While catching up, a line without a date stands where its forerunner
 	// stands, however long ago that was.
 	case recent, !line.Live && !v.last.IsZero() && !v.written:
-		return v.last
+		return v.past(line, v.last)
 	case optional, line.Live:
 		return line.Read
 	}
@@ -723,7 +749,7 @@ const maxLogged = 8 << 10
 func (v *view) logged(line *bantam.Line) string {
 	text := v.line
 	if v.fields != nil {
-		text = v.decode(line.Text, &v.decoded) // people know it as it stands
+		text = v.decode.decode(line.Text, &v.decoded) // people know it as it stands
 	}
 	if len(text) > maxLogged {
 		text = bytes.ToValidUTF8(text[:maxLogged], nil)

@@ -63,6 +63,9 @@ func (v *view) call() bool {
 	if len(v.may) == 0 && !v.several && !sample {
 		return false
 	}
+	if v.raw && v.settle() {
+		v.may = v.set.Candidates(v.may[:0], v.left, v.right)
+	}
 	v.text = append(append(append(v.text[:0], v.left...), v.right...), '\n')
 	for _, j := range v.jails {
 		j.called, j.likely = false, j.likely[:0]

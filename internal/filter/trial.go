@@ -122,6 +122,7 @@ type Stamp struct {
 	at          time.Time
 	left, right int // bytes of the line before and behind the date
 	dated       bool
+	raw         bool // it is to be seen whether the line needs decoding
 }
 
 // Date dates the next line and appends its stamps to out, always as many. Where a
@@ -132,7 +133,7 @@ func (t *Trial) Date(line *bantam.Line, out []Stamp) []Stamp {
 	for _, v := range t.views {
 		v.dated = false
 		at := v.look(line)
-		out = append(out, Stamp{at, len(v.left), len(v.right), v.dated})
+		out = append(out, Stamp{at, len(v.left), len(v.right), v.dated, v.raw})
 	}
 	return out
 }
@@ -141,8 +142,11 @@ func (t *Trial) Date(line *bantam.Line, out []Stamp) []Stamp {
 func (t *Trial) TryDated(line *bantam.Line, stamps []Stamp) []Outcome {
 	for i, v := range t.views {
 		s := &stamps[i]
-		text := v.read(line.Text)
-		v.line, v.left, v.right, v.dated = text, text[:s.left], text[len(text)-s.right:], s.dated
+		text := line.Text
+		if !s.raw {
+			text = v.read(text)
+		}
+		v.line, v.left, v.right, v.dated, v.raw = text, text[:s.left], text[len(text)-s.right:], s.dated, s.raw
 		t.judge(v, line, s.at)
 	}
 	return t.out
