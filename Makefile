@@ -9,7 +9,7 @@ FUZZTIME ?= 10s
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build demo test test-long test-differential lint fuzz bench bench-daemon bench-detect bench-hostile deb rpm man completions dist clean
+.PHONY: build demo test test-long test-differential lint fuzz bench pgo bench-daemon bench-detect bench-hostile deb rpm man completions dist clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -tags gomailnotpl -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/bantam
@@ -70,6 +70,10 @@ test-differential: packages
 # The benchmarks beside the code; bench/README.md says how each figure is made.
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# What the compiler is told of where the time goes: after a change of the engine, and before a figure.
+pgo:
+	$(GO) test -run '^$$' -bench BenchmarkRegex -benchtime 5x -cpu 1 -cpuprofile cmd/bantam/default.pgo -o $$(mktemp) ./internal/cli
 
 # The daemon from outside, beside Fail2Ban's Debian package; needs root.
 bench-daemon: build
