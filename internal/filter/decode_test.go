@@ -126,10 +126,14 @@ func FuzzDecode(f *testing.F) {
 
 // Most lines are searched before it is known whether they need decoding: nothing follows from that.
 func TestAloneAndAmongOthersALineIsTheSame(t *testing.T) {
-	rules := mustCompile(t, Config{
+	config := Config{
 		Failregex:   []string{`^ (?:é|web\S?) sshd: (?:fail|Füße\W)(?:\\n| |\ufffd)*for <F-USER>.*</F-USER> from <HOST>$`, `^ x.<HOST>`},
 		Ignoreregex: []string{`\ufffd\ufffd\ufffd`},
-	})
+	}
+	config.Failregex = append(config.Failregex, strings.Replace(config.Failregex[0], "^ ", "^[^J]{0,3} ", 1))
+	anywhere := mustCompile(t, config)
+	config.DatePattern = []string{"{^LN-BEG}"}
+	atStart := mustCompile(t, config)
 	r := rand.New(rand.NewPCG(5, 1))
 	pick := func(of ...string) string { return of[r.IntN(len(of))] }
 	spoil := func() string {
@@ -137,9 +141,13 @@ func TestAloneAndAmongOthersALineIsTheSame(t *testing.T) {
 	}
 	matched := 0
 	for range 20_000 {
-		line := "Jun 15 11:00:0" + pick("0", "1", "7") + " " + spoil() + pick("é", "web", "x", "web1") + spoil() + pick(" sshd: ", "1.2.3.4") +
+		line := pick("", "", "[", "\xf0\x9f\x98", "\xff\xff\xff") + pick("Jun 15 11:00:0"+pick("0", "1", "7"), "") + " " + spoil() + pick("é", "web", "x", "web1") + spoil() + pick(" sshd: ", "1.2.3.4") +
 			pick("fail", "Füße ", "Füße") + spoil() + pick(" ", "", "  ") + spoil() + "for " + spoil() + pick("root", "") + spoil() +
 			" from " + spoil() + "192.0.2." + pick("1", "2") + spoil()
+		rules := anywhere
+		if r.IntN(2) == 0 {
+			rules = atStart
+		}
 		alone, among := New(rules), New(rules)
 		for _, other := range []string{"Jun 15 11:00:00 é", "Jun 15 11:00:01 web", pick("Jun 15 11:00:02 x", line)} {
 			judgeText(among, other)
@@ -150,7 +158,7 @@ func TestAloneAndAmongOthersALineIsTheSame(t *testing.T) {
 		}
 		matched += len(a)
 	}
-	if matched < 1000 {
+	if matched < 500 {
 		t.Errorf("only %d lines matched", matched)
 	}
 }

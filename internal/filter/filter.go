@@ -462,6 +462,10 @@ func (v *view) look(line *bantam.Line) (at time.Time) {
 			v.raw, v.line, v.left, v.right = true, line.Text, line.Text[:start], line.Text[end:]
 			return v.place(line, *at)
 		}
+		if v.detector.Undated(line.Text) {
+			v.raw, v.line, v.left, v.right = true, line.Text, nil, line.Text
+			return v.undated(line, false)
+		}
 	}
 	text := v.read(line.Text)
 	m, ok := v.detector.Find(text, line.Read)
@@ -518,7 +522,7 @@ func (v *view) settle() (changed bool) {
 
 // undated is the time of a line without a date, or with one that cannot be; optional is whether it needs none.
 func (v *view) undated(line *bantam.Line, optional bool) time.Time {
-	if !optional {
+	if !optional && !v.written {
 		for _, j := range v.jails {
 			j.stamps.undated.Add(1)
 		}

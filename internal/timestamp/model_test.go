@@ -112,7 +112,11 @@ func TestShortCutsChangeNothing(t *testing.T) {
 			if r.one(20) {
 				now = now.Add(r.duration())
 			}
+			undated := d.Undated([]byte(line))
 			got, ok := d.Find([]byte(line), now)
+			if undated && ok {
+				t.Fatalf("patterns %q: %q was told to have no date", patterns, line)
+			}
 			want, wantOK := m.find([]byte(line), now)
 			if got.Start != want.Start || got.End != want.End || !got.Time.Equal(want.Time) || ok != wantOK {
 				t.Fatalf("round %d, patterns %q, after %q:\n%q\n got %v %v\nwant %v %v", round, patterns, before, line, got, ok, want, wantOK)

@@ -81,6 +81,22 @@ func (d *Detector) Again(text []byte, now time.Time) (at *time.Time, start, end 
 	return &s.instant, cut, lay + s.end
 }
 
+// Undated reports whether the first bytes of a line tell that Find will find nothing in it, whatever follows, be
+// it UTF-8 or not. For false it may be so all the same.
+func (d *Detector) Undated(text []byte) bool {
+	if d.within != 0 || d.foreign || len(d.frames) > 0 {
+		return false
+	}
+	// Further than that nothing looks for the shapes of a date at the start.
+	const look = 32
+	for _, c := range text[:min(look, len(text))] {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	return shapesAtStart(text)&d.starts == 0
+}
+
 // cut makes the stencil of what t found in text, where that can be known again.
 func (s *stencil) cut(t *template, h *hit, text []byte, at time.Time) {
 	s.of = nil
