@@ -246,6 +246,9 @@ func (t *regexTrial) report(ctx context.Context, log string, regexes, ignore []s
 	for _, run := range r.runs {
 		defer run.close()
 	}
+	if lines.progress.size >= r.many {
+		_ = daemon.ForgetProgram() // so that much is left of the machine; without it no less is right
+	}
 	read := r.read
 	if r.onAllCores(lines) {
 		read = r.readOnAllCores

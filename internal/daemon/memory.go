@@ -50,10 +50,15 @@ func keepLean() (end func()) {
 }
 
 // forgetStart gives back what only the start has used: the heap of reading the configuration, and the
-// pages of the program itself. The kernel keeps those of the program as long as it has room for them, and
-// whatever is used again comes back by itself.
+// pages of the program itself.
 func forgetStart() error {
 	debug.FreeOSMemory()
+	return ForgetProgram()
+}
+
+// ForgetProgram gives back the pages of the program itself, most of which only the start has used. The kernel keeps
+// them as long as it has room for them, and whatever is used again comes back by itself.
+func ForgetProgram() error {
 	smaps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return err
