@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -74,9 +73,6 @@ of its file: bantam regex --json LOGFILE FILTER. LOGFILE - is standard input.`,
 			return nil, cobra.ShellCompDirectiveDefault
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(50) // there is little to collect, and memory is somebody's server's
-			}
 			t.now = time.Now()
 			if now != "" {
 				var err error
