@@ -107,7 +107,7 @@ func (s *Store) upgradePeer(ctx context.Context, version int) (err error) {
 		s.log.Warn("the tables of Fail2Ban are brought to its newest version; a copy is kept",
 			"from", version, "to", peerVersion, "copy", copied)
 	}
-	tx, err := s.db.BeginTx(ctx, nil)
+	tx, err := s.db.BeginTx(calm(ctx), nil)
 	if err != nil {
 		return err
 	}
@@ -118,16 +118,16 @@ func (s *Store) upgradePeer(ctx context.Context, version int) (err error) {
 	}()
 	if version > 0 {
 		for ; version < peerVersion; version++ {
-			if _, err := tx.ExecContext(ctx, peerUpgrades[version-1]); err != nil {
+			if _, err := tx.ExecContext(calm(ctx), peerUpgrades[version-1]); err != nil {
 				return fmt.Errorf("bring them to version %d: %w", version+1, err)
 			}
 		}
 	}
-	if _, err := tx.ExecContext(ctx, peerTables+`DELETE FROM fail2banDb; INSERT INTO fail2banDb VALUES (4);`); err != nil {
+	if _, err := tx.ExecContext(calm(ctx), peerTables+`DELETE FROM fail2banDb; INSERT INTO fail2banDb VALUES (4);`); err != nil {
 		return err
 	}
 	for _, index := range peerIndexes {
-		if _, err := tx.ExecContext(ctx, `DROP INDEX IF EXISTS `+index.name); err != nil {
+		if _, err := tx.ExecContext(calm(ctx), `DROP INDEX IF EXISTS `+index.name); err != nil {
 			return err
 		}
 	}
@@ -160,12 +160,12 @@ func setAsideName(path string, at time.Time) string {
 // like, so that the next start need not compare them. It is done when the file is closed.
 func (s *Store) handBack(ctx context.Context) error {
 	var bans int
-	if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM bips`).Scan(&bans); err != nil {
+	if err := s.db.QueryRowContext(calm(ctx), `SELECT count(*) FROM bips`).Scan(&bans); err != nil {
 		return err
 	}
 	if bans <= indexedAtMost {
 		for _, index := range peerIndexes {
-			if _, err := s.db.ExecContext(ctx, `CREATE INDEX IF NOT EXISTS `+index.name+` ON `+index.on); err != nil {
+			if _, err := s.db.ExecContext(calm(ctx), `CREATE INDEX IF NOT EXISTS `+index.name+` ON `+index.on); err != nil {
 				return err
 			}
 		}
@@ -174,14 +174,14 @@ func (s *Store) handBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.db.ExecContext(ctx, `UPDATE bantam_meta SET agreed = ?`, looks)
+	_, err = s.db.ExecContext(calm(ctx), `UPDATE bantam_meta SET agreed = ?`, looks)
 	return err
 }
 
 // peerLooks tells Fail2Ban's tables apart from what they were before another program
 // added or took away bans.
 func (s *Store) peerLooks(ctx context.Context) (looks string, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM bips) || ' ' || (SELECT coalesce(max(rowid), 0) FROM bips) || ' ' ||
+	err = s.db.QueryRowContext(calm(ctx), `SELECT (SELECT count(*) FROM bips) || ' ' || (SELECT coalesce(max(rowid), 0) FROM bips) || ' ' ||
 		(SELECT coalesce(max(rowid), 0) FROM bans) || ' ' || (SELECT coalesce(sum(lastfilepos), 0) FROM logs)`).Scan(&looks)
 	return looks, err
 }

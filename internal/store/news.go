@@ -73,7 +73,7 @@ func (s *Store) tellFollowers() {
 // History is every ban of an ID that is remembered, running or over, the newest first; at most the last thousand.
 func (s *Store) History(ctx context.Context, id bantam.ID) (out []bantam.Ban, err error) {
 	// The index is by jail first, and there are few jails: they are found by going from one to the next in it.
-	rows, err := s.db.QueryContext(ctx, `SELECT b.jail, b.id, b.time, b.until, b.failures, b.count, b.made_by, b.reason, b.user, b.observed, b.lines, b.data
+	rows, err := s.db.QueryContext(calm(ctx), `SELECT b.jail, b.id, b.time, b.until, b.failures, b.count, b.made_by, b.reason, b.user, b.observed, b.lines, b.data
 		FROM (WITH RECURSIVE names(jail) AS (SELECT min(jail) FROM bantam_ban UNION ALL
 				SELECT (SELECT min(jail) FROM bantam_ban WHERE jail > names.jail) FROM names WHERE names.jail IS NOT NULL)
 			SELECT jail FROM names WHERE jail IS NOT NULL) AS j JOIN bantam_ban AS b ON b.jail = j.jail AND b.id = ?
@@ -175,7 +175,7 @@ func (s *Store) trimNews(st *statements, readers []string) error {
 func (s *Store) News(ctx context.Context, reader string, most int) (out []bantam.News, err error) {
 	s.telling.Lock()
 	defer s.telling.Unlock()
-	rows, err := s.db.QueryContext(ctx, `SELECT n.number, n.kind, n.at, n.cause,
+	rows, err := s.db.QueryContext(calm(ctx), `SELECT n.number, n.kind, n.at, n.cause,
 			n.jail, n.id, n.time, coalesce(b.until, n.until), coalesce(b.failures, 0), coalesce(b.count, 0), coalesce(b.made_by, ''),
 			coalesce(b.reason, ''), coalesce(b.user, ''), coalesce(b.observed, 0), b.lines, b.data
 		FROM bantam_news AS n LEFT JOIN bantam_ban AS b ON b.jail = n.jail AND b.id = n.id AND b.time = n.time
@@ -297,7 +297,7 @@ func (s *Store) Note(ctx context.Context, owner, key string) (value []byte, at t
 	s.telling.Lock()
 	defer s.telling.Unlock()
 	var us int64
-	err = s.db.QueryRowContext(ctx, `SELECT value, at FROM bantam_note WHERE owner = ? AND key = ?`, owner, key).Scan(&value, &us)
+	err = s.db.QueryRowContext(calm(ctx), `SELECT value, at FROM bantam_note WHERE owner = ? AND key = ?`, owner, key).Scan(&value, &us)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, time.Time{}, nil
 	}
@@ -341,7 +341,7 @@ func (s *Store) Letters(ctx context.Context) (out []outbox.Letter, err error) {
 func (s *Store) Body(ctx context.Context, key string) (body []byte, err error) {
 	s.telling.Lock()
 	defer s.telling.Unlock()
-	err = s.db.QueryRowContext(ctx, `SELECT body FROM bantam_letter WHERE key = ?`, key).Scan(&body)
+	err = s.db.QueryRowContext(calm(ctx), `SELECT body FROM bantam_letter WHERE key = ?`, key).Scan(&body)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = outbox.ErrNoLetter
 	}
@@ -366,7 +366,7 @@ func (s *Store) DropLetter(ctx context.Context, key string) error {
 func (s *Store) changeLetter(ctx context.Context, key, query string, args ...any) error {
 	s.telling.Lock()
 	defer s.telling.Unlock()
-	if _, err := s.db.ExecContext(ctx, query, args...); err != nil {
+	if _, err := s.db.ExecContext(calm(ctx), query, args...); err != nil {
 		return fmt.Errorf("change the letter %s: %w", key, err)
 	}
 	return nil

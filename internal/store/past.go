@@ -128,7 +128,7 @@ func (s *Store) pastBans(ctx context.Context, out []PastBan, keys []PastKey) (_ 
 	if len(keys) == 0 {
 		return out, nil
 	}
-	stmt, err := s.db.PrepareContext(ctx, `SELECT ended, cause, jail, id, time, until, failures, count, made_by, reason, user, observed, lines, data
+	stmt, err := s.db.PrepareContext(calm(ctx), `SELECT ended, cause, jail, id, time, until, failures, count, made_by, reason, user, observed, lines, data
 		FROM bantam_ban WHERE jail = ? AND id = ? AND time = ?`)
 	if err != nil {
 		return out, fmt.Errorf("read bans of the past: %w", err)
@@ -143,7 +143,10 @@ func (s *Store) pastBans(ctx context.Context, out []PastBan, keys []PastKey) (_ 
 }
 
 func appendPast(ctx context.Context, out []PastBan, stmt *sql.Stmt, key PastKey) (_ []PastBan, err error) {
-	rows, err := stmt.QueryContext(ctx, key.Jail, key.ID.String(), micros(key.Time))
+	if err := ctx.Err(); err != nil {
+		return out, err
+	}
+	rows, err := stmt.QueryContext(calm(ctx), key.Jail, key.ID.String(), micros(key.Time))
 	if err != nil {
 		return out, err
 	}

@@ -204,10 +204,10 @@ func (s *Store) open(ctx context.Context) (err error) {
 	}
 	// Fail2Ban takes the file out of write-ahead mode when it opens it.
 	var mode string
-	if err := s.db.QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&mode); err != nil {
+	if err := s.db.QueryRowContext(calm(ctx), `PRAGMA journal_mode`).Scan(&mode); err != nil {
 		return err
 	}
-	if _, err := s.db.ExecContext(ctx, `PRAGMA journal_mode = WAL`); err != nil {
+	if _, err := s.db.ExecContext(calm(ctx), `PRAGMA journal_mode = WAL`); err != nil {
 		return err
 	}
 	if err := migrate(ctx, s.db); err != nil {
@@ -219,10 +219,10 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if err := s.agree(ctx, peer == peerVersion, mode == "wal"); err != nil {
 		return err
 	}
-	if err := s.db.QueryRowContext(ctx, `SELECT news FROM bantam_meta`).Scan(&s.number); err != nil {
+	if err := s.db.QueryRowContext(calm(ctx), `SELECT news FROM bantam_meta`).Scan(&s.number); err != nil {
 		return err
 	}
-	_, err = s.db.ExecContext(ctx, fmt.Sprintf(`PRAGMA busy_timeout = %d`, busyWait.Milliseconds()))
+	_, err = s.db.ExecContext(calm(ctx), fmt.Sprintf(`PRAGMA busy_timeout = %d`, busyWait.Milliseconds()))
 	return err
 }
 
@@ -232,7 +232,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 func (s *Store) agree(ctx context.Context, there, ours bool) error {
 	var mirrored bool
 	var agreed sql.NullString
-	if err := s.db.QueryRowContext(ctx, `SELECT mirrored, agreed FROM bantam_meta`).Scan(&mirrored, &agreed); err != nil {
+	if err := s.db.QueryRowContext(calm(ctx), `SELECT mirrored, agreed FROM bantam_meta`).Scan(&mirrored, &agreed); err != nil {
 		return err
 	}
 	mirrored = mirrored && there
@@ -242,7 +242,7 @@ func (s *Store) agree(ctx context.Context, there, ours bool) error {
 			return err
 		}
 		if looks == agreed.String {
-			_, err := s.db.ExecContext(ctx, `UPDATE bantam_meta SET agreed = NULL`)
+			_, err := s.db.ExecContext(calm(ctx), `UPDATE bantam_meta SET agreed = NULL`)
 			return err
 		}
 	}
@@ -437,7 +437,7 @@ func (s *Store) Bans(ctx context.Context, now time.Time) (out []bantam.Ban, err 
 
 // EachBan calls f for each of Bans, in no order, with how many there are in all. f must not use the store.
 func (s *Store) EachBan(ctx context.Context, now time.Time, f func(b bantam.Ban, n int)) error {
-	_, err := s.db.ExecContext(ctx, `UPDATE bantam_ban SET ended = until, cause = ?
+	_, err := s.db.ExecContext(calm(ctx), `UPDATE bantam_ban SET ended = until, cause = ?
 		WHERE ended IS NULL AND until != 0 AND until < ?`, bantam.CauseExpired, micros(now))
 	if err != nil {
 		// A file that cannot be written can still be read.
@@ -447,16 +447,16 @@ func (s *Store) EachBan(ctx context.Context, now time.Time, f func(b bantam.Ban,
 	// garbage, many times over.
 	const running = ` WHERE ended IS NULL AND (until = 0 OR until >= ?)`
 	var n int
-	if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM bantam_ban`+running, micros(now)).Scan(&n); err != nil {
+	if err := s.db.QueryRowContext(calm(ctx), `SELECT count(*) FROM bantam_ban`+running, micros(now)).Scan(&n); err != nil {
 		return fmt.Errorf("count the bans: %w", err)
 	}
 	// In the order of the table: by an index each row would be looked for in another place of the file.
-	rows, err := s.db.QueryContext(ctx, `SELECT jail, id, time, until, failures, count, made_by, reason, user, observed, lines, data
+	rows, err := s.db.QueryContext(calm(ctx), `SELECT jail, id, time, until, failures, count, made_by, reason, user, observed, lines, data
 		FROM bantam_ban NOT INDEXED`+running, micros(now))
 	if err != nil {
 		return fmt.Errorf("read the bans: %w", err)
 	}
-	if err := eachRow(rows, func(b bantam.Ban) { f(b, n) }); err != nil {
+	if err := eachRow(ctx, rows, func(b bantam.Ban) { f(b, n) }); err != nil {
 		return fmt.Errorf("read the bans: %w", err)
 	}
 	return nil
@@ -467,13 +467,16 @@ const bansAtOnce = 256
 
 // eachRow calls f for the bans of rows, which it closes. They are read on another core than f works on:
 // both take as long.
-func eachRow(rows *sql.Rows, f func(bantam.Ban)) error {
+func eachRow(ctx context.Context, rows *sql.Rows, f func(bantam.Ban)) error {
 	read := make(chan []bantam.Ban, 4) // a reader that is ahead waits
 	var g errgroup.Group
 	g.Go(func() (err error) {
 		defer close(read)
 		defer func() { err = errors.Join(err, rows.Close()) }()
 		for more := true; more; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			batch := make([]bantam.Ban, 0, bansAtOnce)
 			for len(batch) < bansAtOnce {
 				if more = rows.Next(); !more {
@@ -583,7 +586,7 @@ func (s *Store) Pardon(ctx context.Context, jail string, id bantam.ID, now time.
 func (s *Store) Seed(ctx context.Context) ([]byte, error) {
 	fresh := make([]byte, 32)
 	rand.Read(fresh) // never fails
-	if _, err := s.db.ExecContext(ctx, `UPDATE bantam_meta SET seed = ? WHERE seed IS NULL`, fresh); err != nil {
+	if _, err := s.db.ExecContext(calm(ctx), `UPDATE bantam_meta SET seed = ? WHERE seed IS NULL`, fresh); err != nil {
 		// A file that cannot be written can still be read.
 		s.log.Warn("cannot keep the seed of chance", "err", err)
 	}
@@ -630,7 +633,7 @@ func (s *Store) purge(ctx context.Context, before time.Time, most int64) (forgot
 	forgotten += n
 	for err == nil {
 		var size int64
-		if err = s.db.QueryRowContext(ctx, `SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size`).Scan(&size); err != nil || size <= most {
+		if err = s.db.QueryRowContext(calm(ctx), `SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size`).Scan(&size); err != nil || size <= most {
 			break
 		}
 		n, err = s.forgetSome(ctx, `ended IS NOT NULL ORDER BY ended`, nil)
@@ -689,12 +692,15 @@ func (s *Store) forgetSome(ctx context.Context, where string, args []any) (forgo
 
 // query scans each row of a query into dest and calls row.
 func (s *Store) query(ctx context.Context, query string, args, dest []any, row func() error) (err error) {
-	rows, err := s.db.QueryContext(ctx, query, args...)
+	rows, err := s.db.QueryContext(calm(ctx), query, args...)
 	if err != nil {
 		return fmt.Errorf("read the database: %w", err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if err := rows.Scan(dest...); err != nil {
 			return fmt.Errorf("read the database: %w", err)
 		}

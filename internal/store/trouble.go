@@ -66,7 +66,7 @@ func (s *Store) check(ctx context.Context) error {
 		return nil
 	}
 	var found string
-	if err := s.db.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&found); err != nil {
+	if err := s.db.QueryRowContext(calm(ctx), `PRAGMA quick_check(1)`).Scan(&found); err != nil {
 		return err
 	}
 	if found != "ok" {

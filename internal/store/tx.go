@@ -85,12 +85,15 @@ func (st *statements) count(query string, args ...any) (int64, error) {
 
 // query calls row for each row of a query.
 func (st *statements) query(ctx context.Context, query string, args []any, row func(*sql.Rows) error) error {
-	rows, err := st.conn.QueryContext(ctx, query, args...)
+	rows, err := st.conn.QueryContext(calm(ctx), query, args...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if err := row(rows); err != nil {
 			return err
 		}
@@ -98,11 +101,24 @@ func (st *statements) query(ctx context.Context, query string, args []any, row f
 	return rows.Err()
 }
 
+// calm is ctx for the driver, without its end: a query that is interrupted costs the connection, and with it what was
+// prepared on it, which nobody could give back any more. Queries are short, and those that read much look at ctx
+// between rows.
+func calm(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
+
 // closeDB closes the database with all that was prepared on it: SQLite leaves its log beside the file else.
 func (s *Store) closeDB() error {
 	var errs []error
-	for _, stmt := range s.prepared.statements {
-		errs = append(errs, stmt.(driver.Stmt).Close())
+	if conn, err := s.db.Conn(context.Background()); err == nil {
+		errs = append(errs, conn.Raw(func(conn any) error {
+			var errs []error
+			if s.prepared.conn == conn { // statements of another went with it
+				for _, stmt := range s.prepared.statements {
+					errs = append(errs, stmt.(driver.Stmt).Close())
+				}
+			}
+			return errors.Join(errs...)
+		}), conn.Close())
 	}
 	s.prepared = preparer{}
 	return errors.Join(append(errs, s.db.Close())...)
