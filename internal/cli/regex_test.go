@@ -107,7 +107,7 @@ ignoreregex = 2001:
 `, "filter.d/b.conf", "[Definition]\nfailregex = fail <ADDR>$\ndatepattern = ^EPOCH\n",
 		"filter.d/c.conf", "[Definition]\nfailregex = error\\n.*bye <ADDR>$\nmaxlines = 2\n")
 	exprs := []string{"a", "b", "c", "a", `fail <ADDR>$`}
-	args := []string{"bantam", "regex", "-c", dir, "--print-all-matched", "-v", log}
+	args := []string{"bantam", "regex", "-c", dir, "--print-all-matched", "-v", "--now", "2026-06-22T10:00:00Z", log}
 	took := regexp.MustCompile(`\[processed in .*\]`)
 	alone, lines := "", 0
 	for _, expr := range exprs {
